@@ -1,0 +1,216 @@
+"""Pure tensor maths that several algorithms share; each function has a closed-form test in `tests/test_functional.py`.
+
+Shapes as in `rlzoo._types`: N rows, M transitions, S one state's shape. Log-probabilities and KL are in nats.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from rlzoo._policy import masked_reduce, per_row
+from rlzoo._types import Reduction
+
+Estimator = Literal["k1", "k2", "k3"]
+M = TypeVar("M", bound=nn.Module)
+
+
+# --- padding ---------------------------------------------------------------------------------------------------------
+
+
+def length_mask(lengths: Tensor, size: int) -> Tensor:
+    """(N,) valid lengths -> (N, size) bool, true before each row's length."""
+    return torch.arange(size, device=lengths.device) < lengths[:, None]
+
+
+def masked_mean(x: Tensor, mask: Tensor | None) -> Tensor:
+    """(N, *S), bool (N, *S) -> (N,): mean over the valid elements of each row; None counts all of them."""
+    return masked_reduce(x, mask, "mean")
+
+
+def num_elements(x: Tensor, mask: Tensor | None) -> Tensor:
+    """(N, *S), bool (N, *S) or None -> (N,) in x's dtype: how many elements of each row are not padding."""
+    if mask is None:
+        return torch.full((x.shape[0],), float(math.prod(x.shape[1:])), dtype=x.dtype, device=x.device)
+    return mask.expand_as(x).sum(tuple(range(1, x.dim()))).to(x.dtype)
+
+
+# --- advantages ------------------------------------------------------------------------------------------------------
+
+
+def standardise(values: Tensor, mean: Tensor, std: Tensor, eps: float = 1e-4) -> Tensor:
+    """(N,) scores -> (N,) (values - mean) / (std + eps); mean and std are scalars or (N,)."""
+    return (values - mean) / (std + eps)
+
+
+def group_statistics(values: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
+    """(N,) scores, (N,) int64 group ids -> each row's own group's mean and std, (N,) both.
+
+    Population std: with two samples per group the sample std would shrink every advantage by sqrt(2).
+    """
+    _, index = torch.unique(group, return_inverse=True)
+    size = int(index.max()) + 1 if len(index) else 0
+    zeros = torch.zeros(size, dtype=values.dtype, device=values.device)
+    count = zeros.index_add(0, index, torch.ones_like(values))
+    mean = (zeros.index_add(0, index, values) / count)[index]
+    # Two passes: the one-pass variance of scores such as 4.31, 4.32 loses its digits in float32.
+    variance = zeros.index_add(0, index, (values - mean) ** 2) / count
+    return mean, variance.sqrt()[index]
+
+
+def group_advantages(values: Tensor, group: Tensor, eps: float = 1e-4) -> Tensor:
+    """(N,) scores, (N,) group ids -> (N,) scores standardised inside each group.
+
+    A group whose scores are all equal gets zeros: it carries no preference.
+    """
+    return standardise(values, *group_statistics(values, group), eps)
+
+
+def batch_advantages(values: Tensor, eps: float = 1e-4) -> Tensor:
+    """(N,) scores -> (N,) scores standardised over all rows."""
+    return standardise(values, values.mean(), values.std(correction=0), eps)
+
+
+def prompt_statistics(
+    values: Tensor,
+    keys: Sequence[str],
+    history: Mapping[str, Sequence[float]],
+    *,
+    capacity: int = 32,
+    min_count: int = 16,
+) -> tuple[Tensor, Tensor, dict[str, list[float]]]:
+    """Running statistics per prompt (Black et al., arXiv:2305.13301, appendix D).
+
+    (N,) scores, their N prompt ids -> each row's mean and std (N,), and the new history: the last `capacity` scores of
+    every prompt. The batch enters the history first. A prompt with fewer than `min_count` scores uses the batch's own.
+    """
+    scores = [float(value) for value in values]
+    updated = {key: list(past) for key, past in history.items()}
+    for key, score in zip(keys, scores, strict=True):
+        updated[key] = [*updated.get(key, []), score][-capacity:]
+    mean, std = values.mean().expand_as(values).clone(), values.std(correction=0).expand_as(values).clone()
+    for row, key in enumerate(keys):
+        if len(updated[key]) >= min_count:
+            past = torch.tensor(updated[key], dtype=torch.float64)
+            mean[row], std[row] = past.mean().to(values), past.std(correction=0).to(values)
+    return mean, std, updated
+
+
+# --- policy gradients ------------------------------------------------------------------------------------------------
+
+
+def ratio_bounds(clip: float, elements: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Lower and upper bound of the ratio: 1 -+ clip for log-probabilities averaged over elements.
+
+    Log-probabilities summed over `elements` (M,) elements have log-ratios that many times larger, so the same trust
+    region is (1 -+ clip) ** elements.
+    """
+    scale = torch.ones(()) if elements is None else elements
+    return (scale * math.log1p(-clip)).exp(), (scale * math.log1p(clip)).exp()
+
+
+def clip_elements(reduction: Reduction, x: Tensor, mask: Tensor | None) -> Tensor | None:
+    """What `clipped_surrogate` needs as `elements` for log-probabilities of states x (M, *S) in this reduction."""
+    return num_elements(x, mask) if reduction == "sum" else None
+
+
+def clipped_surrogate(
+    logp: Tensor, logp_old: Tensor, advantages: Tensor, clip: float, elements: Tensor | None = None
+) -> Tensor:
+    """(M,) each -> (M,) loss max(-A rho, -A clip(rho)), rho = exp(logp - logp_old) (PPO, arXiv:1707.06347, Eq. 7).
+
+    `elements` (M,) where log-probabilities are sums (see `ratio_bounds`), None where they are means.
+    """
+    ratio = (logp - logp_old).exp()
+    low, high = (bound.to(ratio) for bound in ratio_bounds(clip, elements))
+    return torch.maximum(-advantages * ratio, -advantages * torch.minimum(torch.maximum(ratio, low), high))
+
+
+def ratio_metrics(
+    logp: Tensor, logp_old: Tensor, clip: float | None = None, elements: Tensor | None = None
+) -> dict[str, float]:
+    """(M,) log-probabilities -> `policy/ratio_max` and, with `clip`, `policy/clip_fraction`."""
+    ratio = (logp - logp_old).detach().exp()
+    metrics = {"policy/ratio_max": float(ratio.max())}
+    if clip is not None:
+        low, high = (bound.to(ratio) for bound in ratio_bounds(clip, elements))
+        metrics["policy/clip_fraction"] = float(((ratio < low) | (ratio > high)).float().mean())
+    return metrics
+
+
+def kl_estimate(logp: Tensor, logp_other: Tensor, estimator: Estimator) -> Tensor:
+    """Log-probabilities (M,) of draws from the first density -> (M,) estimates of KL(first || other).
+
+    With r = other / first (J. Schulman, "Approximating KL divergence", 2020): k1 = -log r, unbiased, any sign;
+    k2 = (log r)^2 / 2, biased, never negative, its gradient is unbiased; k3 = r - 1 - log r, unbiased, never negative.
+    """
+    log_r = logp_other - logp
+    if estimator == "k1":
+        return -log_r
+    if estimator == "k2":
+        return 0.5 * log_r**2
+    return torch.expm1(log_r) - log_r
+
+
+# --- weights of samples ----------------------------------------------------------------------------------------------
+
+
+def softmax_weights(values: Tensor, everyone: Tensor, inverse_temperature: float) -> Tensor:
+    """(N,) scores of this rank, (N',) of all ranks -> (N,) weights exp(b r) / mean over all of exp(b r), mean 1."""
+    shift = everyone.max()
+    normaliser = (inverse_temperature * (everyone - shift)).exp().mean()
+    return (inverse_temperature * (values - shift)).exp() / normaliser
+
+
+def effective_fraction(weights: Tensor, mass: float = 0.9) -> float:
+    """Share of the (N,) non-negative weights that carries `mass` of their sum; near 0: a few samples teach alone."""
+    ordered = weights.sort(descending=True).values.cumsum(0)
+    if ordered[-1] <= 0:
+        return 0.0
+    return float((ordered < mass * ordered[-1]).sum() + 1) / len(weights)
+
+
+# --- copies of a policy ----------------------------------------------------------------------------------------------
+
+
+def frozen_copy(module: M) -> M:
+    """An independent copy whose parameters take no gradient, in eval mode."""
+    twin = copy.deepcopy(module)
+    return twin.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def ema_update(target: nn.Module, source: nn.Module, decay: float) -> None:
+    """target <- decay target + (1 - decay) source, in place; buffers are copied; decay 0 copies everything."""
+    for old, new in zip(target.parameters(), source.parameters(), strict=True):
+        old.lerp_(new.to(old), 1.0 - decay)
+    for old, new in zip(target.buffers(), source.buffers(), strict=True):
+        old.copy_(new)
+
+
+__all__ = [
+    "Estimator",
+    "batch_advantages",
+    "clip_elements",
+    "clipped_surrogate",
+    "effective_fraction",
+    "ema_update",
+    "frozen_copy",
+    "group_advantages",
+    "group_statistics",
+    "kl_estimate",
+    "length_mask",
+    "masked_mean",
+    "num_elements",
+    "per_row",
+    "prompt_statistics",
+    "ratio_bounds",
+    "ratio_metrics",
+    "softmax_weights",
+    "standardise",
+]
