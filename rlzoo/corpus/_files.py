@@ -1,0 +1,60 @@
+"""Small file helpers shared by the corpus modules: atomic writes and JSON lines that survive a crash."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rlzoo.errors import DataError
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` so that `path` holds either the old content or the new one, never half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise DataError(f"cannot write '{path}': {error.strerror}", hint="check free space and permissions") from error
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write one JSON object a line, atomically."""
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def read_jsonl(path: Path, *, torn_tail: bool = False) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a JSON-lines file.
+
+    `torn_tail=True` ignores a last line without a newline, which a killed writer may leave behind.
+
+    Raises:
+        DataError: not UTF-8, not JSON, or not an object; the message has the line number.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"'{path}' is not a UTF-8 text file", hint="expected one JSON object a line") from error
+    except OSError as error:
+        raise DataError(f"cannot read '{path}': {error.strerror}", hint="check the path") from error
+    lines = text.split("\n")
+    tail = lines.pop()
+    if tail and not torn_tail:
+        lines.append(tail)
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(f"'{path}', line {number}: not JSON ({error.msg})", hint="make the file again") from error
+        if not isinstance(row, dict):
+            raise DataError(f"'{path}', line {number}: expected a JSON object, found {type(row).__name__}")
+        yield row
