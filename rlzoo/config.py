@@ -1,0 +1,310 @@
+"""From what the user wrote to a run in which every value is settled. Light: of plugins, only their records run here.
+
+Layers, later ones win: built-in choices, the algorithm's preset, the run file, the command line's flags, `--set`.
+Then two phases: the names pick the plugins, and each plugin's own `Options` checks its table. A broken plugin therefore
+cannot spoil a run that does not use it. Nothing here reads a weight, so every mistake in a run file shows in a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Generic, Literal, TypeVar, cast
+
+from pydantic import BaseModel, Field, ValidationError
+
+from rlzoo import registry as reg
+from rlzoo._layers import PLUGIN_TABLES, Data, as_table, given, layered, preset_tables, presets, read
+from rlzoo._tables import EvalTable, RolloutTable, TrainTable
+from rlzoo.errors import ConfigError, RlzooError
+from rlzoo.plugin import AlgorithmSpec, Kind, Options, PolicySpec, PromptSpec, RewardSpec, Spec
+from rlzoo.registry import Registry, did_you_mean
+
+CORE_TABLES: Mapping[str, type[Options]] = {"rollout": RolloutTable, "train": TrainTable, "eval": EvalTable}
+TOP_KEYS = ("seed", "policy", "rewards", "algorithm", "prompts", "rollout", "train", "eval")
+
+S = TypeVar("S", bound=Spec)
+T = TypeVar("T", bound=Options)
+
+
+class RewardTable(Options):
+    """Core's keys of a `[[rewards]]` table; every other key is an option of the reward."""
+
+    name: str
+    """Which reward."""
+    weight: Annotated[float, Field(allow_inf_nan=False)] = 1.0
+    """Factor in the sum of rewards; negative turns the reward round."""
+    on_missing: Literal["fallback", "error"] = "fallback"
+    """Where its weights cannot be had: use the stand-in it names, loudly, or refuse."""
+    requested: str = ""
+    """Written by rlzoo into `config.json` only: the name the user gave, where a stand-in is used."""
+
+
+class SeedTable(Options):
+    """Top-level values of the run file."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Every random number of the run follows from it."""
+
+
+@dataclass(frozen=True)
+class Choice(Generic[S]):
+    """One chosen plugin and its validated options."""
+
+    spec: S
+    options: Options
+
+    def build(self) -> Any:
+        """Import the target and construct it. PluginError where that fails; the plugin's own errors get a note."""
+        target = reg.import_target(self.spec.target, f"plugin '{self.spec.name}'", self.spec.extra)
+        try:
+            return target(self.options)
+        except RlzooError:
+            raise
+        except Exception as error:
+            error.add_note(f"while building '{self.spec.name}' ({self.spec.target})")
+            raise
+
+    def to_dict(self) -> Data:
+        """`name` and every option, as JSON values."""
+        return {"name": self.spec.name, **self.options.model_dump(mode="json")}
+
+
+@dataclass(frozen=True)
+class RewardChoice(Choice[RewardSpec]):
+    """One term of the reward. `spec` is what is used; `requested` is what the user named."""
+
+    requested: str
+    weight: float = 1.0
+    on_missing: Literal["fallback", "error"] = "fallback"
+
+    @property
+    def used(self) -> str:
+        """Name under which numbers may be printed: the reward that produced them."""
+        return self.spec.name
+
+    def to_dict(self) -> Data:
+        """`name`, core's keys and every option, as JSON values."""
+        core = {"requested": self.requested, "weight": self.weight, "on_missing": self.on_missing}
+        return {"name": self.spec.name, **core, **self.options.model_dump(mode="json")}
+
+
+@dataclass(frozen=True)
+class ResolvedRun:
+    """Everything a run needs, every value settled and checked."""
+
+    seed: int
+    policy: Choice[PolicySpec]
+    rewards: tuple[RewardChoice, ...]
+    algorithm: Choice[AlgorithmSpec]
+    prompts: Choice[PromptSpec]
+    rollout: RolloutTable
+    train: TrainTable
+    eval: EvalTable
+    plugin_files: tuple[Path, ...] = ()
+    """One-file plugins (`--plugin`), loaded again on resume."""
+
+    def to_dict(self) -> Data:
+        """Every value, as JSON; the content of `config.json`."""
+        return {
+            "seed": self.seed,
+            "policy": self.policy.to_dict(),
+            "rewards": [reward.to_dict() for reward in self.rewards],
+            "algorithm": self.algorithm.to_dict(),
+            "prompts": self.prompts.to_dict(),
+            **{name: getattr(self, name).model_dump(mode="json") for name in CORE_TABLES},
+            "plugin_files": [str(path) for path in self.plugin_files],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], registry: Registry | None = None) -> ResolvedRun:
+        """Inverse of `to_dict`. ConfigError or PluginError where a plugin is gone or no longer takes these options."""
+        values = dict(data)
+        files = tuple(Path(path) for path in values.pop("plugin_files", ()))
+        found = reg.discover(files=files) if registry is None else registry
+        return _resolve(values, found, files)
+
+
+def resolve(
+    user: Mapping[str, Any],
+    registry: Registry | None = None,
+    *,
+    preset: str = "",
+    overrides: Iterable[str] = (),
+    plugin_files: Sequence[Path] = (),
+) -> ResolvedRun:
+    """The run that `user` (a run file's content) describes; `overrides` are `--set`'s `key.path=value`.
+
+    Raises ConfigError (with the path of the key) and PluginError. Reads no weights.
+    """
+    files = tuple(path.expanduser().absolute() for path in plugin_files)
+    found = reg.discover(files=files) if registry is None else registry
+    return _resolve(layered(user, found, preset=preset, overrides=overrides), found, files)
+
+
+def _resolve(data: Mapping[str, Any], registry: Registry, files: tuple[Path, ...]) -> ResolvedRun:
+    problems: list[tuple[str, str]] = []
+    for key in data.keys() - set(TOP_KEYS):
+        problems.append((f"{key}: no such key", did_you_mean(key, TOP_KEYS) or f"there are: {', '.join(TOP_KEYS)}"))
+    top = _checked(SeedTable, {k: data[k] for k in ("seed",) if k in data}, "", problems)
+    tables = {name: _checked(model, as_table(data, name), name, problems) for name, model in CORE_TABLES.items()}
+    choices = {table: _choice(kind, as_table(data, table), registry, problems) for table, kind in PLUGIN_TABLES.items()}
+    rewards = _rewards(data.get("rewards"), registry, problems)
+    _raise(problems)
+    assert top is not None
+    run = ResolvedRun(
+        seed=top.seed,
+        policy=cast("Choice[PolicySpec]", choices["policy"]),
+        rewards=rewards,
+        algorithm=cast("Choice[AlgorithmSpec]", choices["algorithm"]),
+        prompts=cast("Choice[PromptSpec]", choices["prompts"]),
+        rollout=cast(RolloutTable, tables["rollout"]),
+        train=cast(TrainTable, tables["train"]),
+        eval=cast(EvalTable, tables["eval"]),
+        plugin_files=files,
+    )
+    for judge in run.eval.judges:
+        _check_accepts(registry.reward(judge), run.policy.spec, "judge")
+    check_capabilities(run)
+    return run
+
+
+def _choice(kind: Kind, table: Data, registry: Registry, problems: list[tuple[str, str]]) -> Choice[Spec] | None:
+    name = table.pop("name", None)
+    if not isinstance(name, str) or not name:
+        there = ", ".join(registry.names(kind)) or "none"
+        problems.append((f"{kind}.name: a string is required", f"there are: {there}"))
+        return None
+    spec = registry.get(kind, name)
+    options = _checked(spec.options, table, kind, problems)
+    return None if options is None else Choice(spec, _absolute(options))
+
+
+def _rewards(tables: Any, registry: Registry, problems: list[tuple[str, str]]) -> tuple[RewardChoice, ...]:
+    there = ", ".join(registry.names("reward")) or "none"
+    if not tables:
+        raise ConfigError("no reward is named", f"give --reward NAME, or a [[rewards]] table; there are: {there}")
+    if not isinstance(tables, list) or not all(isinstance(table, Mapping) for table in tables):
+        raise ConfigError("invalid config: rewards: is a list of tables", "write [[rewards]] with double brackets")
+    found: list[RewardChoice] = []
+    for index, table in enumerate(tables):
+        where = f"rewards.{index}"
+        core = _checked(RewardTable, {k: v for k, v in table.items() if k in RewardTable.model_fields}, where, problems)
+        if core is None:
+            continue
+        spec = registry.reward(core.name)
+        rest = {key: value for key, value in table.items() if key not in RewardTable.model_fields}
+        options = _checked(spec.options, rest, where, problems, also=RewardTable)
+        if options is None:
+            continue
+        requested = core.requested or core.name
+        found.append(RewardChoice(spec, _absolute(options), requested, core.weight, core.on_missing))
+    used = [choice.used for choice in found]
+    for name in sorted({name for name in used if used.count(name) > 1}):
+        # Metrics are named after rewards; two columns of one name would be one.
+        problems.append((f"rewards: '{name}' is named twice", "name it once and set its weight"))
+    return tuple(found)
+
+
+def _absolute(options: T) -> T:
+    """Relative paths mean: relative to where the command ran. A run may be resumed from elsewhere."""
+    paths = {k: v.expanduser().absolute() for k, v in options if isinstance(v, Path)}
+    return options.model_copy(update=paths) if paths else options
+
+
+def check_capabilities(run: ResolvedRun) -> None:
+    """ConfigError where the algorithm needs what the others do not offer, or a reward cannot judge the media."""
+    for reward in run.rewards:
+        _check_accepts(reward.spec, run.policy.spec, "reward")
+    shared = frozenset.intersection(*(reward.spec.offers for reward in run.rewards))
+    missing = run.algorithm.spec.needs - run.policy.spec.offers - shared
+    if not missing:
+        return
+    need = ", ".join(sorted(missing))
+    rewards = " and ".join(f"'{reward.used}'" for reward in run.rewards)
+    lacking = [f"reward '{reward.used}'" for reward in run.rewards if missing - reward.spec.offers]
+    raise ConfigError(
+        f"algorithm '{run.algorithm.spec.name}' needs {need}, which neither policy '{run.policy.spec.name}' offers "
+        f"nor every reward ({rewards})",
+        f"lacking it: policy '{run.policy.spec.name}', {', '.join(lacking)}; see `rlzoo plugins list`",
+    )
+
+
+def _check_accepts(reward: RewardSpec, policy: PolicySpec, role: str) -> None:
+    if policy.emits in reward.accepts:
+        return
+    accepts = ", ".join(sorted(reward.accepts))
+    raise ConfigError(
+        f"{role} '{reward.name}' judges {accepts}, but policy '{policy.name}' makes {policy.emits}",
+        "name a reward that accepts what the policy makes; `rlzoo plugins show NAME` says which",
+    )
+
+
+def _checked(
+    model: type[T],
+    table: Mapping[str, Any],
+    where: str,
+    problems: list[tuple[str, str]],
+    also: type[Options] | None = None,
+) -> T | None:
+    """Validate one table; what is wrong is added to `problems` as (message, hint)."""
+    try:
+        return model.model_validate(dict(table))
+    except ValidationError as error:
+        for problem in error.errors():
+            problems.append(_explain(model, problem, where, also))
+        return None
+
+
+def _explain(model: type[Options], problem: Any, where: str, also: type[Options] | None) -> tuple[str, str]:
+    loc = [str(part) for part in problem["loc"]]
+    path = ".".join(([where] if where else []) + loc)
+    if problem["type"] == "extra_forbidden":
+        fields = [*_fields_at(model, loc[:-1]), *(also.model_fields if also else ())]
+        return f"{path}: no such option", did_you_mean(loc[-1], fields) or _owner(loc[-1], fields)
+    if problem["type"] == "missing":
+        return f"{path}: a value is required", f"set it with --set {path}=..."
+    text = problem["msg"].removeprefix("Input ").removeprefix("Value error, ")
+    text = text[:1].lower() + text[1:]
+    return f"{path}: {text}, not {problem['input']!r}", ""
+
+
+def _fields_at(model: type[BaseModel], loc: Sequence[str]) -> list[str]:
+    for part in loc:
+        inner = model.model_fields[part].annotation if part in model.model_fields else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        model = inner
+    return list(model.model_fields)
+
+
+def _owner(key: str, fields: Sequence[str]) -> str:
+    """Where a misplaced key belongs, or what would be allowed here."""
+    for table, model in CORE_TABLES.items():
+        if key in model.model_fields:
+            return f"'{key}' belongs to [{table}]"
+    return f"there are: {', '.join(fields)}" if fields else "it takes no options"
+
+
+def _raise(problems: list[tuple[str, str]]) -> None:
+    if not problems:
+        return
+    if len(problems) == 1:
+        raise ConfigError(f"invalid config: {problems[0][0]}", problems[0][1])
+    lines = [f"  {text}" + (f"; {hint}" if hint else "") for text, hint in problems]
+    raise ConfigError("invalid config:\n" + "\n".join(lines), "`rlzoo config schema NAME` lists what a plugin takes")
+
+
+__all__ = [
+    "Choice",
+    "ResolvedRun",
+    "RewardChoice",
+    "check_capabilities",
+    "given",
+    "layered",
+    "preset_tables",
+    "presets",
+    "read",
+    "resolve",
+]
