@@ -123,7 +123,12 @@ def obtain(asset: Asset, checkpoint: Path | None = None, *, offline: bool | None
         if not checkpoint.is_file():
             raise DataError(f"checkpoint '{checkpoint}' does not exist", "check the path of the option `checkpoint`")
         return checkpoint
-    return cached(asset) or fetch(asset, offline=offline, progress=_announce(asset))
+    if (path := cached(asset)) is not None:
+        return path
+    if not (is_offline() if offline is None else offline):
+        announce(asset)
+    with bar(asset) as progress:
+        return fetch(asset, offline=offline, progress=progress)
 
 
 def fetch(
@@ -208,7 +213,8 @@ def _request(client: httpx.Client, asset: Asset, part: Path, progress: Progress 
                 f"'{asset.url}' answers {response.status_code} {response.reason_phrase}",
                 f"fetch the file by hand ({asset.size:,} bytes, SHA-256 {asset.sha256}) and put it at '{asset.path}'",
             )
-        continues = response.status_code == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+        starts_at = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
+        continues = response.status_code == 206 and starts_at == str(have)
         with part.open("ab" if continues else "wb") as file:
             done = have if continues else 0
             for chunk in response.iter_bytes(CHUNK_BYTES):
@@ -245,41 +251,40 @@ def _writing(asset: Asset) -> Iterator[None]:
         ) from error
 
 
-def _announce(asset: Asset) -> Progress:
-    """Say on standard error what is being fetched and under which terms, then show a bar where somebody watches."""
+def announce(asset: Asset) -> None:
+    """Say on standard error what is being fetched, from where and under which terms."""
     from rich.console import Console
 
-    console = Console(stderr=True)
-    console.print(
+    Console(stderr=True).print(
         f"Fetching '{asset.name}' ({asset.size / 1e6:,.1f} MB) from {asset.url}\n"
         f"SHA-256 {asset.sha256}\nLicence: {asset.terms()}. Kept at {asset.path}",
         markup=False,
         highlight=False,
+        soft_wrap=True,
     )
-    return bar(asset) if sys.stderr.isatty() else lambda done, size: None
 
 
-def bar(asset: Asset) -> Progress:
-    """A progress bar on standard error that closes itself when the last byte is there."""
+@contextmanager
+def bar(asset: Asset) -> Iterator[Progress]:
+    """A progress bar on standard error; shows nothing until the first bytes come, nor where nobody watches."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
     from rich.progress import Progress as Bar
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    shown = Bar(*columns, TransferSpeedColumn(), TimeRemainingColumn(), console=Console(stderr=True))
-    task = shown.add_task(asset.name, total=asset.size)
-    shown.start()
-
-    def update(done: int, size: int) -> None:
-        shown.update(task, completed=done, total=size)
-        if done >= size:
-            shown.stop()
-
-    return update
+    watched = sys.stderr.isatty()
+    shown = Bar(
+        *columns, TransferSpeedColumn(), TimeRemainingColumn(), console=Console(stderr=True), disable=not watched
+    )
+    task = shown.add_task(asset.name, total=asset.size, visible=False)
+    with shown:
+        yield lambda done, size: shown.update(task, completed=done, total=size, visible=True)
 
 
 __all__ = [
     "Asset",
+    "announce",
+    "bar",
     "cache_dir",
     "cached",
     "fetch",

@@ -1,0 +1,211 @@
+"""Audio files, rates and levels. The only module that touches torchaudio.
+
+Waveforms are float32 in [-1, 1]; a single one is (L,), a batch is `Samples` with (N, L) and lengths (N,). Nothing here
+changes a rate, a channel count or a level unless it is asked to by name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import soundfile
+import torch
+from torch import Tensor
+
+from rlzoo._types import Media, Samples
+from rlzoo.errors import DataError
+
+SPEECH_LEVEL_DBFS = -26.0
+"""Active speech level that listening tests and MOS predictors are usually calibrated to (ITU-T P.56, P.800)."""
+
+_FRAME_SECONDS = 0.02
+_ACTIVITY_MARGIN_DB = 15.9  # ITU-T P.56: speech is active down to this far below its active level
+_SILENCE_POWER = 1e-9  # -90 dBFS, below one step of 16-bit audio; amplifying it would only amplify rounding
+
+
+def read_audio(
+    path: str | Path, sample_rate: int | None = None, *, on_rate: Literal["error", "resample"] = "error"
+) -> tuple[Tensor, int]:
+    """A mono file -> ((L,) float32, rate in Hz).
+
+    `sample_rate` is the rate that is wanted; a file at another rate is refused, or resampled with
+    `on_rate="resample"`. Raises DataError for a file that is missing, not audio, empty, not mono, or not finite.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"audio file '{path}' does not exist", "check the path")
+    try:
+        data, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
+        raise DataError(f"'{path}' cannot be read as audio: {error}", "give a WAV or FLAC file") from error
+    if data.shape[0] == 0:
+        raise DataError(f"'{path}' has no samples", "remove it from the set, or record it again")
+    if data.shape[1] != 1:
+        raise DataError(
+            f"'{path}' has {data.shape[1]} channels, expected one", "mix it down first: sox in.wav -c 1 out.wav"
+        )
+    if not np.isfinite(data).all():
+        bad = int((~np.isfinite(data)).sum())
+        raise DataError(
+            f"'{path}' has {bad} samples that are NaN or infinite", "find out what wrote it; do not train on it"
+        )
+    wave = torch.from_numpy(np.ascontiguousarray(data[:, 0]))
+    if sample_rate is None or rate == sample_rate:
+        return wave, rate
+    if on_rate == "error":
+        raise DataError(
+            f"'{path}' has a rate of {rate} Hz, expected {sample_rate} Hz", f"resample it to {sample_rate} Hz first"
+        )
+    return resample(wave, rate, sample_rate), sample_rate
+
+
+def write_audio(path: str | Path, wave: Tensor, sample_rate: int) -> Path:
+    """(L,) in [-1, 1] -> a 16-bit mono WAV, written whole or not at all. Values beyond full scale are clipped.
+
+    Raises DataError for an empty or non-finite waveform and for a file that cannot be written.
+    """
+    path = Path(path)
+    wave = wave.detach().to("cpu", torch.float32)
+    if wave.ndim != 1 or wave.numel() == 0:
+        raise DataError(f"cannot write '{path}': a waveform of shape {tuple(wave.shape)}", "give one row of shape (L,)")
+    if not torch.isfinite(wave).all():
+        raise DataError(
+            f"cannot write '{path}': the waveform has NaN or infinite samples", "the model that made it diverged"
+        )
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(str(part), wave.clamp(-1, 1).numpy(), sample_rate, subtype="PCM_16", format="WAV")
+        os.replace(part, path)
+    except (soundfile.LibsndfileError, OSError) as error:
+        part.unlink(missing_ok=True)
+        raise DataError(
+            f"cannot write '{path}': {error}", "check the directory, its permissions and the free space"
+        ) from error
+    return path
+
+
+def resample(wave: Tensor, from_rate: int, to_rate: int) -> Tensor:
+    """(..., L) at `from_rate` -> (..., ceil(L · to / from)) at `to_rate`: windowed sinc, differentiable."""
+    if from_rate == to_rate:
+        return wave
+    from torchaudio.functional import resample as sinc
+
+    resampled: Tensor = sinc(wave, from_rate, to_rate)
+    return resampled
+
+
+def resample_samples(samples: Samples, to_rate: int) -> Samples:
+    """A batch at another rate. A row's result depends on its own valid part only. Differentiable."""
+    from_rate = samples.media.sample_rate
+    if from_rate is None:
+        raise DataError("these samples carry no rate, so they cannot be resampled", "set `Media.sample_rate`")
+    if from_rate == to_rate:
+        return samples
+    data = resample(samples.data, from_rate, to_rate)
+    lengths = torch.div(samples.lengths * to_rate + from_rate - 1, from_rate, rounding_mode="floor")
+    # The filter rings past the end of a short row; beyond the length there must be silence.
+    data = data * valid_mask(lengths, data.shape[-1])
+    return Samples(data, lengths, replace(samples.media, sample_rate=to_rate))
+
+
+def require_rate(samples: Samples, sample_rate: int | None, who: str) -> int:
+    """The rate of `samples` in Hz. Raises DataError when it has none, or another than `who` needs."""
+    rate = samples.media.sample_rate
+    if rate is None:
+        raise DataError(f"'{who}' was given audio without a rate", "set `Media.sample_rate`")
+    if sample_rate is not None and rate != sample_rate:
+        raise DataError(
+            f"'{who}' needs audio at {sample_rate} Hz and was given {rate} Hz",
+            "resample first: rlzoo.audio.resample_samples(samples, rate)",
+        )
+    return rate
+
+
+def to_samples(waves: list[Tensor], sample_rate: int) -> Samples:
+    """Single waveforms (L_i,) -> one batch, zero beyond each length."""
+    lengths = torch.tensor([wave.shape[-1] for wave in waves], dtype=torch.int64)
+    data = torch.nn.utils.rnn.pad_sequence(waves, batch_first=True)
+    return Samples(data, lengths, Media("audio", sample_rate))
+
+
+def valid_mask(lengths: Tensor, size: int) -> Tensor:
+    """(N,) lengths -> (N, size) bool, True inside the length."""
+    positions = torch.arange(size, device=lengths.device)
+    return positions < lengths[:, None]
+
+
+def active_power(samples: Samples) -> Tensor:
+    """(N,) mean power of each row's active speech; zero for a silent row. Differentiable.
+
+    Frames of 20 ms count as active when they are at most 15.9 dB below the level of the active frames: a fixed point,
+    reached from the mean of all frames in eight steps (the definition of ITU-T P.56, on frames instead of envelopes).
+    The choice of frames is not differentiated, the power is.
+    """
+    rate = require_rate(samples, None, "active_power")
+    size = max(1, round(rate * _FRAME_SECONDS))
+    N, L = samples.data.shape
+    mask = valid_mask(samples.lengths, L)
+    padding = -L % size
+    energy = torch.nn.functional.pad(samples.data.square() * mask, (0, padding)).view(N, -1, size).sum(-1)
+    count = torch.nn.functional.pad(mask.to(energy.dtype), (0, padding)).view(N, -1, size).sum(-1)
+    power = energy / count.clamp(min=1)
+    active = count > 0
+    for _ in range(8):
+        level = _mean_where(energy, count, active)
+        active = (count > 0) & (power.detach() >= level.detach()[:, None] * 10 ** (-_ACTIVITY_MARGIN_DB / 10))
+    return _mean_where(energy, count, active)
+
+
+def _mean_where(energy: Tensor, count: Tensor, active: Tensor) -> Tensor:
+    return (energy * active).sum(-1) / (count * active).sum(-1).clamp(min=1)
+
+
+def normalise_level(samples: Samples, dbfs: float = SPEECH_LEVEL_DBFS) -> Samples:
+    """Each row scaled so that its active speech level is `dbfs`; rows below -90 dBFS stay as they are. Differentiable.
+
+    Nothing is clipped, so peaks may leave [-1, 1].
+    """
+    power = active_power(samples)
+    silent = power < _SILENCE_POWER
+    gain = (10 ** (dbfs / 10) / torch.where(silent, torch.ones_like(power), power)).sqrt()
+    return replace(samples, data=samples.data * torch.where(silent, torch.ones_like(gain), gain)[:, None])
+
+
+@contextlib.contextmanager
+def full_precision(device: torch.device | str) -> Iterator[None]:
+    """Float32 arithmetic inside: no autocast, no TF32. Predictors are compared to their references in float32."""
+    kind = torch.device(device).type
+    if kind != "cuda":
+        with torch.autocast(kind, enabled=False):
+            yield
+        return
+    matmul, conv = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, conv.allow_tf32
+    matmul.allow_tf32 = conv.allow_tf32 = False
+    try:
+        with torch.autocast(kind, enabled=False):
+            yield
+    finally:
+        matmul.allow_tf32, conv.allow_tf32 = before
+
+
+__all__ = [
+    "SPEECH_LEVEL_DBFS",
+    "active_power",
+    "full_precision",
+    "normalise_level",
+    "read_audio",
+    "require_rate",
+    "resample",
+    "resample_samples",
+    "to_samples",
+    "valid_mask",
+    "write_audio",
+]
