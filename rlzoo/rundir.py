@@ -1,0 +1,284 @@
+"""The run directory: what a run leaves behind, written so that no crash can damage it. Light.
+
+    config.toml    what the user gave                       config.json   every value settled; what --resume reads
+    env.json       versions, commit, host, command line     status.json   running, done, failed or interrupted
+    metrics.jsonl  one object per step
+    eval/  samples/  checkpoints/  failures/  log.txt  report.html
+
+A file under its final name is complete: it is written beside it, flushed to the disk and renamed. `metrics.jsonl` grows
+line by line; only its last line can be cut short by a crash, and readers leave out a last line without its end.
+A directory is never written over.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal, Self
+from uuid import uuid4
+
+from rlzoo import __version__
+from rlzoo.errors import DataError
+
+State = Literal["running", "done", "failed", "interrupted"]
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_KEPT = ("metrics.jsonl", "eval", "samples", "checkpoints", "failures")
+
+
+class RunDirectory:
+    """Paths and writes of one run. Every write raises DataError where the disk is full or does not allow it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    @classmethod
+    def create(cls, path: Path, *, toml: str, config: Mapping[str, Any], env: Mapping[str, Any]) -> Self:
+        """Make a new one. DataError where it exists (an empty folder is taken) or cannot be written."""
+        directory = cls(path.expanduser().absolute())
+        check_free(directory.path)
+        with _explained(directory.path):
+            directory.path.mkdir(parents=True, exist_ok=True)
+        directory.write_text("config.toml", toml)
+        directory.write_json("config.json", config)
+        directory.write_json("env.json", env)
+        directory.set_status("running", step=0)
+        return directory
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """An existing one. DataError where there is none, or it is unreadable."""
+        directory = cls(path.expanduser().absolute())
+        if not (directory.path / "config.json").is_file():
+            raise DataError(f"'{path}' is no run directory: it has no config.json", "give the directory a run has made")
+        directory.config()
+        return directory
+
+    def config(self) -> dict[str, Any]:
+        """Content of `config.json`. DataError where it is damaged."""
+        return self._read_object("config.json")
+
+    def status(self) -> dict[str, Any]:
+        """Content of `status.json`. DataError where it is missing or damaged."""
+        return self._read_object("status.json")
+
+    def set_status(self, state: State, *, step: int, error: str = "", hint: str = "") -> None:
+        """Replace `status.json`."""
+        now = datetime.now().astimezone().isoformat(timespec="seconds")
+        self.write_json("status.json", {"state": state, "step": step, "error": error, "hint": hint, "updated": now})
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the directory for this process. DataError where another process runs in it."""
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.path / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise DataError(f"another process is running in '{self.path}'", "wait for it, or stop it first") from error
+        except OSError as error:
+            raise _write_error(self.path, error) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        """Yield a temporary path to write to; on leaving it becomes `name`, complete or not at all."""
+        target = self.path / name
+        temporary = target.with_name(f".{target.name}.{uuid4().hex[:8]}.tmp")
+        try:
+            with _explained(target):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                yield temporary
+                _flush(temporary)
+                os.replace(temporary, target)
+                _flush(target.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """Write a file atomically."""
+        with self.writing(name) as temporary:
+            temporary.write_bytes(content)
+
+    def write_text(self, name: str, content: str) -> None:
+        """Write a UTF-8 file atomically."""
+        self.write_bytes(name, content.encode())
+
+    def write_json(self, name: str, content: Mapping[str, Any] | Sequence[Any]) -> None:
+        """Write a JSON file atomically."""
+        self.write_text(name, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+    def append(self, name: str, row: Mapping[str, Any]) -> None:
+        """Add one JSON object as a line and flush it to the disk."""
+        target = self.path / name
+        with _explained(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+
+    def append_metrics(self, row: Mapping[str, Any]) -> None:
+        """Add one step to `metrics.jsonl`; `row` holds `step`."""
+        self.append("metrics.jsonl", row)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Every step of `metrics.jsonl`. DataError where a line other than an unfinished last one is damaged."""
+        return read_lines(self.path / "metrics.jsonl")
+
+    def truncate_metrics(self, step: int) -> None:
+        """Drop what was written after `step`: a resumed run repeats it."""
+        rows = [row for row in self.metrics() if row["step"] <= step]
+        self.write_text("metrics.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+    def discard_if_unused(self) -> bool:
+        """Remove it if the run never came as far as leaving a result or evidence; returns whether it did."""
+        if any((self.path / name).exists() for name in _KEPT):
+            return False
+        shutil.rmtree(self.path)
+        return True
+
+    def _read_object(self, name: str) -> dict[str, Any]:
+        path = self.path / name
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DataError(f"cannot read '{path}': {error}", "the run directory is damaged") from error
+        if not isinstance(content, dict):
+            raise DataError(f"'{path}' holds {type(content).__name__}, expected an object", "it is damaged")
+        return content
+
+
+def check_free(path: Path) -> None:
+    """DataError unless a run directory could be made at `path`: nothing there, and a parent that can be written."""
+    path = path.expanduser().absolute()
+    if path.is_dir() and not any(path.iterdir()):
+        folder = path
+    elif path.exists() or path.is_symlink():
+        what = "directory" if path.is_dir() else "file"
+        hint = f"choose another --out, or continue that run with --resume {path}"
+        raise DataError(f"output {what} '{path}' exists already", hint)
+    else:
+        folder = next(parent for parent in path.parents if parent.exists())
+    if not folder.is_dir():
+        raise DataError(f"cannot make '{path}': '{folder}' is no directory", "choose another --out")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise DataError(f"cannot write '{path}': no permission to write in '{folder}'", "choose another --out")
+
+
+def default_path(algorithm: str, policy: str, rewards: Sequence[tuple[str, str]], seed: int, root: Path) -> Path:
+    """A free `root/<date>-<time>-<algorithm>-<policy>-<rewards>-<seed>`.
+
+    `rewards` are (used, requested); a stand-in shows as `dnsmos-for-utmos`.
+    """
+    names = "+".join(used if used == requested else f"{used}-for-{requested}" for used, requested in rewards)
+    stem = f"{datetime.now():%Y%m%d-%H%M%S}-{algorithm}-{policy}-{names}-{seed}"
+    path, count = root / stem, 1
+    while path.exists():
+        count += 1
+        path = root / f"{stem}-{count}"
+    return path
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Objects of a JSON-lines file; an unfinished last line (a crash while writing) is left out. DataError."""
+    if not path.exists():
+        return []
+    try:
+        *lines, unfinished = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read '{path}': {error}", "it is damaged") from error
+    del unfinished  # the empty rest after the last newline, or half a line
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            raise DataError(f"'{path}' line {number} is no JSON: {error}", "it is damaged") from error
+    return rows
+
+
+def environment(plugins: Sequence[tuple[str, str, str]] = ()) -> dict[str, Any]:
+    """What a reader needs to repeat a run; `plugins` are (name, distribution, version). Content of `env.json`."""
+    return {
+        "rlzoo": __version__,
+        "plugins": [{"name": n, "distribution": d, "version": v} for n, d, v in plugins],
+        "git": _git(Path(__file__).resolve().parent),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: _version(name) for name in ("torch", "torchaudio", "lightning-fabric", "numpy", "pydantic")},
+        "argv": sys.argv,
+        "host": socket.gethostname(),
+        "cpus": os.cpu_count(),
+        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+    }
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def _git(folder: Path) -> dict[str, Any] | None:
+    """Commit and whether files differ from it, where rlzoo runs from a repository of its own."""
+    if shutil.which("git") is None or not (folder.parent / ".git").exists():
+        return None
+
+    def git(*arguments: str) -> str | None:
+        command = ["git", "-C", str(folder), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    changes = git("status", "--porcelain", "--untracked-files=no")
+    return {"commit": git("rev-parse", "HEAD"), "dirty": None if changes is None else bool(changes)}
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _write_error(path, error) from error
+
+
+def _write_error(path: Path, error: OSError) -> DataError:
+    reason = error.strerror or str(error)
+    if error.errno in _FULL:
+        hint = "free some space on the disk; what was complete is kept, and --resume continues from the last checkpoint"
+    else:
+        hint = "check the path and its permissions"
+    return DataError(f"cannot write '{path}': {reason}", hint)
+
+
+__all__ = ["RunDirectory", "State", "check_free", "default_path", "environment", "read_lines"]
