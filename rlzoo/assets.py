@@ -49,6 +49,7 @@ class Asset:
 
     @property
     def filename(self) -> str:
+        """The last part of its address."""
         return unquote(urlsplit(self.url).path.rsplit("/", 1)[-1])
 
     @property
