@@ -1,4 +1,4 @@
-"""One sentence through the `flite` program: text -> 16-bit wav, phone end times, the words as spoken. Runs in workers."""
+"""One sentence through the `flite` program: text -> 16-bit wav, phone end times, words as spoken. Runs in workers."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ Wave = npt.NDArray[np.float64]
 
 # flite's US English phone set (cmulex) and nothing else; `pau` is silence, `ax` is the schwa, which ARPAbet writes AH0.
 _SPECIAL = {"pau": "sil", "ax": "AH0"}
-_PLAIN = frozenset(
-    "aa ae ah ao aw ay b ch d dh eh er ey f g hh ih iy jh k l m n ng ow oy p r s sh t th uh uw v w y z zh".split()
-)
+_CONSONANTS = ("b", "ch", "d", "dh", "f", "g", "hh", "jh", "k", "l", "m", "n", "ng", "p", "r", "s", "sh", "t", "th")
+_VOWELS = ("aa", "ae", "ah", "ao", "aw", "ay", "eh", "er", "ey", "ih", "iy", "ow", "oy", "uh", "uw")
+_PLAIN = frozenset((*_CONSONANTS, "v", "w", "y", "z", "zh", *_VOWELS))
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def render(text: str, out: Path, settings: RenderSettings) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="rlzoo-flite-") as folder:
         raw = os.path.join(folder, "raw.wav")
         times = _run(command(text, raw, settings, "-psdur"), settings)
-        # A second, silent pass: flite prints one relation per run, and the words as spoken ("forty two") belong in column 3.
+        # A second, silent pass, because flite prints one relation per run: the words as spoken ("forty two").
         # kal shares the text analysis of every US English voice and is the quickest to run.
         words = _run(["flite", "-voice", "kal", "-pr", "Word", "-o", "none", "-t", text], settings)
         wave, rate = soundfile.read(raw, dtype="float64")
@@ -123,7 +123,7 @@ def resample(wave: Wave, rate: int, target: int) -> Wave:
     shared = np.gcd(rate, target)
     up, down = target // shared, rate // shared
     wide = max(up, down)
-    # Kaiser 9: 90 dB stop band; the pass band ends at 93 % of the new Nyquist frequency and the stop band begins just above it.
+    # Kaiser 9: 90 dB stop band; the pass band ends at 91 % of the new Nyquist frequency, the stop band begins at 100 %.
     taps = firwin(2 * 64 * wide + 1, 0.955 / wide, window=("kaiser", 9.0))
     return np.asarray(resample_poly(wave, up, down, window=taps), dtype=np.float64)
 
@@ -134,7 +134,7 @@ def flatten_pitch(wave: Wave, rate: int, hertz: float) -> Wave:
     Timing and spectral envelope stay; needs the `pyworld` package.
     """
     try:
-        import pyworld
+        import pyworld  # type: ignore[import-untyped]
     except ImportError as error:
         raise PluginError("a monotone voice needs pyworld", hint="pip install 'rlzoo-speech[corpus]'") from error
     coarse, frame_times = pyworld.dio(wave, rate, f0_floor=50.0, f0_ceil=300.0)

@@ -64,8 +64,8 @@ def build_flite_corpus(
 ) -> FliteCorpus:
     """Speak every distinct sentence of `texts` and write the corpus to `out`; call again to resume or to add sentences.
 
-    Two texts that differ only in case or white space are one sentence. A sentence's id and split depend on its text (and
-    the split on `seed`), never on its position, so a longer list keeps every earlier file and split.
+    Two texts that differ only in case or white space are one sentence. A sentence's id and split depend on its text
+    (and the split on `seed`), never on its position, so a longer list keeps every earlier file and split.
 
     Args:
         texts: sentences in English; typographic quotes and accents become ASCII.
@@ -248,7 +248,9 @@ def _render_all(
             return
         # spawn: a forked child of a process that has used torch's threads can hang.
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            futures: list[Future[list[dict[str, Any]]]] = [pool.submit(render_many, chunk, settings) for chunk in chunks]
+            futures: list[Future[list[dict[str, Any]]]] = [
+                pool.submit(render_many, chunk, settings) for chunk in chunks
+            ]
             try:
                 for future in as_completed(futures):
                     rows = future.result()
@@ -311,9 +313,9 @@ def _card_text(card: Mapping[str, Any]) -> str:
 | pitch | {pitch} |
 | text, SHA-256 of the sorted sentences | `{card["text_sha256"]}` |
 
-Synthetic speech: one utterance per sentence, nothing trimmed, resampled with a linear-phase low-pass when the rate differs
-from the voice's own. Phone times are flite's own and exact to a millisecond. Sentences are assigned to splits by a hash of
-their text and the seed {recipe["seed"]}.
+Synthetic speech: one utterance per sentence, nothing trimmed, resampled with a linear-phase low-pass when the rate
+differs from the voice's own. Phone times are flite's own and exact to a millisecond. Sentences are assigned to splits by
+a hash of their text and the seed {recipe["seed"]}.
 
 Phones ({len(card["phones"])}): {phones}
 """

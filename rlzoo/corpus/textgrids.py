@@ -1,0 +1,59 @@
+"""Phone times from Praat TextGrids as the Montreal Forced Aligner writes them (long, short and JSON forms)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rlzoo.errors import DataError, PluginError
+
+
+def find_textgrids(folder: Path) -> dict[str, Path]:
+    """Folder (searched with its subfolders) -> {id: file}.
+
+    Raises:
+        DataError: no folder, no TextGrid in it, or two of the same name.
+    """
+    if not folder.is_dir():
+        raise DataError(f"no folder '{folder}' with TextGrids", hint="give the aligner's output folder")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*.TextGrid")):
+        if path.stem in found:
+            raise DataError(f"two TextGrids named '{path.stem}': '{found[path.stem]}' and '{path}'", hint="remove one")
+        found[path.stem] = path
+    if not found:
+        raise DataError(f"no *.TextGrid in '{folder}'", hint="give the aligner's output folder")
+    return found
+
+
+def read_textgrid(path: Path, tier: str = "phones") -> tuple[list[str], list[float]]:
+    """One TextGrid -> phones and their end times in seconds, from 0 without gaps; an unlabelled interval is "sil".
+
+    `tier` may stand behind a speaker's name, as in 'LJSpeech - phones'.
+
+    Raises:
+        DataError: unreadable, no such tier or several, or intervals out of order.
+        PluginError: the package `praatio` is missing.
+    """
+    try:
+        from praatio import textgrid
+        from praatio.data_classes.interval_tier import IntervalTier
+        from praatio.utilities.errors import PraatioException
+    except ImportError as error:
+        raise PluginError("reading TextGrids needs praatio", hint="pip install 'rlzoo-speech[corpus]'") from error
+    try:
+        grid = textgrid.openTextgrid(str(path), includeEmptyIntervals=True, reportingMode="error")
+    except (OSError, UnicodeError, ValueError, LookupError, PraatioException) as error:
+        raise DataError(f"cannot read the TextGrid '{path}': {error}", hint="align the recording again") from error
+    names = [name for name in grid.tierNames if name == tier or name.endswith(f" - {tier}")]
+    if len(names) != 1:
+        found = ", ".join(f"'{name}'" for name in grid.tierNames) or "none"
+        raise DataError(f"'{path}': expected one tier '{tier}', found {found}", hint="name the tier of the phones")
+    intervals = grid.getTier(names[0])
+    if not isinstance(intervals, IntervalTier) or not intervals.entries:
+        raise DataError(f"'{path}': tier '{names[0]}' holds no intervals", hint="align the recording again")
+    phones: list[str] = []
+    ends: list[float] = []
+    for entry in intervals.entries:
+        phones.append(entry.label.strip() or "sil")
+        ends.append(float(entry.end))
+    return phones, ends
