@@ -200,7 +200,7 @@ def _align_all(
 
 
 def _phones(alignment: Any, seconds: float) -> tuple[list[str], list[float]]:
-    """Flatten words into phones; frames become seconds, neighbouring pauses become one, the last phone ends the audio."""
+    """Words -> phones; frames become seconds, neighbouring pauses become one, the last phone ends the audio."""
     phones: list[str] = []
     ends: list[float] = []
     for word in alignment:

@@ -55,7 +55,7 @@ class SpeechItem:
         return self.ends[-1]
 
     def load(self) -> Tensor:
-        """Read the used part: (L,) float32 in [-1, 1], L = round(seconds * sample_rate), less where the file is shorter.
+        """Read the used part: (L,) float32 in [-1, 1], L = round(seconds * sample_rate) or less at the end of the file.
 
         Raises:
             DataError: unreadable, not mono, or not finite.
@@ -188,7 +188,7 @@ def trim(phones: Sequence[str], ends: Sequence[float]) -> tuple[list[str], list[
 
 
 def check_ends(ends: Sequence[float], what: str) -> None:
-    """Raise DataError, naming `what`, unless the end times are there, finite, positive at the end and never decrease."""
+    """Raise DataError, naming `what`, unless the end times exist, are finite, never decrease and end above zero."""
     if not ends:
         raise DataError(f"{what}: no phones", hint="align the recording again")
     previous = 0.0
