@@ -6,6 +6,7 @@ Shapes as in `rlzoo._types`: N rows, M transitions, S one state's shape. Log-pro
 from __future__ import annotations
 
 import copy
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypeVar
@@ -175,6 +176,19 @@ def effective_fraction(weights: Tensor, mass: float = 0.9) -> float:
     return float((ordered < mass * ordered[-1]).sum() + 1) / len(weights)
 
 
+# --- noise -----------------------------------------------------------------------------------------------------------
+
+
+def row_noise(seeds: Sequence[int | str], purpose: str, shape: Sequence[int]) -> Tensor:
+    """N seeds -> standard normal noise (N, *shape) on the CPU; a row depends on its own seed and `purpose` only."""
+    noise = torch.empty(len(seeds), *shape)
+    for row, seed in enumerate(seeds):
+        digest = hashlib.blake2b(f"{purpose}/{seed}".encode(), digest_size=8).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
+        noise[row] = torch.randn(tuple(shape), generator=generator)
+    return noise
+
+
 # --- copies of a policy ----------------------------------------------------------------------------------------------
 
 
@@ -189,8 +203,8 @@ def ema_update(target: nn.Module, source: nn.Module, decay: float) -> None:
     """target <- decay target + (1 - decay) source, in place; buffers are copied; decay 0 copies everything."""
     for old, new in zip(target.parameters(), source.parameters(), strict=True):
         old.lerp_(new.to(old), 1.0 - decay)
-    for old, new in zip(target.buffers(), source.buffers(), strict=True):
-        old.copy_(new)
+    for old_buffer, new_buffer in zip(target.buffers(), source.buffers(), strict=True):
+        old_buffer.copy_(new_buffer)
 
 
 __all__ = [
@@ -211,6 +225,7 @@ __all__ = [
     "prompt_statistics",
     "ratio_bounds",
     "ratio_metrics",
+    "row_noise",
     "softmax_weights",
     "standardise",
 ]

@@ -156,3 +156,13 @@ def test_ema_update_moves_parameters_and_copies_buffers() -> None:
     assert old.running_mean.item() == 9.0  # type: ignore[union-attr]
     F.ema_update(old, new, decay=0.0)
     assert old.weight.item() == 3.0
+
+
+def test_row_noise_depends_on_the_rows_seed_and_purpose_only() -> None:
+    both = F.row_noise([3, 4], "a", (5,))
+    assert torch.equal(F.row_noise([4], "a", (5,))[0], both[1])
+    assert not torch.equal(both[0], both[1])
+    assert not torch.equal(F.row_noise([3], "b", (5,))[0], both[0])
+    many = F.row_noise(list(range(200)), "a", (100,))
+    assert many.mean().item() == pytest.approx(0.0, abs=0.03)
+    assert many.std().item() == pytest.approx(1.0, abs=0.03)

@@ -1,0 +1,135 @@
+"""DLPO (arXiv:2508.03123): maximise E[ alpha r(x0, c) - beta sum_k L_k ] over denoising trajectories.
+
+L_k is the diffusion loss of the network at step k. Suffixes: N rows, M transitions of a minibatch, K denoising steps,
+S one state's shape. Equations and what is ours: README.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rlzoo.api import Algorithm, Batch, Policy, TrainContext, Trajectory, Transitions
+from rlzoo.functional import clip_elements, clipped_surrogate, masked_mean, per_row, ratio_metrics, row_noise
+from rlzoo_dlpo import DLPOOptions
+
+ROWS_AT_ONCE = 16  # of a trajectory, where losses are measured without gradient: bounds memory, changes no result
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """Clean states (N, *S) that the diffusion loss compares with, and the conditioning that belongs to them."""
+
+    clean: Tensor
+    cond: Batch
+    own: bool  # the policy's own samples: then the loss is taken at the states of the trajectory
+
+
+class DLPO(Algorithm[DLPOOptions]):
+    """One step: sample, score, charge each transition for the diffusion loss, follow the clipped policy gradient."""
+
+    def step(self, ctx: TrainContext) -> Mapping[str, float]:
+        """One optimisation iteration; see `Algorithm.step`."""
+        o = self.options
+        traj = ctx.rollout()
+        values_N = ctx.score(traj).values
+        # The released code multiplies by the raw score; everything else takes the run's advantage.
+        reward_N = values_N if o.estimator == "released" else ctx.advantages(values_N, traj)
+        teacher = self.teacher(ctx, traj)
+        charge_KN = self.charge(ctx, traj, teacher)
+
+        metrics: dict[str, float] = {}
+        total_loss, count = 0.0, 0
+        for batch in ctx.minibatches(traj):
+            for m in batch:
+                time_M = traj.schedule.times.to(m.before.device)[m.k].to(m.before.dtype)
+                prediction_MS = ctx.policy.predict(m.before, time_M, m.cond)
+                dist = ctx.policy.transition(m.before, m.k, m.cond, traj.schedule, prediction_MS)
+                logp_M = dist.log_prob(m.after, ctx.logprob_reduction)
+                loss_M = self.diffusion_loss(ctx.policy, traj, teacher, m, prediction_MS)
+                batch.mean(self.objective(ctx, traj, m, logp_M, reward_N[m.row], loss_M, charge_KN)).backward()
+                metrics |= self.ratios(ctx, m, logp_M)
+                total_loss, count = total_loss + float(loss_M.detach().sum()), count + len(loss_M)
+            metrics["optim/grad_norm"] = ctx.apply_gradients()
+        return metrics | {"policy/diffusion_loss": total_loss / max(count, 1)}
+
+    def objective(
+        self,
+        ctx: TrainContext,
+        traj: Trajectory,
+        m: Transitions,
+        logp_M: Tensor,
+        reward_M: Tensor,
+        loss_M: Tensor,
+        charge_KN: Tensor | None,
+    ) -> Tensor:
+        """(M,) loss of the transitions: what the options call the estimator, README Eq. 4-7."""
+        o = self.options
+        if o.estimator == "released":
+            with torch.no_grad():
+                reference = ctx.reference.transition(m.before, m.k, m.cond, traj.schedule)
+            difference_M = logp_M - reference.log_prob(m.after, ctx.logprob_reduction)
+            # A difference of log-probabilities where a ratio belongs: it is near 0, so the clamp is constant.
+            ratio_M = difference_M.clamp(1 - o.clip, 1 + o.clip)
+            return -ratio_M * (o.alpha * reward_M - o.beta * loss_M)
+        shaped_M = o.alpha * reward_M
+        if charge_KN is not None:
+            shaped_M = shaped_M - o.beta * charge_KN[m.k, m.row]
+        elements_M = clip_elements(ctx.logprob_reduction, m.before, ctx.policy.mask(m.cond))
+        surrogate_M = clipped_surrogate(logp_M, m.log_prob, shaped_M, o.clip, elements_M)
+        return surrogate_M if o.estimator == "scalar" else surrogate_M + o.beta * loss_M
+
+    def teacher(self, ctx: TrainContext, traj: Trajectory) -> Teacher:
+        """The clean states x0_hat of README Eq. 3; DataError for `data` where the prompt set has no recordings."""
+        if self.options.target == "own":
+            return Teacher(traj.final.detach(), traj.cond, own=True)
+        with torch.no_grad():
+            return Teacher(*ctx.policy.supervise(traj.prompts, ctx.recordings(traj.prompts)), own=False)
+
+    def diffusion_loss(
+        self, policy: Policy, traj: Trajectory, teacher: Teacher, m: Transitions, prediction_MS: Tensor | None = None
+    ) -> Tensor:
+        """(M,) L_k of each transition. `prediction_MS` is the network at `m.before`, where it is known already."""
+        clean_MS, cond = teacher.clean[m.row], teacher.cond[m.row]
+        time_M = traj.schedule.times.to(clean_MS.device)[m.k].to(clean_MS.dtype)
+        if teacher.own:
+            # `noisy` is affine in the noise, a x0 + s noise: read off which noise leads from x0 to the visited state.
+            zero_MS = torch.zeros_like(clean_MS)
+            scale_MS = policy.noisy(zero_MS, torch.ones_like(clean_MS), time_M)
+            noise_MS = (m.before - policy.noisy(clean_MS, zero_MS, time_M)) / scale_MS
+            if prediction_MS is None:
+                prediction_MS = policy.predict(m.before, time_M, cond)
+        else:
+            seeds = [f"{traj.seeds[row]}/{k}" for row, k in zip(m.row.tolist(), m.k.tolist(), strict=True)]
+            noise_MS = row_noise(seeds, "dlpo", clean_MS.shape[1:]).to(clean_MS)
+            prediction_MS = policy.predict(policy.noisy(clean_MS, noise_MS, time_M), time_M, cond)
+        difference_MS = prediction_MS - policy.target(clean_MS, noise_MS, time_M)
+        norm = policy.loss_norm if self.options.norm == "policy" else self.options.norm
+        return masked_mean(difference_MS.abs() if norm == "l1" else difference_MS**2, policy.mask(cond))
+
+    @torch.no_grad()
+    def charge(self, ctx: TrainContext, traj: Trajectory, teacher: Teacher) -> Tensor | None:
+        """(K, N): the diffusion loss that step k of row n pays, under the sampling policy; None: nothing is paid."""
+        o = self.options
+        if o.estimator in ("additive", "released") or o.beta == 0:
+            return None
+        loss_KN = torch.zeros_like(traj.log_probs)
+        for k in traj.schedule.stochastic.nonzero().flatten().tolist():
+            for rows in torch.arange(len(traj), device=traj.final.device).split(ROWS_AT_ONCE):
+                before, after, cond = traj.states[k][rows], traj.states[k + 1][rows], traj.cond[rows]
+                m = Transitions(rows, torch.full_like(rows, k), before, after, cond, traj.log_probs[k][rows])
+                loss_KN[k, rows] = self.diffusion_loss(ctx.policy, traj, teacher, m)
+        if o.credit == "trajectory":
+            loss_KN = loss_KN.sum(0, keepdim=True).expand_as(loss_KN)
+        if o.centre:
+            means_K = torch.stack([ctx.gather(loss_N).mean() for loss_N in loss_KN])
+            loss_KN = loss_KN - per_row(means_K, loss_KN)
+        return loss_KN
+
+    def ratios(self, ctx: TrainContext, m: Transitions, logp_M: Tensor) -> dict[str, float]:
+        """How far this minibatch is from the policy that sampled."""
+        elements_M = clip_elements(ctx.logprob_reduction, m.before, ctx.policy.mask(m.cond))
+        return ratio_metrics(logp_M, m.log_prob, self.options.clip, elements_M)

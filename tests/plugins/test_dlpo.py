@@ -1,0 +1,235 @@
+"""DLPO's estimators against closed forms, on toys in float64."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from rlzoo_dlpo import DLPOOptions
+from rlzoo_dlpo.algorithm import DLPO
+from torch import Tensor
+
+from rlzoo._tables import RolloutTable, TrainTable
+from rlzoo.api import Policy, Trajectory
+from rlzoo.errors import DataError
+from rlzoo.testing.context import LocalContext
+from rlzoo.testing.specs import ToyPolicyOptions, ToyPromptOptions, ToyRewardOptions
+from rlzoo.testing.toys import FlowToy, GaussianToy, ToyPrompts, ToyReward
+
+TOYS = [GaussianToy, FlowToy]
+PROMPTS = ToyPrompts(ToyPromptOptions(train=2))
+
+
+def make(
+    kind: type[Policy], *, samples: int = 4, seed: int = 0, recordings: bool = False, **table: Any
+) -> LocalContext:
+    policy = kind(ToyPolicyOptions()).double()  # type: ignore[call-arg]
+    return LocalContext(
+        policy,
+        ToyReward(ToyRewardOptions(slope=0.3)),
+        PROMPTS.train(),
+        rollout=RolloutTable(prompts_per_step=2, samples_per_prompt=samples),
+        train=TrainTable(advantage="none", advantage_clip=1e9, **table),
+        recordings=PROMPTS.recordings(PROMPTS.train()) if recordings else None,
+        seed=seed,
+        update=False,
+    )
+
+
+def gradient(ctx: LocalContext, **options: Any) -> Tensor:
+    DLPO(DLPOOptions(**options)).step(ctx)
+    return torch.cat([ctx.gradients[name].flatten() for name, _ in ctx.policy.named_parameters()])
+
+
+def rows(traj: Trajectory, k: int) -> Tensor:
+    return torch.full((len(traj),), k)
+
+
+def own_losses(policy: Policy, traj: Trajectory) -> Tensor:
+    """(K-1, N): squared error against the noise or velocity that leads from the final state to each visited one."""
+    losses = []
+    mask = policy.mask(traj.cond)
+    assert mask is not None
+    for k in traj.schedule.stochastic.nonzero().flatten().tolist():
+        x_t, x_0, t = traj.states[k], traj.final, float(traj.schedule.times[k])
+        prediction = policy.predict(x_t, torch.full((len(traj),), t, dtype=x_t.dtype), traj.cond)
+        if isinstance(policy, GaussianToy):
+            wanted = (x_t - math.sqrt(1 - t**2) * x_0) / t
+        else:
+            wanted = (x_t - (1 - t) * x_0) / t - x_0
+        losses.append((((prediction - wanted) ** 2) * mask).sum(1) / mask.sum(1))
+    return torch.stack(losses)
+
+
+@pytest.mark.parametrize("kind", TOYS)
+def test_own_target_is_the_noise_that_leads_to_the_visited_state(kind: type[Policy]) -> None:
+    ctx = make(kind)
+    traj = ctx.rollout()
+    expected = own_losses(ctx.policy, traj)
+    dlpo = DLPO(DLPOOptions(credit="step", centre=False))
+    charge = dlpo.charge(ctx, traj, dlpo.teacher(ctx, traj))
+    assert charge is not None
+    torch.testing.assert_close(charge[:-1], expected)
+    assert charge[-1].abs().max() == 0  # the deterministic last step pays nothing
+
+
+def test_trajectory_credit_charges_every_step_with_the_whole_trajectory() -> None:
+    ctx = make(GaussianToy)
+    traj = ctx.rollout()
+    total = own_losses(ctx.policy, traj).sum(0)
+    dlpo = DLPO(DLPOOptions(centre=False))
+    charge = dlpo.charge(ctx, traj, dlpo.teacher(ctx, traj))
+    assert charge is not None
+    torch.testing.assert_close(charge, total.expand_as(charge))
+    dlpo = DLPO(DLPOOptions(centre=True))
+    centred = dlpo.charge(ctx, traj, dlpo.teacher(ctx, traj))
+    assert centred is not None
+    torch.testing.assert_close(centred, (total - total.mean()).expand_as(charge))
+
+
+@pytest.mark.parametrize("kind", TOYS)
+@pytest.mark.parametrize("estimator", ["full", "scalar", "additive"])
+def test_gradient_is_the_equation_written_out(kind: type[Policy], estimator: str) -> None:
+    got = gradient(make(kind), estimator=estimator, alpha=1.5, beta=0.4, norm="l2", centre=False)
+    ctx = make(kind)  # the same seeds: the same trajectory
+    traj = ctx.rollout()
+    reward = ctx.score(traj).values
+    losses = own_losses(ctx.policy, traj)
+    steps = len(losses)
+    logp = torch.stack(
+        [
+            ctx.policy.transition(traj.states[k], rows(traj, k), traj.cond, traj.schedule).log_prob(traj.states[k + 1])
+            for k in range(steps)
+        ]
+    )
+    shaped = 1.5 * reward if estimator == "additive" else 1.5 * reward - 0.4 * losses.detach().sum(0)
+    objective = (shaped * logp).sum()
+    if estimator != "scalar":
+        objective = objective - 0.4 * losses.sum()
+    grads = torch.autograd.grad(-objective / (steps * len(traj)), list(ctx.policy.parameters()))
+    torch.testing.assert_close(got, torch.cat([g.flatten() for g in grads]), atol=1e-9, rtol=1e-6)
+
+
+def shifted(ctx: LocalContext) -> LocalContext:
+    with torch.no_grad():
+        for parameter in ctx.policy.parameters():
+            parameter += 0.3
+    return ctx
+
+
+def z_scores(kind: type[Policy], estimator: str, alpha: float, beta: float, batches: int = 60) -> Tensor:
+    """Standardised difference, per parameter, between an estimator and the pathwise gradient of alpha r - beta sum L.
+
+    The last step is deterministic and not trained; the toys give it its own knot, which is left out. The weights are
+    shifted first: a well trained policy is a stationary point of its diffusion loss.
+    """
+    estimates, pathwise = [], []
+    for seed in range(batches):
+        ctx = shifted(make(kind, samples=200, seed=seed, logprob_reduction="sum"))
+        steps = len(ctx.policy.schedule()) - 1
+        options = {"estimator": estimator, "alpha": alpha, "beta": beta, "norm": "l2"}
+        # The mean over transitions -> the sum over a trajectory.
+        estimates.append(gradient(ctx, **options, centre=False) * -steps)
+
+        ctx = shifted(make(kind, samples=200, seed=1000 + seed, logprob_reduction="sum"))
+        traj = ctx.rollout(grad_steps=len(ctx.policy.schedule()))
+        objective = alpha * ctx.score(traj, grad=True).values - beta * own_losses(ctx.policy, traj).sum(0)
+        grads = torch.autograd.grad(objective.mean(), list(ctx.policy.parameters()))
+        pathwise.append(torch.cat([g.flatten() for g in grads]))
+    trained = torch.cat([(torch.arange(len(p)) > 0).repeat_interleave(p[0].numel()) for p in ctx.policy.parameters()])
+    a, b = torch.stack(estimates)[:, trained], torch.stack(pathwise)[:, trained]
+    error = ((a.var(0) + b.var(0)) / batches).sqrt()
+    seen = error > 1e-9  # biases of modes and elements that these prompts do not use have no gradient at all
+    assert seen.sum() > 20
+    return (a.mean(0) - b.mean(0))[seen] / error[seen]
+
+
+@pytest.mark.parametrize("kind", TOYS)
+def test_full_is_the_unbiased_gradient_of_the_objective(kind: type[Policy]) -> None:
+    z = z_scores(kind, "full", alpha=1.0, beta=0.3)
+    # Independent standard normals have mean square 1.
+    assert z.pow(2).mean() < 1.7
+    assert z.abs().max() < 4.5
+
+
+@pytest.mark.parametrize("estimator", ["scalar", "additive"])
+def test_the_other_readings_are_biased_and_the_test_above_would_see_it(estimator: str) -> None:
+    assert z_scores(FlowToy, estimator, alpha=1.0, beta=0.3).pow(2).mean() > 3
+
+
+@pytest.mark.parametrize("kind", TOYS)
+def test_released_has_no_reward_gradient_at_all(kind: type[Policy]) -> None:
+    plain = gradient(make(kind), estimator="released", alpha=0.0)
+    rewarded = gradient(make(kind), estimator="released", alpha=50.0)
+    assert torch.equal(plain, rewarded)
+    # What is left is the supervised loss, scaled by the constant that the clamp returns.
+    losses = gradient(make(kind), estimator="additive", alpha=0.0)
+    torch.testing.assert_close(plain, losses * (1 - 1e-4))
+    assert plain.norm() > 0
+
+
+@pytest.mark.parametrize("estimator", ["full", "scalar", "additive"])
+def test_every_other_estimator_has_a_reward_gradient(estimator: str) -> None:
+    plain = gradient(make(GaussianToy), estimator=estimator, alpha=0.0)
+    rewarded = gradient(make(GaussianToy), estimator=estimator, alpha=1.0)
+    assert (plain - rewarded).norm() > 1e-3
+
+
+def test_norm_follows_the_policy_unless_told() -> None:
+    ctx = make(GaussianToy)
+    ctx.policy.loss_norm = "l1"
+    own, l1, l2 = (gradient(ctx, norm=norm, estimator="additive", alpha=0.0) for norm in ("policy", "l1", "l2"))
+    assert l1.shape == own.shape
+    fresh = [make(GaussianToy) for _ in range(2)]
+    fresh[0].policy.loss_norm = "l1"
+    assert torch.equal(gradient(fresh[0], norm="policy", alpha=0.0), gradient(fresh[1], norm="l1", alpha=0.0))
+    assert not torch.equal(l1, l2)
+
+
+def test_data_target_is_the_denoising_loss_of_the_recording() -> None:
+    ctx = make(GaussianToy, recordings=True)
+    traj = ctx.rollout()
+    dlpo = DLPO(DLPOOptions(target="data", credit="step", centre=False))
+    charge = dlpo.charge(ctx, traj, dlpo.teacher(ctx, traj))
+    assert charge is not None
+    # Rows of one prompt share its recording but not their noise.
+    assert charge[0].unique().numel() == len(traj)
+    # Its mean over noise is what the policy's own denoising loss measures on the same recordings.
+    x, cond = ctx.policy.supervise(traj.prompts, ctx.recordings(traj.prompts))
+    big, many = make(GaussianToy, recordings=True, samples=4000), 4000
+    traj = big.rollout()
+    charge = dlpo.charge(big, traj, dlpo.teacher(big, traj))
+    assert charge is not None
+    noise = torch.randn(2 * many, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)[:, : x.shape[1]]
+    t = torch.full((2 * many,), float(traj.schedule.times[1]), dtype=torch.float64)
+    x, cond = big.policy.supervise(traj.prompts, big.recordings(traj.prompts))
+    expected = big.policy.denoising_loss(x.double(), cond, t, noise).detach()
+    error = math.sqrt(float(charge[1].var() + expected.var()) / (2 * many))
+    assert float(charge[1].mean()) == pytest.approx(float(expected.mean()), abs=5 * error)
+
+
+def test_data_target_refuses_prompts_without_recordings() -> None:
+    with pytest.raises(DataError, match="no recordings"):
+        gradient(make(GaussianToy), target="data")
+
+
+def test_padding_has_no_influence() -> None:
+    """A short prompt's gradient is the same beside a longer one and alone."""
+    short, long = sorted(ToyPrompts(ToyPromptOptions()).train(), key=lambda p: len(p.text) % 3)[::7]
+    policy = GaussianToy(ToyPolicyOptions()).double()
+    reward = ToyReward(ToyRewardOptions())
+    table = RolloutTable(prompts_per_step=1, samples_per_prompt=2)
+    alone = LocalContext(policy, reward, [short], rollout=table, update=False)
+    traj = alone.rollout([short])
+    dlpo = DLPO(DLPOOptions(credit="step", centre=False))
+    charge = dlpo.charge(alone, traj, dlpo.teacher(alone, traj))
+    both = alone.rollout([short, long])
+    wide = torch.nn.functional.pad(traj.states, (0, both.states.shape[-1] - traj.states.shape[-1]), value=9.0)
+    both.states[:, :2] = wide
+    both_charge = dlpo.charge(alone, both, dlpo.teacher(alone, both))
+    assert charge is not None
+    assert both_charge is not None
+    assert both.states.shape[-1] > traj.states.shape[-1]
+    torch.testing.assert_close(both_charge[:, :2], charge)
