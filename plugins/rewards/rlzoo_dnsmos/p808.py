@@ -1,0 +1,89 @@
+"""P.808: a log-mel picture of each window through a small CNN (arXiv:2010.15258). Differentiable."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rlzoo_dnsmos.clips import FRAME_HOP, FRAMES, FRAMES_PER_HOP, RATE, WINDOW
+
+FFT = 321
+HALF = FFT // 2
+MELS = 120
+SAMPLES = WINDOW - FRAME_HOP
+"""Of each window; the package leaves the last hop out."""
+POWER_FLOOR = 1e-10
+TOP_DB = 80.0
+_CONVS = (("conv2d_5", True), ("conv2d_6", True), ("conv2d_7", False), ("conv2d_8", True), ("conv2d_9", False))
+_DENSE = ("dense_3", "dense_4", "dense_5")
+
+
+class P808(nn.Module):
+    """(T,) clip and the seconds at which its windows start -> (W, 1) MOS of each window."""
+
+    def __init__(self, weights: dict[str, Tensor]) -> None:
+        super().__init__()
+        for name, tensor in weights.items():
+            self.register_buffer(name.replace("/", "_"), tensor)
+        angle = 2 * math.pi / FFT * torch.arange(FFT, dtype=torch.float64)[:, None] * torch.arange(HALF + 1)
+        hann = 0.5 - 0.5 * torch.cos(2 * math.pi / FFT * torch.arange(FFT, dtype=torch.float64))
+        # 321 = 3 x 107 is a bad size for an FFT: as a matrix product it is faster, and the same on every device.
+        self.register_buffer("fourier", (hann[:, None] * torch.cat([angle.cos(), angle.sin()], 1)).float())
+        self.register_buffer("mel", slaney_mel(RATE, FFT, MELS))
+
+    def forward(self, clip: Tensor, starts: list[int]) -> Tensor:
+        """(T,), W window starts in seconds -> (W, 1)."""
+        power = self.mel_power(clip, starts)
+        # On a CPU one picture at a time stays in the cache and is twice as fast as a batch of them.
+        size = len(starts) if clip.is_cuda else 1
+        return torch.cat([self.network(decibels(part)) for part in power.split(size)])
+
+    def mel_power(self, clip: Tensor, starts: list[int]) -> Tensor:
+        """(T,) -> (W, 900, 120). Each frame is analysed once, except where a window's edge cuts through it."""
+        grid = F.pad(clip, (HALF, HALF)).unfold(0, FFT, FRAME_HOP)  # frame f is centred on sample 160 f
+        first = torch.tensor(starts, device=clip.device) * FRAMES_PER_HOP
+        power = self._mel(grid)[first[:, None] + torch.arange(FRAMES, device=clip.device)]
+        position = torch.arange(FFT, device=clip.device)
+        head = self._mel(grid[first] * (position >= HALF))  # before the window: zeros
+        tail = self._mel(grid[first + FRAMES - 1] * (position < SAMPLES - (FRAMES - 1) * FRAME_HOP + HALF))
+        return torch.cat([head[:, None], power[:, 1:-1], tail[:, None]], 1)
+
+    def _mel(self, frames: Tensor) -> Tensor:
+        spectrum = frames @ self.get_buffer("fourier")
+        return (spectrum[:, : HALF + 1].square() + spectrum[:, HALF + 1 :].square()) @ self.get_buffer("mel")
+
+    def network(self, picture: Tensor) -> Tensor:
+        """(W, 900, 120) -> (W, 1)."""
+        h = picture[:, None]
+        for name, is_pooled in _CONVS:
+            h = F.relu(F.conv2d(h, self.get_buffer(f"{name}_kernel"), self.get_buffer(f"{name}_bias"), padding=1))
+            h = F.max_pool2d(h, 2) if is_pooled else h
+        h = h.amax((2, 3))
+        for index, name in enumerate(_DENSE):
+            h = F.relu(h) if index else h
+            h = h @ self.get_buffer(f"{name}_kernel") + self.get_buffer(f"{name}_bias")
+        return h
+
+
+def decibels(power: Tensor) -> Tensor:
+    """(W, 900, 120) -> decibels below the window's own maximum, at most 80, mapped by (dB + 40) / 40."""
+    loudest = power.amax((1, 2), keepdim=True)
+    level = 10 * (power.clamp(min=POWER_FLOOR).log10() - loudest.clamp(min=POWER_FLOOR).log10())
+    level = torch.maximum(level, level.amax((1, 2), keepdim=True) - TOP_DB)
+    return (level + 40) / 40
+
+
+def slaney_mel(rate: int, fft: int, mels: int) -> Tensor:
+    """(fft // 2 + 1, mels): triangles on Slaney's mel scale (linear to 1 kHz, then logarithmic), of equal area."""
+    linear_hz, step = 200.0 / 3, math.log(6.4) / 27
+    knee = 1000.0 / linear_hz
+    top = knee + math.log(rate / 2 / 1000.0) / step
+    points = torch.linspace(0, top, mels + 2, dtype=torch.float64)
+    hz = torch.where(points < knee, points * linear_hz, 1000.0 * ((points - knee) * step).exp())
+    bins = torch.arange(fft // 2 + 1, dtype=torch.float64)[:, None] * rate / fft
+    rising = (bins - hz[:-2]) / (hz[1:-1] - hz[:-2])
+    falling = (hz[2:] - bins) / (hz[2:] - hz[1:-1])
+    return (torch.minimum(rising, falling).clamp(min=0) * 2 / (hz[2:] - hz[:-2])).float()

@@ -1,0 +1,111 @@
+"""P.835: log power spectrum of each window through a CNN -> signal, background, overall (arXiv:2110.01763).
+
+Windows of 9.01 s every second overlap by eight ninths, and 99 % of the work lies in the layers before the second
+pooling, where frames of different windows still fall on one grid. There every frame of the *clip* is computed once;
+only the first and last 8 frames of a window, which see its zero padding, are computed for it alone. The clip is worked
+through in short strips with a halo: on a CPU they stay in the cache, which makes it faster than one long picture.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rlzoo_dnsmos.clips import FRAME_HOP, FRAMES, FRAMES_PER_HOP
+
+POWER_FLOOR = 1e-12
+_TRUNK = (("conv2d", False), ("conv2d_1", False), ("conv2d_2", False), ("conv2d_3", True), ("conv2d_4", True))
+_DENSE = ("dense", "dense_1", "dense_3")
+_POOLED = 4  # frames per column of the trunk's output
+_EDGE = 8  # frames at a window's end that feel its zero padding through five 3x3 layers, rounded up to columns
+_STRIP = 184  # frames kept of an inner strip
+
+# Calibration of the raw outputs to MOS, highest power first (constants of the published package).
+_POLYNOMIALS = {
+    "sig": (-0.08397278, 1.22083953, 0.0052439),
+    "bak": (-0.13166888, 1.60915514, -0.39604546),
+    "ovrl": (-0.06766283, 1.11546468, 0.04602535),
+}
+_PERSONALIZED = {
+    "sig": (-0.01019296, 0.02751166, 1.19576786, -0.24348726),
+    "bak": (-0.04976499, 0.44276479, -0.1644611, 0.96883132),
+    "ovrl": (-0.00533021, 0.005101, 1.18058466, -0.11236046),
+}
+PARTS = ("sig", "bak", "ovrl")
+
+
+class P835(nn.Module):
+    """(T,) clip and the seconds at which its windows start -> (W, 3) signal, background, overall MOS."""
+
+    def __init__(self, weights: dict[str, Tensor], personalized: bool) -> None:
+        super().__init__()
+        for name, tensor in weights.items():
+            if tensor.is_floating_point():
+                self.register_buffer(name.replace("/", "_"), tensor)
+        self.polynomials = _PERSONALIZED if personalized else _POLYNOMIALS
+        fourier = torch.cat([weights["stft-real/kernel"], weights["stft-imag/kernel"]]).squeeze(-1)
+        self.register_buffer("fourier", fourier.T.contiguous())
+
+    def forward(self, clip: Tensor, starts: list[int]) -> Tensor:
+        """(T,), W window starts in seconds -> (W, 3)."""
+        end = (max(starts) * FRAMES_PER_HOP + FRAMES + 1) * FRAME_HOP
+        columns = self.columns(self.spectrum(clip[:end]), starts)
+        size = len(starts) if clip.is_cuda else 1
+        raw = torch.cat([self.head(part) for part in columns.split(size)])
+        return torch.stack([polynomial(raw[:, i], self.polynomials[part]) for i, part in enumerate(PARTS)], 1)
+
+    def spectrum(self, clip: Tensor) -> Tensor:
+        """(T,) -> (F, 161) log10 power of frames of 320 samples every 160."""
+        spectrum = clip.unfold(0, 2 * FRAME_HOP, FRAME_HOP) @ self.get_buffer("fourier")
+        bins = spectrum.shape[1] // 2
+        # The published graph takes a root and squares it again; without, the gradient of silence is finite.
+        return (spectrum[:, :bins].square() + spectrum[:, bins:].square()).clamp(min=POWER_FLOOR).log10()
+
+    def columns(self, spectrum: Tensor, starts: list[int]) -> Tensor:
+        """(F, 161) of the clip -> (W, 32, 225, 40): the trunk's output for each window, as if computed for it alone."""
+        device = spectrum.device
+        shared = self._inner(spectrum)
+        first = torch.tensor(starts, device=device) * FRAMES_PER_HOP
+        strip = torch.arange(2 * _EDGE, device=device)
+        keep = _EDGE // _POOLED
+        heads = self._strips(spectrum[first[:, None] + strip])[:, :, :keep]
+        tails = self._strips(spectrum[first[:, None] + FRAMES - 2 * _EDGE + strip])[:, :, -keep:]
+        inner = torch.arange(keep, FRAMES // _POOLED - keep, device=device)
+        middle = shared[:, first[:, None] // _POOLED + inner].transpose(0, 1)
+        return torch.cat([heads, middle, tails], 2)
+
+    def _inner(self, spectrum: Tensor) -> Tensor:
+        """(F, 161) -> (32, >= F / 4, 40); columns within 8 frames of the clip's ends are not meaningful."""
+        count = -(-spectrum.shape[0] // _STRIP)
+        padded = F.pad(spectrum, (0, 0, _EDGE, count * _STRIP - spectrum.shape[0] + _EDGE))
+        strips = padded.unfold(0, _STRIP + 2 * _EDGE, _STRIP).transpose(1, 2)
+        halo = _EDGE // _POOLED
+        return self._strips(strips)[:, :, halo:-halo].transpose(0, 1).flatten(1, 2)
+
+    def _strips(self, strips: Tensor) -> Tensor:
+        """(M, frames, 161) -> (M, 32, frames / 4, 40)."""
+        size = 32 if strips.is_cuda else 1
+        return torch.cat([self._layers(part[:, None], _TRUNK) for part in strips.split(size)])
+
+    def _layers(self, h: Tensor, layers: tuple[tuple[str, bool], ...]) -> Tensor:
+        for name, is_pooled in layers:
+            h = F.relu(F.conv2d(h, self.get_buffer(f"{name}_kernel"), self.get_buffer(f"{name}_bias"), padding=1))
+            h = F.max_pool2d(h, 2) if is_pooled else h
+        return h
+
+    def head(self, columns: Tensor) -> Tensor:
+        """(W, 32, 225, 40) -> (W, 3) raw outputs."""
+        h = self._layers(columns, (("conv2d_5", True), ("conv2d_6", False))).amax((2, 3))
+        for index, name in enumerate(_DENSE):
+            h = F.relu(h) if index else h
+            h = h @ self.get_buffer(f"{name}_kernel") + self.get_buffer(f"{name}_bias")
+        return h
+
+
+def polynomial(x: Tensor, coefficients: tuple[float, ...]) -> Tensor:
+    """Horner's scheme, highest power first."""
+    value = torch.zeros_like(x)
+    for coefficient in coefficients:
+        value = value * x + coefficient
+    return value
