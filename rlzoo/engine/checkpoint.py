@@ -1,0 +1,190 @@
+"""Checkpoints: written beside their final name and renamed, each with the sizes and hashes of its files.
+
+    checkpoints/000100/policy.safetensors   weights to speak with (averaged ones, where the run averages)
+                       algorithm.pt         what the algorithm keeps
+                       engine.pt            optimiser, average, generators, prompt cursor, statistics, counters
+                       DONE                 written last: the other files' sizes and SHA-256
+    checkpoints/LATEST                      name of the newest
+
+Everything loads with `weights_only`: a checkpoint is data and runs nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from safetensors.torch import save as serialise
+from torch import Tensor, nn
+
+from rlzoo._algorithm import Algorithm
+from rlzoo._policy import Policy
+from rlzoo.config import ResolvedRun
+from rlzoo.engine.context import Context
+from rlzoo.errors import DataError
+from rlzoo.rundir import RunDirectory
+
+POLICY, ALGORITHM, ENGINE, DONE = "policy.safetensors", "algorithm.pt", "engine.pt", "DONE"
+
+
+def name_of(step: int) -> str:
+    """Directory name of a step in `checkpoints`, `samples` and `eval`."""
+    return f"{step:06d}"
+
+
+def save(rundir: RunDirectory, ctx: Context, algorithm: Algorithm[Any], keep: int) -> Path:
+    """Write the checkpoint of `ctx.step`, then drop all but the newest `keep`. Call in one process only."""
+    with ctx.optimisation.averaged():
+        weights = portable(ctx.policy)
+    engine = {
+        **ctx.state_dict(),
+        "starting": weights_digest(ctx.starting),
+        "torch_rng": torch.get_rng_state(),
+        "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+    # Through memory: torch and safetensors report a full disk as errors of their own, plain writes as an OSError.
+    contents = {POLICY: serialise(weights), ALGORITHM: _to_bytes(algorithm.state_dict()), ENGINE: _to_bytes(engine)}
+    name = name_of(ctx.step)
+    with rundir.writing(f"checkpoints/{name}") as folder:
+        _fill(folder, contents)
+        shutil.rmtree(rundir / f"checkpoints/{name}", ignore_errors=True)
+    rundir.write_text("checkpoints/LATEST", name + "\n")
+    killed = (rundir / "checkpoints").glob(".*.tmp")
+    for old in (*complete(rundir)[:-keep], *killed):
+        shutil.rmtree(old)
+    return rundir / f"checkpoints/{name}"
+
+
+def _fill(folder: Path, contents: Mapping[str, bytes]) -> None:
+    try:
+        folder.mkdir()
+        stamps = {
+            file: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+            for file, content in contents.items()
+        }
+        for file, content in {**contents, DONE: json.dumps(stamps, indent=2).encode()}.items():
+            with (folder / file).open("wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _to_bytes(value: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+def complete(rundir: RunDirectory) -> list[Path]:
+    """Finished checkpoints, oldest first."""
+    return sorted(path.parent for path in (rundir / "checkpoints").glob(f"[0-9]*/{DONE}"))
+
+
+def latest(rundir: RunDirectory) -> Path | None:
+    """The newest finished checkpoint."""
+    return next(reversed(complete(rundir)), None)
+
+
+def restore(folder: Path, ctx: Context, algorithm: Algorithm[Any]) -> None:
+    """Bring context, policy and algorithm to a checkpoint. DataError where it is damaged or of another run."""
+    _verify(folder)
+    engine = _load(folder / ENGINE)
+    if engine["starting"] != weights_digest(ctx.starting):
+        raise DataError(
+            "the policy's starting weights are not those the run was started with, so its reference is lost",
+            "put the policy's checkpoint back to what it was",
+        )
+    _load_weights(ctx.policy, folder / POLICY)
+    try:
+        ctx.load_state_dict(engine)
+        algorithm.load_state_dict(_load(folder / ALGORITHM))
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"'{folder}' does not fit this run: {error}", "resume with the version that wrote it"
+        ) from error
+    torch.set_rng_state(engine["torch_rng"])
+    if torch.cuda.is_available() and len(engine["cuda_rng"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(engine["cuda_rng"])
+
+
+def load_policy(path: Path) -> Policy:
+    """The policy of a run directory (its newest checkpoint) or of one checkpoint in it, in eval mode on the CPU.
+
+    Raises DataError where there is none or it is damaged.
+    """
+    path = path.expanduser().absolute()
+    inside = path.parent.name == "checkpoints"
+    rundir = RunDirectory.open(path.parent.parent if inside else path)
+    folder = path if inside else latest(rundir)
+    if folder is None or not (folder / DONE).is_file():
+        raise DataError(f"'{path}' has no finished checkpoint", "let the run reach its first checkpoint, or resume it")
+    _verify(folder)
+    policy: Policy = ResolvedRun.from_dict(rundir.config()).policy.build()
+    _load_weights(policy, folder / POLICY)
+    return policy.eval()
+
+
+def portable(module: nn.Module) -> dict[str, Tensor]:
+    """Weights and buffers as independent tensors on the CPU; tied ones are stored twice."""
+    return {name: value.detach().cpu().clone().contiguous() for name, value in module.state_dict().items()}
+
+
+def weights_digest(weights: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, shapes and bytes."""
+    digest = hashlib.sha256()
+    for name, value in sorted(weights.items()):
+        digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
+        digest.update(value.contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _stamp(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def _verify(folder: Path) -> None:
+    try:
+        listing = json.loads((folder / DONE).read_text())
+        damaged = [file for file, stamp in listing.items() if _stamp(folder / file) != stamp]
+    except (OSError, ValueError, AttributeError) as error:
+        raise DataError(f"checkpoint '{folder}' is damaged: {error}", _other(folder)) from error
+    if damaged:
+        raise DataError(
+            f"checkpoint '{folder}' is damaged: {', '.join(damaged)} is not as it was written", _other(folder)
+        )
+
+
+def _other(folder: Path) -> str:
+    others = sorted(path.parent.name for path in folder.parent.glob(f"[0-9]*/{DONE}") if path.parent != folder)
+    return f"delete it to go on from {others[-1]}" if others else "start the run again; there is no other checkpoint"
+
+
+def _load(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise DataError(f"cannot read '{path}': {str(error).splitlines()[0]}", _other(path.parent)) from error
+
+
+def _load_weights(policy: Policy, path: Path) -> None:
+    try:
+        policy.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise DataError(
+            f"'{path}' does not fit the policy: {reason}", "was it made with other policy options?"
+        ) from error

@@ -1,0 +1,299 @@
+"""The engine as an algorithm sees it: implements `rlzoo.api.TrainContext` and counts everything that is used."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from rlzoo import functional
+from rlzoo._algorithm import Normalisation
+from rlzoo._policy import Policy
+from rlzoo._tables import RolloutTable, TrainTable
+from rlzoo._types import Minibatch, Prompt, Reduction, Samples, Schedule, Scores, Trajectory
+from rlzoo.engine import processes, rollout, scoring
+from rlzoo.engine.budget import Counters
+from rlzoo.engine.events import Observer, Progress
+from rlzoo.engine.minibatches import minibatches
+from rlzoo.engine.optimisation import Optimisation
+from rlzoo.engine.prompts import Cursor, PromptSet, recordings_of
+from rlzoo.errors import ConfigError, ContractError
+
+
+@dataclass(eq=False)
+class Context:
+    """One run's state between checkpoints. Collective calls are made by all processes in the same order."""
+
+    fabric: Fabric
+    policy: Policy
+    starting: Mapping[str, Tensor]
+    """Weights and buffers before the first update, on the CPU."""
+    optimisation: Optimisation
+    prompts: PromptSet
+    scorers: Sequence[scoring.Scorer]
+    seed: int
+    rollout_table: RolloutTable
+    train: TrainTable
+    counters: Counters
+    cursor: Cursor
+    failures: Path
+    observer: Observer
+    step: int = 0
+    generator: torch.Generator = field(default_factory=torch.Generator)
+    history: dict[str, list[float]] = field(default_factory=dict)
+    """Scores of each prompt that `advantages` has seen last."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Core's metrics of the current step."""
+    _reference: Policy | None = None
+
+    # --- what an algorithm reads -------------------------------------------------------------------------------------
+
+    @property
+    def reference(self) -> Policy:
+        """A frozen copy of the starting weights; made when it is first used."""
+        if self._reference is None:
+            self._reference = functional.frozen_copy(self.policy)
+            self._reference.load_state_dict(self.starting)
+        return self._reference
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """AdamW over the policy's trainable parameters; an algorithm may add groups in `setup`."""
+        return self.optimisation.optimizer
+
+    @property
+    def device(self) -> torch.device:
+        """Of policy, states and scores."""
+        return self.fabric.device
+
+    @property
+    def logprob_reduction(self) -> Reduction:
+        """`train.logprob_reduction`."""
+        return self.train.logprob_reduction
+
+    def next_prompts(self, count: int | None = None) -> list[Prompt]:
+        """The next prompts of the epoch, the same on every rank."""
+        return self.cursor.take(self.rollout_table.prompts_per_step if count is None else count)
+
+    # --- sampling ----------------------------------------------------------------------------------------------------
+
+    def rollout(
+        self,
+        prompts: Sequence[Prompt] | None = None,
+        *,
+        samples_per_prompt: int | None = None,
+        num_steps: int | None = None,
+        keep: Literal["all", "final"] = "all",
+        grad_steps: int = 0,
+        policy: Policy | None = None,
+        deterministic: Sequence[int] = (),
+        shared_prior: bool = False,
+    ) -> Trajectory:
+        """Sample this rank's share of the prompts; see `TrainContext.rollout`.
+
+        Two rollouts of the same prompts in one step use the same noise, so that policies can be compared pairwise.
+        """
+        everyone = list(self.next_prompts() if prompts is None else prompts)
+        G = samples_per_prompt or self.rollout_table.samples_per_prompt
+        mine = self._share(everyone)
+        sampler = policy or self.policy
+        schedule = self._schedule(sampler, num_steps, deterministic)
+        rows = rollout.rows_of(everyone, mine, G, self.seed, self.step)
+        probe = self._probe(schedule, rows.seeds) if policy is None else ()
+        plan = rollout.Plan(
+            schedule=schedule,
+            seeds=rows.seeds,
+            prior_seeds=rows.group_seeds if shared_prior else rows.seeds,
+            keep_all=keep == "all",
+            grad_steps=grad_steps,
+            reduction=self.logprob_reduction,
+            micro_batch=self.rollout_table.micro_batch,
+            probe=probe,
+        )
+        with torch.no_grad():
+            cond = sampler.condition([everyone[b] for b in mine]).to(self.device).repeat(G)
+        done = rollout.sample(sampler, cond, plan, self._progress("sampling", len(rows.seeds) * len(schedule)))
+        trajectory = Trajectory(
+            prompts=rows.prompts,
+            group=torch.tensor(rows.group, device=self.device),
+            cond=cond,
+            schedule=schedule,
+            states=done.states,
+            log_probs=done.log_probs,
+            samples=done.samples,
+            size=len(everyone) * G,
+            seeds=rows.seeds,
+        )
+        self.counters.samples += trajectory.size
+        if done.probed is not None:
+            self._measure_kl(trajectory, done.probed, torch.tensor(probe, device=self.device))
+        return trajectory
+
+    def _share(self, prompts: Sequence[Prompt]) -> range:
+        if len(prompts) < self.fabric.world_size:
+            raise ConfigError(
+                f"{len(prompts)} prompts cannot be shared by {self.fabric.world_size} processes",
+                "raise rollout.prompts_per_step, or start fewer processes",
+            )
+        return rollout.share(len(prompts), self.fabric.global_rank, self.fabric.world_size)
+
+    def _schedule(self, policy: Policy, num_steps: int | None, deterministic: Sequence[int]) -> Schedule:
+        schedule = policy.schedule(num_steps or self.rollout_table.num_steps)
+        stochastic = schedule.stochastic.clone()
+        stochastic[list(deterministic)] = False
+        return replace(schedule, stochastic=stochastic)
+
+    def _progress(self, phase: str, total: int) -> Any:
+        done = 0
+
+        def advance(rows: int) -> None:
+            nonlocal done
+            done += rows
+            self.observer(Progress(phase, done, total))
+
+        return advance
+
+    # --- divergence from the reference -------------------------------------------------------------------------------
+
+    def _probe(self, schedule: Schedule, seeds: Sequence[int]) -> tuple[int, ...]:
+        """One stochastic step per row at which the KL is measured; empty where none is due."""
+        steps = schedule.stochastic.nonzero()[:, 0].tolist()
+        due = self.train.kl_every and self.step % self.train.kl_every == 0 and "policy/kl" not in self.metrics
+        return tuple(steps[rollout.seed_of(seed, "kl") % len(steps)] for seed in seeds) if due and steps else ()
+
+    @torch.no_grad()
+    def _measure_kl(self, trajectory: Trajectory, before: Tensor, k: Tensor) -> None:
+        """KL(policy || reference) of one denoising step per row, per element and summed over the state, in nats."""
+        rows: list[Tensor] = []
+        for index in torch.arange(len(trajectory), device=self.device).split(self.rollout_table.micro_batch):
+            there = (before[index], k[index], trajectory.cond[index], trajectory.schedule)
+            ours, theirs = self.policy.transition(*there), self.reference.transition(*there)
+            rows.append(torch.stack([ours.kl(theirs, "mean"), ours.kl(theirs, "sum")], 1))
+        mean, total = self.gather(torch.cat(rows)).double().mean(0).tolist()
+        self.metrics |= {"policy/kl": mean, "policy/kl_nats": total}
+
+    # --- scores ------------------------------------------------------------------------------------------------------
+
+    def score(self, trajectory: Trajectory, *, grad: bool = False) -> Scores:
+        """Weighted sum of the run's rewards, (N,); see `TrainContext.score`."""
+        samples = trajectory.samples if grad else trajectory.samples.detach()
+        with torch.set_grad_enabled(grad):
+            scored = scoring.score(
+                self.scorers,
+                samples,
+                trajectory.prompts,
+                self.rollout_table.micro_batch,
+                self.failures,
+                self._progress("scoring", len(trajectory)),
+            )
+            total = scoring.total(self.scorers, scored)
+        if grad and not total.requires_grad:
+            raise ContractError(
+                "the score carries no gradient, although the algorithm asked for one",
+                "a reward that offers reward-grad must keep the graph; see rlzoo plugins check",
+            )
+        self.counters.reward_calls += trajectory.size
+        self._log_scores(total, scored)
+        return Scores(total, {s.name: v for s, v in zip(self.scorers, scored.values, strict=True)})
+
+    def _log_scores(self, total: Tensor, scored: scoring.Scored) -> None:
+        columns = {s.name: v for s, v in zip(self.scorers, scored.values, strict=True)}
+        columns |= {name: part.to(total) for name, part in scored.parts.items()}
+        table = self.gather(torch.stack([total, *columns.values()], 1).detach())
+        for name, column in zip(["total", *columns], table.unbind(1), strict=True):
+            figures = scoring.summary(column)
+            self.metrics[f"reward/{name}"] = figures["mean"]
+            self.metrics[f"reward/{name}_std"] = figures["std"]
+
+    def recordings(self, prompts: Sequence[Prompt]) -> Samples:
+        """The recordings of these prompts at the policy's rate."""
+        return recordings_of(self.prompts, prompts, self.policy.media.sample_rate).to(self.device)
+
+    def advantages(self, values: Tensor, trajectory: Trajectory, normalise: Normalisation | None = None) -> Tensor:
+        """(N,) -> (N,) as `train.advantage` says, clipped; "none" returns them as they are."""
+        mode = normalise or self.train.advantage
+        if mode == "none":
+            return values.detach()
+        everyone = self.gather(values.detach())
+        if mode == "batch":
+            all_advantages = functional.batch_advantages(everyone)
+        elif mode == "group":
+            group = self.gather(trajectory.group)
+            if len(group.unique()) == len(group):
+                raise ConfigError(
+                    "train.advantage = 'group' with one sample per prompt leaves nothing to compare",
+                    "set rollout.samples_per_prompt to 2 or more, or train.advantage to 'batch' or 'prompt'",
+                )
+            all_advantages = functional.group_advantages(everyone, group)
+        else:
+            keys = self._keys(trajectory)
+            mean, std, self.history = functional.prompt_statistics(everyone, keys, self.history)
+            all_advantages = functional.standardise(everyone, mean, std)
+        rows = self.rows_of(trajectory)
+        return all_advantages[rows.start : rows.stop].clamp(-self.train.advantage_clip, self.train.advantage_clip)
+
+    def _keys(self, trajectory: Trajectory) -> list[str]:
+        """A key per row of all ranks. Hashes, because ranks exchange tensors and know only their own prompts."""
+        own = torch.tensor([rollout.seed_of(prompt.id) for prompt in trajectory.prompts], device=self.device)
+        return [f"{key:016x}" for key in self.gather(own).tolist()]
+
+    def rows_of(self, trajectory: Trajectory) -> range:
+        """Which of all ranks' rows are this rank's. Collective."""
+        sizes = self.gather(torch.tensor([len(trajectory)], device=self.device)).tolist()
+        first = sum(sizes[: self.fabric.global_rank])
+        return range(first, first + len(trajectory))
+
+    # --- training ----------------------------------------------------------------------------------------------------
+
+    def minibatches(self, trajectory: Trajectory) -> Iterable[Minibatch]:
+        """Shuffled stochastic transitions as `[train]` says."""
+        if len(trajectory.states) != len(trajectory.schedule) + 1:
+            raise ContractError("this trajectory kept only its final state", 'call rollout(keep="all")')
+        return minibatches(trajectory, self.rows_of(trajectory), self.train, self.generator)
+
+    def draw(self, trajectory: Trajectory, purpose: str) -> tuple[Tensor, Tensor]:
+        """Training times (N,) and noise (N, *S) from each row's own seed and `purpose`."""
+        shape, lengths = self.policy.state_shape(trajectory.cond), self.policy.lengths(trajectory.cond).tolist()
+        generators = [rollout.generator_of(rollout.seed_of(seed, "draw", purpose)) for seed in trajectory.seeds]
+        uniform = torch.cat([torch.rand(1, generator=generator) for generator in generators])
+        noise = rollout.row_noise(generators, shape, lengths)
+        return self.policy.sample_times(uniform.to(self.device)), noise.to(self.device)
+
+    def gather(self, values: Tensor) -> Tensor:
+        """(N, ...) of this rank -> (N over all ranks, ...), in rank order."""
+        return processes.gather(self.fabric, values)
+
+    def apply_gradients(self) -> float:
+        """Sum gradients over ranks, clip, step, zero, update the EMA; returns the norm before clipping."""
+        norm = self.optimisation.apply(self.fabric, self.step)
+        self.counters.updates += 1
+        self.metrics["optim/grad_norm"] = norm
+        return norm
+
+    # --- checkpoints -------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything here that a resumed run needs, the policy's weights aside."""
+        return {
+            "step": self.step,
+            "generator": self.generator.get_state(),
+            "cursor": self.cursor.state_dict(),
+            "history": copy.deepcopy(self.history),
+            "counters": self.counters.state_dict(),
+            "optimisation": self.optimisation.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Inverse of `state_dict`; the policy holds its trained weights already."""
+        self.step = state["step"]
+        self.generator.set_state(state["generator"])
+        self.cursor.load_state_dict(state["cursor"])
+        self.history = {key: list(past) for key, past in state["history"].items()}
+        self.counters.load_state_dict(state["counters"])
+        self.optimisation.load_state_dict(state["optimisation"])

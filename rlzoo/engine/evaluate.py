@@ -1,0 +1,138 @@
+"""Held-out evaluation: the same noise per prompt every time, so that base and tuned are compared sample by sample."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from rlzoo._tables import EvalTable
+from rlzoo._types import Prompt, Samples
+from rlzoo.audio import write_audio
+from rlzoo.engine import rollout, scoring
+from rlzoo.engine.checkpoint import name_of
+from rlzoo.engine.context import Context
+from rlzoo.engine.events import Progress
+from rlzoo.errors import ConfigError, DataError
+from rlzoo.rundir import RunDirectory
+
+
+def evaluate(
+    ctx: Context, heldout: Sequence[Prompt], judges: Sequence[scoring.Scorer], table: EvalTable, rundir: RunDirectory
+) -> dict[str, Any]:
+    """Judge the policy on the held-out prompts; write `eval/<step>.json` and `samples/<step>/`; return the former.
+
+    The first evaluation of a run is its base. Counts nothing against the budget. Collective.
+    """
+    processes, rank = ctx.fabric.world_size, ctx.fabric.global_rank
+    if len(heldout) < processes:
+        raise ConfigError(
+            f"{len(heldout)} held-out prompts cannot be shared by {processes} processes", "raise eval.prompts"
+        )
+    mine = rollout.share(len(heldout), rank, processes)
+    scorers = [*ctx.scorers, *judges]
+    names = ["total", *(scorer.name for scorer in scorers)]
+    tables: list[torch.Tensor] = []
+    with ctx.optimisation.averaged(), ctx.counters.paused(), torch.no_grad():
+        per_call = max(1, ctx.rollout_table.micro_batch // table.samples_per_prompt)
+        for first in range(mine.start, mine.stop, per_call):
+            prompts = heldout[first : min(first + per_call, mine.stop)]
+            tables.append(_judge(ctx, prompts, scorers, table, rundir))
+            ctx.observer(Progress("evaluating", first - mine.start + len(prompts), len(mine)))
+    scores = ctx.gather(torch.cat(tables)).cpu()
+    document = _document(ctx, heldout, scores, names, table, rundir)
+    if rank == 0:
+        _write(document, rundir)
+    ctx.fabric.barrier()
+    return document
+
+
+def read(rundir: RunDirectory, step: int) -> dict[str, Any] | None:
+    """An evaluation that was written before, or None. DataError where it is damaged."""
+    path = rundir / f"eval/{name_of(step)}.json"
+    if not path.is_file():
+        return None
+    try:
+        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"'{path}' is no JSON: {error}", "delete it; it will be made again") from error
+    return document
+
+
+def _judge(
+    ctx: Context, prompts: Sequence[Prompt], scorers: Sequence[scoring.Scorer], table: EvalTable, rundir: RunDirectory
+) -> torch.Tensor:
+    """(rows, 1 + scorers) of some prompts; writes their audio."""
+    G = table.samples_per_prompt
+    rows = [prompt for prompt in prompts for _ in range(G)]
+    seeds = tuple(rollout.seed_of("eval", ctx.seed, prompt.id, g) for prompt in prompts for g in range(G))
+    cond = ctx.policy.condition(prompts).to(ctx.device).repeat(G)
+    schedule = ctx.policy.schedule(table.num_steps or ctx.rollout_table.num_steps)
+    plan = rollout.Plan(schedule, seeds, seeds, False, 0, ctx.logprob_reduction, ctx.rollout_table.micro_batch, ())
+    samples = rollout.sample(ctx.policy, cond, plan).samples
+    scored = scoring.score(scorers, samples, rows, ctx.rollout_table.micro_batch, ctx.failures)
+    weighted = scoring.Scored(scored.values[: len(ctx.scorers)], {})
+    for row, prompt in enumerate(rows):
+        _write_sample(samples, row, rundir, _file_of(ctx.step, prompt, row % G, samples.media.kind))
+    return torch.stack([scoring.total(ctx.scorers, weighted), *scored.values], 1).double()
+
+
+def _file_of(step: int, prompt: Prompt, index: int, kind: str) -> str:
+    return f"samples/{name_of(step)}/{prompt.id}-{index}.wav" if kind == "audio" else ""
+
+
+def _write_sample(samples: Samples, row: int, rundir: RunDirectory, file: str) -> None:
+    if file and samples.media.sample_rate:
+        write_audio(rundir / file, samples.row(row), samples.media.sample_rate)
+
+
+def _document(
+    ctx: Context,
+    heldout: Sequence[Prompt],
+    scores: torch.Tensor,
+    names: Sequence[str],
+    table: EvalTable,
+    rundir: RunDirectory,
+) -> dict[str, Any]:
+    base = read(rundir, 0) if ctx.step else None
+    places = [(prompt, index) for prompt in heldout for index in range(table.samples_per_prompt)]
+    rows = [
+        {
+            "prompt": prompt.id,
+            "text": prompt.text,
+            "index": index,
+            "file": _file_of(ctx.step, prompt, index, ctx.policy.media.kind),
+            "scores": dict(zip(names, values, strict=True)),
+        }
+        for (prompt, index), values in zip(places, scores.tolist(), strict=True)
+    ]
+    summary = {name: scoring.summary(scores[:, column]) for column, name in enumerate(names)}
+    if base is not None:
+        for column, name in enumerate(names):
+            summary[name] |= _gain(scores[:, column], [row["scores"][name] for row in base["rows"]])
+    return {"step": ctx.step, "scores": summary, "rows": rows}
+
+
+def _gain(tuned: torch.Tensor, base: Sequence[float]) -> dict[str, float]:
+    """Paired difference to the base: its mean, the standard error of that mean, and the share of samples that rose."""
+    before = torch.tensor(base, dtype=torch.float64)
+    gain = tuned.double() - before
+    error = float(gain.std(correction=1)) / math.sqrt(len(gain)) if len(gain) > 1 else 0.0
+    return {
+        "base": float(before.mean()),
+        "gain": float(gain.mean()),
+        "gain_error": error,
+        "improved": float((gain > 0).double().mean()),
+    }
+
+
+def _write(document: dict[str, Any], rundir: RunDirectory) -> None:
+    name = name_of(document["step"])
+    lines = [{key: row[key] for key in ("file", "prompt", "text", "index", "scores")} for row in document["rows"]]
+    rundir.write_text(
+        f"samples/{name}/index.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    )
+    rundir.write_json(f"eval/{name}.json", document)

@@ -1,0 +1,194 @@
+"""One run from its first step to its report."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+
+from rlzoo.config import ResolvedRun
+from rlzoo.engine import checkpoint, selfcheck
+from rlzoo.engine.evaluate import evaluate, read
+from rlzoo.engine.events import Evaluated, Event, Finished, Note, Observer, RunResult, Saved, Started, StepDone
+from rlzoo.engine.processes import any_process, gather, make_fabric
+from rlzoo.engine.report import write_plot, write_report
+from rlzoo.engine.run import Live, build
+from rlzoo.engine.signals import StopRequest, stop_requests
+from rlzoo.errors import DataError, Diverged, Interrupted
+from rlzoo.rundir import RunDirectory
+
+
+def train(
+    run: ResolvedRun, rundir: RunDirectory, *, resume: bool = False, observer: Observer | None = None
+) -> RunResult:
+    """Do the run, or what is left of it, and write its report.
+
+    Under torchrun every process calls this; the first one writes and observes. Resuming goes on from the newest
+    finished checkpoint, or from the start where there is none. Raises errors of `rlzoo.errors`; Interrupted after a
+    signal, when everything is saved. `status.json` says how it ended in any case.
+    """
+    fabric = make_fabric(run.train.device, run.train.precision)
+    return Loop(run, rundir, fabric, observer or _nobody).run(resume)
+
+
+def _nobody(event: Event) -> None:
+    """The observer of a run that nobody watches."""
+
+
+class Loop:
+    """The run's control flow; what it controls lives in `Context`."""
+
+    def __init__(self, config: ResolvedRun, rundir: RunDirectory, fabric: Fabric, observer: Observer) -> None:
+        self.config = config
+        self.rundir = rundir
+        self.fabric = fabric
+        self.writes = fabric.global_rank == 0
+        self.observe: Observer = observer if self.writes else _nobody
+        self.step = 0
+
+    def run(self, resume: bool) -> RunResult:
+        """See `train`."""
+        try:
+            with stop_requests() as stop:
+                live = build(self.config, self.rundir, self.fabric, self.observe)
+                self._begin(live, resume)
+                stopped_by = self._steps(live, stop)
+            result = self._finish(live, stopped_by)
+        except BaseException as error:
+            self._failed(error)
+            raise
+        self._status("done")
+        self.observe(Finished(result))
+        return result
+
+    def _begin(self, live: Live, resume: bool) -> None:
+        ctx, config = live.ctx, self.config
+        folder = checkpoint.latest(self.rundir) if resume else None
+        if folder is not None:
+            checkpoint.restore(folder, ctx, live.algorithm)
+        self.step = ctx.step
+        if self.writes:
+            self.rundir.truncate_metrics(ctx.step)
+        self._status("running")
+        parameters = list(ctx.policy.parameters())
+        self.observe(
+            Started(
+                directory=self.rundir.path,
+                device=str(self.fabric.device),
+                processes=self.fabric.world_size,
+                first_step=ctx.step,
+                steps=config.train.steps,
+                rows_per_step=config.rollout.prompts_per_step * config.rollout.samples_per_prompt,
+                denoising_steps=len(ctx.policy.schedule(config.rollout.num_steps)),
+                parameters=sum(p.numel() for p in parameters),
+                trainable=sum(p.numel() for p in parameters if p.requires_grad),
+            )
+        )
+        if ctx.step == 0:
+            self._evaluate(live)
+
+    def _steps(self, live: Live, stop: StopRequest) -> str:
+        """Step until the number, a budget or a signal ends it; returns `steps` or the budget's name."""
+        ctx, table = live.ctx, self.config.train
+        checks = selfcheck.SelfCheck(live.algorithm, ctx, enabled=table.self_checks and ctx.step == 0)
+        exhausted = ctx.counters.exhausted(table.budget)
+        while ctx.step < table.steps and not exhausted:
+            self._step(live, checks)
+            # The clock is not the same everywhere; the first process decides.
+            exhausted = self.fabric.broadcast(ctx.counters.exhausted(table.budget))
+            stopped = any_process(self.fabric, bool(stop))
+            last = ctx.step == table.steps or bool(exhausted)
+            if not stopped and (last or (table.eval_every and ctx.step % table.eval_every == 0)):
+                self._evaluate(live)
+            if last or stopped or ctx.step % table.save_every == 0:
+                self._save(live)
+            if stopped and not last:
+                raise Interrupted(
+                    f"stopped after step {ctx.step} of {table.steps}; everything is saved",
+                    f"continue with rlzoo run --resume {self.rundir.path}",
+                )
+        if exhausted:
+            self.observe(Note(f"the budget of {exhausted} is used up after step {ctx.step}"))
+        return exhausted or "steps"
+
+    def _step(self, live: Live, checks: selfcheck.SelfCheck) -> None:
+        ctx = live.ctx
+        started = time.monotonic()
+        ctx.metrics = {}
+        with checks.around_step() as notes:
+            own = live.algorithm.step(ctx)
+        for note in notes:
+            self.observe(Note(note))
+        ctx.counters.collect(self.fabric)
+        seconds = self.fabric.broadcast(time.monotonic() - started)
+        ctx.counters.seconds += seconds
+        ctx.step += 1
+        row = {"step": ctx.step, "seconds": seconds, **self._agreed(own), **ctx.metrics, **ctx.counters.metrics()}
+        for name, value in row.items():
+            if not math.isfinite(value):
+                raise Diverged(f"'{name}' is {value} in step {ctx.step}", "lower train.learning_rate")
+        if self.writes:
+            self.rundir.append_metrics(row)
+        self.step = ctx.step
+        self.observe(StepDone(ctx.step, row))
+
+    def _agreed(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """An algorithm's metrics over processes: the largest of `..._max`, the smallest of `..._min`, else the mean."""
+        agreed: dict[str, float] = {}
+        for name, value in sorted(metrics.items()):
+            everyone = gather(self.fabric, torch.tensor([float(value)], dtype=torch.float64))
+            one = (
+                everyone.max()
+                if name.endswith("_max")
+                else everyone.min()
+                if name.endswith("_min")
+                else everyone.mean()
+            )
+            agreed[name] = float(one)
+        return agreed
+
+    def _evaluate(self, live: Live) -> None:
+        document = evaluate(live.ctx, live.heldout, live.judges, self.config.eval, self.rundir)
+        self.observe(Evaluated(live.ctx.step, document["scores"]))
+
+    def _save(self, live: Live) -> None:
+        if self.writes:
+            folder = checkpoint.save(self.rundir, live.ctx, live.algorithm, self.config.train.keep_checkpoints)
+            self.observe(Saved(live.ctx.step, folder))
+        self.fabric.barrier()
+
+    def _finish(self, live: Live, stopped_by: str) -> RunResult:
+        step = live.ctx.step
+        last, base = read(self.rundir, step), read(self.rundir, 0)
+        if last is None or base is None:
+            raise DataError(f"'{self.rundir / 'eval'}' lacks the first or the last evaluation", "somebody removed it")
+        return RunResult(
+            directory=self.rundir.path,
+            steps=step,
+            stopped_by=stopped_by,
+            scores=last["scores"],
+            base=base["scores"],
+            plot=write_plot(self.rundir) if self.writes else None,
+            report=write_report(self.rundir) if self.writes else None,
+            samples=self.rundir / f"samples/{checkpoint.name_of(step)}",
+        )
+
+    def _status(self, state: Any, error: str = "", hint: str = "") -> None:
+        if self.writes:
+            self.rundir.set_status(state, step=self.step, error=error, hint=hint)
+
+    def _failed(self, error: BaseException) -> None:
+        """Say in `status.json` how it ended; the error goes on to the caller."""
+        stopped = isinstance(error, Interrupted | KeyboardInterrupt)
+        folder = checkpoint.latest(self.rundir)
+        if isinstance(error, Diverged) and folder is not None:
+            error.hint += f"; last good checkpoint: {folder}"
+        message = getattr(error, "message", f"{type(error).__name__}: {error}")
+        try:
+            self._status("interrupted" if stopped else "failed", message, getattr(error, "hint", ""))
+        except DataError as unwritten:
+            error.add_note(f"nor could this be written to status.json: {unwritten.message}")

@@ -1,0 +1,84 @@
+"""Which transitions of a trajectory are trained together.
+
+Every process draws the same global order of (row, step) pairs from the shared generator and keeps those of its own
+rows; one process and many therefore train on the same minibatches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import overload
+
+import torch
+from torch import Tensor
+
+from rlzoo._tables import TrainTable
+from rlzoo._types import Minibatch, Trajectory, Transitions
+
+
+def select_steps(stochastic: Tensor, rows: int, table: TrainTable, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """(K,) bool -> all trained pairs of `rows` rows as (row, k), int64 (P,) both, by row and then by k.
+
+    `fraction` draws each row's steps independently (DDPO); `window` draws one run of consecutive steps for all rows
+    (MixGRPO, arXiv:2507.21802).
+    """
+    steps = stochastic.nonzero()[:, 0]
+    count = max(1, round(table.step_fraction * len(steps)))
+    if table.step_selection == "all" or count >= len(steps):
+        chosen = steps.expand(rows, -1)
+    elif table.step_selection == "window":
+        first = int(torch.randint(len(steps) - count + 1, (1,), generator=generator))
+        chosen = steps[first : first + count].expand(rows, -1)
+    else:
+        order = torch.rand(rows, len(steps), generator=generator).argsort(1)[:, :count]
+        chosen = steps[order.sort(1).values]
+    return torch.arange(rows).repeat_interleave(chosen.shape[1]), chosen.reshape(-1)
+
+
+def minibatches(
+    trajectory: Trajectory, rows: range, table: TrainTable, generator: torch.Generator, limit: int | None = None
+) -> Iterator[Minibatch]:
+    """The gradient updates of one step. `rows` are this process's rows among all; `limit` thins the pairs evenly."""
+    row_P, k_P = select_steps(trajectory.schedule.stochastic.cpu(), trajectory.size, table, generator)
+    if limit is not None and len(row_P) > limit:
+        keep = torch.linspace(0, len(row_P) - 1, limit).long()
+        row_P, k_P = row_P[keep], k_P[keep]
+    size = table.minibatch or len(row_P)
+    for _ in range(table.inner_epochs):
+        order = torch.randperm(len(row_P), generator=generator)
+        for chunk in order.split(size):
+            # Sorted, so that the pieces of a row lie together: order inside one gradient sum means nothing.
+            pairs = chunk.sort().values
+            pairs = pairs[(row_P[pairs] >= rows.start) & (row_P[pairs] < rows.stop)]
+            yield Minibatch(_Pieces(trajectory, row_P[pairs] - rows.start, k_P[pairs], table.micro_batch), len(chunk))
+
+
+class _Pieces(Sequence[Transitions]):
+    """Pieces that are cut out of the trajectory when they are used: copies of all states would not fit."""
+
+    def __init__(self, trajectory: Trajectory, row: Tensor, k: Tensor, micro_batch: int) -> None:
+        self._trajectory = trajectory
+        self._pairs = list(zip(row.split(micro_batch), k.split(micro_batch), strict=True)) if len(row) else []
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    @overload
+    def __getitem__(self, index: int) -> Transitions: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Transitions]: ...
+
+    def __getitem__(self, index: int | slice) -> Transitions | list[Transitions]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        trajectory = self._trajectory
+        row, k = (part.to(trajectory.states.device) for part in self._pairs[index])
+        return Transitions(
+            row,
+            k,
+            trajectory.states[k, row].detach(),
+            trajectory.states[k + 1, row].detach(),
+            trajectory.cond[row],
+            trajectory.log_probs[k, row],
+        )

@@ -1,0 +1,115 @@
+"""One gradient update: summed over processes, clipped, applied, averaged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from rlzoo._policy import Policy
+from rlzoo._tables import TrainTable
+from rlzoo.engine.processes import sum_over
+from rlzoo.errors import ConfigError, Diverged
+
+
+class Optimisation:
+    """AdamW over the policy's trainable parameters, and the moving average of its weights."""
+
+    def __init__(self, policy: Policy, table: TrainTable) -> None:
+        parameters = [p for p in policy.parameters() if p.requires_grad]
+        if not parameters:
+            raise ConfigError("the policy has no trainable parameter", "its options freeze everything")
+        self._policy = policy
+        self._table = table
+        self.optimizer: torch.optim.Optimizer = torch.optim.AdamW(
+            parameters, lr=table.learning_rate, weight_decay=table.weight_decay
+        )
+        self._average: dict[str, Tensor] = {}
+        if table.ema_decay:
+            self._average = {name: p.detach().clone() for name, p in self._trainable()}
+
+    def apply(self, fabric: Fabric, step: int) -> float:
+        """Sum, clip, step, zero, average; returns the norm before clipping. Diverged where it is not finite."""
+        parameters = self._parameters()
+        sum_gradients(fabric, parameters)
+        norm = float(nn.utils.clip_grad_norm_(parameters, self._table.grad_clip))
+        if not math.isfinite(norm):
+            self.optimizer.zero_grad(set_to_none=True)
+            raise Diverged(
+                f"the gradient of step {step + 1} is not finite",
+                "nothing was updated; lower train.learning_rate or train.advantage_clip and resume the last checkpoint",
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for name, parameter in self._trainable() if self._average else ():
+                self._average[name].lerp_(parameter, 1.0 - self._table.ema_decay)
+        return norm
+
+    def gradient(self, fabric: Fabric) -> Tensor:
+        """The policy's gradient summed over processes, flat on the CPU; nothing is applied. Collective."""
+        sum_gradients(fabric, self._parameters())
+        policy = [p for _, p in self._trainable()]
+        flat = [(torch.zeros_like(p) if p.grad is None else p.grad).float().flatten().cpu() for p in policy]
+        return torch.cat(flat)
+
+    def _parameters(self) -> list[nn.Parameter]:
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Inside, the policy has its averaged weights, if it has any."""
+        if not self._average:
+            yield
+            return
+        trained = {name: p.detach().clone() for name, p in self._trainable()}
+        self._write(self._average)
+        try:
+            yield
+        finally:
+            self._write(trained)
+
+    def _trainable(self) -> Iterator[tuple[str, nn.Parameter]]:
+        return ((name, p) for name, p in self._policy.named_parameters() if p.requires_grad)
+
+    @torch.no_grad()
+    def _write(self, values: dict[str, Tensor]) -> None:
+        for name, parameter in self._trainable():
+            parameter.copy_(values[name])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Optimiser and average; then also the weights in training, because the checkpoint's own are averaged."""
+        trained = {name: p.detach().clone() for name, p in self._trainable()} if self._average else {}
+        return {"optimizer": self.optimizer.state_dict(), "average": self._average, "trained": trained}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Inverse of `state_dict`."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        with torch.no_grad():
+            for name, value in self._average.items():
+                value.copy_(state["average"][name])
+        if self._average:
+            self._write(state["trained"])
+
+
+def sum_gradients(fabric: Fabric, parameters: list[nn.Parameter]) -> None:
+    """Gradients become their sum over processes. A parameter without a gradient on any process keeps none.
+
+    A sum and no mean: `Minibatch.mean` has divided by the size over all processes already. One message for everything:
+    hundreds of small ones would cost more than the arithmetic.
+    """
+    if fabric.world_size == 1:
+        return
+    present = torch.tensor([float(p.grad is not None) for p in parameters], device=fabric.device)
+    flat = torch.cat(
+        [present, *((torch.zeros_like(p) if p.grad is None else p.grad).float().flatten() for p in parameters)]
+    )
+    flat = sum_over(fabric, flat)
+    values = flat[len(parameters) :].split([p.numel() for p in parameters])
+    for parameter, value, count in zip(parameters, values, flat[: len(parameters)].tolist(), strict=True):
+        parameter.grad = value.view_as(parameter).to(parameter.dtype) if count else None

@@ -1,0 +1,70 @@
+"""Devices and processes, all through Lightning Fabric. One process unless torchrun or SLURM started more."""
+
+from __future__ import annotations
+
+import os
+from typing import cast
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from torch import Tensor
+
+from rlzoo.errors import ConfigError
+
+
+def make_fabric(device: str, precision: str) -> Fabric:
+    """Join the processes of this launch. ConfigError for a device that is not here."""
+    world, nodes = _launched_processes()
+    kind, _, index = device.partition(":")
+    if kind not in {"auto", "cpu", "cuda"} or (index and not (kind == "cuda" and index.isdigit())):
+        raise ConfigError(f"train.device = '{device}' is no device", "use auto, cpu, cuda or cuda:1")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"train.device = '{device}', but torch sees no CUDA device here", "use --device cpu")
+    if index and int(index) >= torch.cuda.device_count():
+        raise ConfigError(f"train.device = '{device}', but there are {torch.cuda.device_count()} CUDA devices")
+    accelerator = "cuda" if kind != "cpu" and torch.cuda.is_available() else "cpu"
+    fabric = Fabric(
+        accelerator=accelerator,
+        devices=[int(index)] if index and world == 1 else world // nodes,
+        num_nodes=nodes,
+        strategy="ddp" if world > 1 else "auto",
+        precision="32-true" if precision == "fp32" else "bf16-mixed",
+    )
+    fabric.launch()
+    return fabric
+
+
+def _launched_processes() -> tuple[int, int]:
+    """Processes and nodes of this launch."""
+    if "WORLD_SIZE" in os.environ:
+        world = int(os.environ["WORLD_SIZE"])
+        return world, world // int(os.environ.get("LOCAL_WORLD_SIZE", world))
+    if SLURMEnvironment.detect():
+        return int(os.environ["SLURM_NTASKS"]), int(os.environ.get("SLURM_NNODES", "1"))
+    return 1, 1
+
+
+def gather(fabric: Fabric, values: Tensor) -> Tensor:
+    """(N, ...) of each process -> (N over all processes, ...), in rank order; N may differ. Collective."""
+    if fabric.world_size == 1:
+        return values
+    sizes = _stacked(fabric, torch.tensor(len(values), device=fabric.device)).tolist()
+    padded = values.new_zeros(max(sizes), *values.shape[1:])
+    padded[: len(values)] = values
+    everyone = _stacked(fabric, padded.to(fabric.device))
+    return torch.cat([everyone[rank, :size] for rank, size in enumerate(sizes)]).to(values.device)
+
+
+def any_process(fabric: Fabric, flag: bool) -> bool:
+    """Whether `flag` is true in at least one process. Collective."""
+    return bool(sum_over(fabric, torch.tensor(float(flag), device=fabric.device)) > 0)
+
+
+def sum_over(fabric: Fabric, values: Tensor) -> Tensor:
+    """The sum over processes. Collective."""
+    return cast(Tensor, fabric.all_reduce(values, reduce_op="sum"))
+
+
+def _stacked(fabric: Fabric, values: Tensor) -> Tensor:
+    return cast(Tensor, fabric.all_gather(values))

@@ -1,0 +1,71 @@
+"""Prompt sets as the engine uses them, and the cursor that walks through one in shuffled epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+
+from rlzoo._types import Prompt, Samples
+from rlzoo.engine.rollout import generator_of, seed_of
+from rlzoo.errors import DataError
+
+
+class PromptSet(Protocol):
+    """What the target of a `PromptSpec` gives. `recordings` may be absent where a set has none."""
+
+    def train(self) -> Sequence[Prompt]:
+        """The training prompts, in a fixed order."""
+        ...
+
+    def heldout(self) -> Sequence[Prompt]:
+        """The held-out prompts, in a fixed order."""
+        ...
+
+
+def recordings_of(prompts: PromptSet, wanted: Sequence[Prompt], sample_rate: int | None) -> Samples:
+    """The recordings of `wanted` at the policy's rate. DataError where the set has none."""
+    recordings = getattr(prompts, "recordings", None)
+    if recordings is None:
+        raise DataError(
+            f"the algorithm needs recordings, and {type(prompts).__name__} has only text",
+            "use a prompt set with recordings, such as a folder in LJSpeech's layout",
+        )
+    found: Samples = recordings(wanted, sample_rate)
+    return found
+
+
+class Cursor:
+    """Endless shuffled epochs over the training prompts; epoch e's order follows from (run seed, e) alone."""
+
+    def __init__(self, prompts: Sequence[Prompt], seed: int) -> None:
+        if not prompts:
+            raise DataError("the prompt set has no training prompts", "check [prompts]")
+        self._prompts = list(prompts)
+        self._seed = seed
+        self.position = 0
+
+    def take(self, count: int) -> list[Prompt]:
+        """The next `count` prompts."""
+        taken = [self._at(self.position + offset) for offset in range(count)]
+        self.position += count
+        return taken
+
+    def _at(self, position: int) -> Prompt:
+        epoch, place = divmod(position, len(self._prompts))
+        order = torch.randperm(len(self._prompts), generator=generator_of(seed_of("epoch", self._seed, epoch)))
+        return self._prompts[int(order[place])]
+
+    def state_dict(self) -> dict[str, Any]:
+        """For checkpoints."""
+        return {"position": self.position, "prompts": len(self._prompts)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Inverse of `state_dict`; DataError where the set has another size than when it was saved."""
+        if state["prompts"] != len(self._prompts):
+            raise DataError(
+                f"the prompt set had {state['prompts']} training prompts and now has {len(self._prompts)}",
+                "resume with the prompts the run was started with",
+            )
+        self.position = state["position"]

@@ -1,0 +1,89 @@
+"""From a resolved run to live objects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+
+from rlzoo import registry
+from rlzoo._algorithm import Algorithm
+from rlzoo._policy import Policy
+from rlzoo._types import Prompt
+from rlzoo.config import ResolvedRun
+from rlzoo.engine import checkpoint
+from rlzoo.engine.budget import Counters, instrument
+from rlzoo.engine.context import Context
+from rlzoo.engine.events import Observer
+from rlzoo.engine.optimisation import Optimisation
+from rlzoo.engine.prompts import Cursor
+from rlzoo.engine.rollout import generator_of, seed_of
+from rlzoo.engine.scoring import Scorer
+from rlzoo.errors import ConfigError
+from rlzoo.rundir import RunDirectory
+
+
+@dataclass(frozen=True)
+class Live:
+    """Everything of a run that holds tensors."""
+
+    ctx: Context
+    algorithm: Algorithm[Any]
+    heldout: Sequence[Prompt]
+    judges: Sequence[Scorer]
+
+
+def build(run: ResolvedRun, rundir: RunDirectory, fabric: Fabric, observer: Observer) -> Live:
+    """Construct policy, rewards, algorithm and context, with the policy at its starting weights."""
+    torch.manual_seed(run.seed)
+    policy: Policy = run.policy.build()
+    # In eval mode for good: dropout or batch statistics would make training see another network than sampling did.
+    policy = policy.to(fabric.device).eval()
+    counters = Counters()
+    starting = checkpoint.portable(policy)
+    instrument(policy, counters, fabric)
+    prompts = run.prompts.build()
+    ctx = Context(
+        fabric=fabric,
+        policy=policy,
+        starting=starting,
+        optimisation=Optimisation(policy, run.train),
+        prompts=prompts,
+        scorers=[Scorer(c.used, c.requested, c.weight, c.build().to(fabric.device)) for c in run.rewards],
+        seed=run.seed,
+        rollout_table=run.rollout,
+        train=run.train,
+        counters=counters,
+        cursor=Cursor(prompts.train(), run.seed),
+        failures=rundir / "failures",
+        observer=observer,
+        generator=generator_of(seed_of("engine", run.seed)),
+    )
+    algorithm: Algorithm[Any] = run.algorithm.build()
+    algorithm.setup(ctx)
+    return Live(ctx, algorithm, _heldout(prompts.heldout(), run), _judges(run, fabric))
+
+
+def _heldout(prompts: Sequence[Prompt], run: ResolvedRun) -> Sequence[Prompt]:
+    if not prompts:
+        raise ConfigError(
+            f"prompt set '{run.prompts.spec.name}' has no held-out prompts", "evaluation needs at least one"
+        )
+    return prompts[: run.eval.prompts or len(prompts)]
+
+
+def _judges(run: ResolvedRun, fabric: Fabric) -> list[Scorer]:
+    """Rewards that only judge, with their default options; those that also reward are in the table already."""
+    used = {choice.used for choice in run.rewards}
+    names = [name for name in dict.fromkeys(run.eval.judges) if name not in used]
+    found = registry.discover(files=run.plugin_files) if names else None
+    judges: list[Scorer] = []
+    for name in names:
+        assert found is not None
+        spec = found.reward(name)
+        reward = registry.import_target(spec.target, f"judge '{name}'", spec.extra)(spec.options())
+        judges.append(Scorer(name, name, 0.0, reward.to(fabric.device)))
+    return judges

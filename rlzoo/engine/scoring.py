@@ -1,0 +1,140 @@
+"""Rewards as the engine calls them: resampled once per rate, checked, named after what was used."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlzoo._reward import Reward
+from rlzoo._types import Prompt, Samples
+from rlzoo.audio import resample_samples, write_audio
+from rlzoo.errors import ContractError, Diverged
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """One reward of the run. `name` is what was used, `requested` what the user asked for; judges weigh nothing."""
+
+    name: str
+    requested: str
+    weight: float
+    reward: Reward[Any]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """(N,) per scorer, in their order, and `parts` such as `nisqa/noisiness`, (N,) each."""
+
+    values: list[Tensor]
+    parts: dict[str, Tensor]
+
+
+def score(
+    scorers: Sequence[Scorer],
+    samples: Samples,
+    prompts: Sequence[Prompt],
+    micro_batch: int,
+    failures: Path,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> Scored:
+    """Score N samples with every scorer, about `micro_batch` rows at a time, all rows of a prompt in one call.
+
+    Raises Diverged where a sample or a score is not finite, after writing the sample to `failures`, and ContractError
+    for a result of a wrong shape.
+    """
+    bad = (~torch.isfinite(samples.data.detach())).flatten(1).any(1)
+    if bad.any():
+        row = int(bad.nonzero()[0])
+        path = _save_failure(samples, row, failures, f"policy-{prompts[row].id}")
+        raise Diverged(
+            f"the policy's sample of prompt '{prompts[row].id}' is not finite (saved as '{path}')",
+            "lower train.learning_rate or train.grad_clip and resume from the last checkpoint",
+        )
+    values: list[list[Tensor]] = [[] for _ in scorers]
+    parts: dict[str, list[Tensor]] = {}
+    for rows in _calls(prompts, micro_batch):
+        piece = _cut(samples[rows])
+        at_rate: dict[int | None, Samples] = {None: piece}
+        for column, scorer in enumerate(scorers):
+            rate = scorer.reward.sample_rate
+            if rate not in at_rate:
+                at_rate[rate] = resample_samples(piece, int(rate or 0))
+            values[column].append(_call(scorer, at_rate[rate], prompts[rows], failures, parts))
+        progress(len(piece))
+    return Scored([torch.cat(column) for column in values], {name: torch.cat(part) for name, part in parts.items()})
+
+
+def total(scorers: Sequence[Scorer], scored: Scored) -> Tensor:
+    """(N,) weighted sum."""
+    return torch.stack([s.weight * v for s, v in zip(scorers, scored.values, strict=True)]).sum(0)
+
+
+def _calls(prompts: Sequence[Prompt], micro_batch: int) -> list[slice]:
+    """Slices of about `micro_batch` rows that never part the rows of one prompt, which come one after the other."""
+    calls: list[slice] = []
+    first = row = 0
+    for _, group in groupby(prompts, key=lambda prompt: prompt.id):
+        size = len(list(group))
+        if row > first and row + size - first > micro_batch:
+            calls.append(slice(first, row))
+            first = row
+        row += size
+    return [*calls, slice(first, row)]
+
+
+def _cut(samples: Samples) -> Samples:
+    longest = int(samples.lengths.max())
+    return Samples(samples.data[..., :longest], samples.lengths, samples.media)
+
+
+def _call(
+    scorer: Scorer, samples: Samples, prompts: Sequence[Prompt], failures: Path, parts: dict[str, list[Tensor]]
+) -> Tensor:
+    who = f"reward '{scorer.name}' (version {scorer.reward.version})"
+    try:
+        scores = scorer.reward.score(samples, prompts)
+    except Exception as error:
+        error.add_note(f"while {who} scored {len(samples)} samples")
+        raise
+    values = scores.values
+    if values.shape != (len(samples),):
+        raise ContractError(
+            f"{who} returned scores of shape {tuple(values.shape)} for {len(samples)} samples",
+            f"a reward gives one number per sample, shape ({len(samples)},); run rlzoo plugins check {scorer.name}",
+        )
+    values = values.to(samples.data.device, torch.float32)
+    bad = ~torch.isfinite(values.detach())
+    if bad.any():
+        row = int(bad.nonzero()[0])
+        path = _save_failure(samples, row, failures, f"{scorer.name}-{prompts[row].id}")
+        raise Diverged(
+            f"{who} scored {int(bad.sum())} of {len(samples)} samples as {float(values[row])} (one saved as '{path}')",
+            f"look at that sample; if it is sound, the reward is at fault: rlzoo plugins check {scorer.name}",
+        )
+    for name, part in scores.parts.items():
+        parts.setdefault(f"{scorer.name}/{name}", []).append(part.detach().float().cpu())
+    return values
+
+
+def _save_failure(samples: Samples, row: int, failures: Path, stem: str) -> Path:
+    """The sample as it was: as a tensor, because a WAV file holds no NaN, and as audio where it can be."""
+    failures.mkdir(parents=True, exist_ok=True)
+    wave = samples.row(row).detach().cpu().clone()
+    torch.save({"data": wave, "sample_rate": samples.media.sample_rate}, failures / f"{stem}.pt")
+    if samples.media.kind == "audio" and samples.media.sample_rate and bool(torch.isfinite(wave).all()):
+        return write_audio(failures / f"{stem}.wav", wave, samples.media.sample_rate)
+    return failures / f"{stem}.pt"
+
+
+def summary(values: Tensor) -> dict[str, float]:
+    """(N,) -> mean, population std and count."""
+    values = values.double()
+    spread = float(values.std(correction=0)) if len(values) else math.nan
+    return {"mean": float(values.mean()), "std": spread, "count": len(values)}

@@ -1,0 +1,243 @@
+"""Checks of the first step, before anything is updated: they stop a wrong plugin with the likely cause.
+
+* log-probabilities of the sampler's own steps are finite;
+* recomputed as training computes them, they are the same: the ratio is 1;
+* the reward reaches the policy: scores with their sign turned give another gradient.
+
+The algorithm's step is rehearsed twice, up to its first gradient, on one set of rollouts and scores, which the real
+step then uses again. Every generator, counter and statistic is put back: a run with the checks is one without, to the
+last bit.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlzoo._algorithm import Algorithm
+from rlzoo._types import Minibatch, Scores, Trajectory
+from rlzoo.engine.context import Context
+from rlzoo.engine.minibatches import minibatches
+from rlzoo.errors import ContractError
+
+ATTEMPTS = 3
+"""Steps in which the reward check is tried while all scores are equal."""
+RATIO_TOLERANCE: Mapping[str, float] = {"fp32": 1e-4, "bf16-mixed": 5e-3}
+"""Largest |log-ratio| per element. Batches of other sizes round otherwise; dropout or a wrong mask is far above."""
+GRADIENT_TOLERANCE = 1e-6
+"""Least relative difference of the two gradients; a reward that does not reach the policy gives exactly none."""
+
+
+class _FirstGradient(Exception):
+    """Ends a rehearsal."""
+
+    def __init__(self, gradient: Tensor) -> None:
+        self.gradient = gradient
+
+
+@dataclass
+class _Tape:
+    """Results of expensive calls in the order they were made, each with what it added to counters and metrics."""
+
+    entries: list[tuple[Any, dict[str, int], dict[str, float]]] = field(default_factory=list)
+    position: int = 0
+
+    def play(self, ctx: Context, make: Callable[[], Any]) -> Any:
+        """The next result: from the tape, or made and recorded."""
+        if self.position == len(self.entries):
+            before, known = _counts(ctx), dict(ctx.metrics)
+            result = make()
+            added = {name: value - before[name] for name, value in _counts(ctx).items()}
+            found = {name: value for name, value in ctx.metrics.items() if known.get(name) != value}
+            self.entries.append((result, added, found))
+        else:
+            result, added, found = self.entries[self.position]
+            for name, count in added.items():
+                setattr(ctx.counters, name, getattr(ctx.counters, name) + count)
+            ctx.metrics |= found
+        self.position += 1
+        return result
+
+
+class SelfCheck:
+    """Runs the checks around the first step, and around the next ones while they could not be made."""
+
+    def __init__(self, algorithm: Algorithm[Any], ctx: Context, *, enabled: bool) -> None:
+        self._algorithm = algorithm
+        self._ctx = ctx
+        self._attempts = ATTEMPTS if enabled else 0
+
+    @contextmanager
+    def around_step(self) -> Iterator[list[str]]:
+        """Check, then let the step inside use the rollouts and scores that the checks have made.
+
+        Yields what the user should be told. Raises ContractError where a check fails.
+        """
+        notes: list[str] = []
+        if not self._attempts:
+            yield notes
+            return
+        self._attempts -= 1
+        tape = _Tape()
+        with _unchanged(self._ctx, self._algorithm):
+            plain = self._rehearse(tape, 1.0)
+            self._check_log_probs(tape)
+            if self._reward_can_be_checked(tape, plain, notes):
+                turned = self._rehearse(tape, -1.0)
+                assert plain is not None
+                _check_gradients(plain, turned, self._algorithm)
+                self._attempts = 0
+        tape.position = 0
+        with self._intercepted(tape, 1.0, rehearsal=False):
+            yield notes
+
+    def _rehearse(self, tape: _Tape, sign: float) -> Tensor | None:
+        """The first gradient that the algorithm would apply, or None where its step applies none."""
+        tape.position = 0
+        with _unchanged(self._ctx, self._algorithm), self._intercepted(tape, sign, rehearsal=True):
+            try:
+                self._algorithm.step(self._ctx)
+            except _FirstGradient as first:
+                return first.gradient
+        return None
+
+    @contextmanager
+    def _intercepted(self, tape: _Tape, sign: float, *, rehearsal: bool) -> Iterator[None]:
+        """Inside, the context's calls go through the tape; in a rehearsal no update is made."""
+        ctx, kind = self._ctx, type(self._ctx)
+
+        def rollout(*args: Any, **options: Any) -> Trajectory:
+            if options.get("grad_steps"):
+                # Its graph can be used once only.
+                return kind.rollout(ctx, *args, **options)
+            result: Trajectory = tape.play(ctx, lambda: kind.rollout(ctx, *args, **options))
+            return result
+
+        def score(trajectory: Trajectory, *, grad: bool = False) -> Scores:
+            scores: Scores = (
+                kind.score(ctx, trajectory, grad=True) if grad else tape.play(ctx, lambda: kind.score(ctx, trajectory))
+            )
+            return scores if sign > 0 else Scores(-scores.values, scores.parts)
+
+        def thinned(trajectory: Trajectory) -> Iterator[Minibatch]:
+            rows = ctx.rows_of(trajectory)
+            return minibatches(trajectory, rows, ctx.train, ctx.generator, limit=2 * ctx.train.micro_batch)
+
+        def apply_gradients() -> float:
+            raise _FirstGradient(ctx.optimisation.gradient(ctx.fabric))
+
+        calls = {"rollout": rollout, "score": score}
+        # Shadows the methods for this one object, which the algorithm may have kept in `setup`.
+        vars(ctx).update(calls | {"minibatches": thinned, "apply_gradients": apply_gradients} if rehearsal else calls)
+        try:
+            yield
+        finally:
+            for name in ("rollout", "score", "minibatches", "apply_gradients"):
+                vars(ctx).pop(name, None)
+
+    def _check_log_probs(self, tape: _Tape) -> None:
+        ctx = self._ctx
+        for trajectory in (entry[0] for entry in tape.entries if isinstance(entry[0], Trajectory)):
+            bad = ~torch.isfinite(trajectory.log_probs)
+            if bad.any():
+                k = int(bad.nonzero()[0, 0])
+                raise ContractError(
+                    f"self-check: the log-probability of the policy's own step k = {k} is not finite",
+                    "a step without noise must be marked in Schedule.stochastic; a std of 0 has no density",
+                )
+            if len(trajectory.states) > 1:
+                self._check_ratio(trajectory)
+        ctx.optimizer.zero_grad(set_to_none=True)
+
+    @torch.no_grad()
+    def _check_ratio(self, trajectory: Trajectory) -> None:
+        ctx = self._ctx
+        if not bool(trajectory.schedule.stochastic.any()):
+            return
+        elements = float(trajectory.states[0, 0].numel()) if ctx.logprob_reduction == "sum" else 1.0
+        worst = 0.0
+        rows, generator = ctx.rows_of(trajectory), torch.Generator()
+        for minibatch in minibatches(trajectory, rows, ctx.train, generator, limit=2 * ctx.train.micro_batch):
+            for piece in minibatch:
+                step = ctx.policy.transition(piece.before, piece.k, piece.cond, trajectory.schedule)
+                log_ratio = step.log_prob(piece.after, ctx.logprob_reduction) - piece.log_prob
+                worst = max(worst, float(log_ratio.abs().max()) / elements)
+            break
+        if not worst <= RATIO_TOLERANCE[ctx.train.precision]:
+            raise ContractError(
+                f"self-check: the ratio is not 1 before the first update (log-ratio {worst:.2g} per element)",
+                "sampling and training see different policies: dropout or batch statistics, noise drawn inside the "
+                "network, rows that depend on their batch mates, or padding that is not masked",
+            )
+
+    def _reward_can_be_checked(self, tape: _Tape, gradient: Tensor | None, notes: list[str]) -> bool:
+        if not self._algorithm.uses_reward:
+            notes.append("self-check: this algorithm uses no reward; whether it reaches the policy was not checked")
+            self._attempts = 0
+            return False
+        if gradient is None:
+            notes.append(
+                "self-check: the first step applies no gradient; whether the reward reaches it was not checked"
+            )
+            return False
+        scored = [entry[0] for entry in tape.entries if isinstance(entry[0], Scores)]
+        if scored and all(self._all_equal(scores) for scores in scored):
+            notes.append(
+                "self-check: all scores are equal, so that nothing can be learnt from this step; checked later"
+            )
+            return False
+        return True
+
+    def _all_equal(self, scores: Scores) -> bool:
+        everyone = self._ctx.gather(scores.values.detach())
+        return bool((everyone == everyone[0]).all())
+
+
+def _check_gradients(plain: Tensor, turned: Tensor | None, algorithm: Algorithm[Any]) -> None:
+    who = type(algorithm).__name__
+    if turned is None:
+        raise ContractError(f"self-check: {who} applies a gradient for these scores and none for their negative")
+    largest = max(float(plain.norm()), float(turned.norm()))
+    if largest == 0.0:
+        raise ContractError(
+            f"self-check: the first gradient of {who} is zero",
+            "likely causes: the loss is detached from the policy, a clamp whose argument lies outside its bounds, or "
+            "advantages that are all zero (train.advantage, rollout.samples_per_prompt)",
+        )
+    if float((plain - turned).norm()) <= GRADIENT_TOLERANCE * largest:
+        raise ContractError(
+            f"self-check: the reward does not reach the policy: {who} gives the same gradient for the scores and for "
+            "their negative",
+            "likely causes: a clamp of a difference of log-probabilities, which is never near 1 (use exp, then clip), "
+            "scores that the loss ignores or multiplies with a detached factor, or advantages that are all zero",
+        )
+
+
+@contextmanager
+def _unchanged(ctx: Context, algorithm: Algorithm[Any]) -> Iterator[None]:
+    """Put back everything that a step moves."""
+    generator, cursor = ctx.generator.get_state(), ctx.cursor.state_dict()
+    history, metrics = copy.deepcopy(ctx.history), dict(ctx.metrics)
+    counters, state = ctx.counters.state_dict(), copy.deepcopy(algorithm.state_dict())
+    cuda = [ctx.device.index or 0] if ctx.device.type == "cuda" else []
+    try:
+        with torch.random.fork_rng(devices=cuda):
+            yield
+    finally:
+        ctx.generator.set_state(generator)
+        ctx.cursor.load_state_dict(cursor)
+        ctx.history, ctx.metrics = history, metrics
+        ctx.counters.load_state_dict(counters)
+        algorithm.load_state_dict(state)
+        ctx.optimizer.zero_grad(set_to_none=True)
+
+
+def _counts(ctx: Context) -> dict[str, int]:
+    names = ("samples", "reward_calls", "local_evaluations")
+    return {name: getattr(ctx.counters, name) for name in names}
