@@ -15,7 +15,18 @@ from typing import Annotated, Any, Generic, Literal, TypeVar, cast
 from pydantic import BaseModel, Field, ValidationError
 
 from rlzoo import registry as reg
-from rlzoo._layers import PLUGIN_TABLES, Data, as_table, given, layered, preset_tables, presets, read
+from rlzoo._layers import (
+    DEFAULT_POLICY,
+    DEFAULT_PROMPTS,
+    PLUGIN_TABLES,
+    Data,
+    as_table,
+    given,
+    layered,
+    preset_tables,
+    presets,
+    read,
+)
 from rlzoo._tables import EvalTable, RolloutTable, TrainTable
 from rlzoo.errors import ConfigError, RlzooError
 from rlzoo.plugin import AlgorithmSpec, Kind, Options, PolicySpec, PromptSpec, RewardSpec, Spec
@@ -145,11 +156,13 @@ def resolve(
 
 def _resolve(data: Mapping[str, Any], registry: Registry, files: tuple[Path, ...]) -> ResolvedRun:
     problems: list[tuple[str, str]] = []
-    for key in data.keys() - set(TOP_KEYS):
+    for key in sorted(data.keys() - set(TOP_KEYS)):
         problems.append((f"{key}: no such key", did_you_mean(key, TOP_KEYS) or f"there are: {', '.join(TOP_KEYS)}"))
     top = _checked(SeedTable, {k: data[k] for k in ("seed",) if k in data}, "", problems)
     tables = {name: _checked(model, as_table(data, name), name, problems) for name, model in CORE_TABLES.items()}
-    choices = {table: _choice(kind, as_table(data, table), registry, problems) for table, kind in PLUGIN_TABLES.items()}
+    choices = {
+        table: _choice(kind, as_table(data, table), registry, problems, table) for table, kind in PLUGIN_TABLES.items()
+    }
     rewards = _rewards(data.get("rewards"), registry, problems)
     _raise(problems)
     assert top is not None
@@ -170,14 +183,16 @@ def _resolve(data: Mapping[str, Any], registry: Registry, files: tuple[Path, ...
     return run
 
 
-def _choice(kind: Kind, table: Data, registry: Registry, problems: list[tuple[str, str]]) -> Choice[Spec] | None:
+def _choice(
+    kind: Kind, table: Data, registry: Registry, problems: list[tuple[str, str]], where: str
+) -> Choice[Spec] | None:
     name = table.pop("name", None)
     if not isinstance(name, str) or not name:
         there = ", ".join(registry.names(kind)) or "none"
-        problems.append((f"{kind}.name: a string is required", f"there are: {there}"))
+        problems.append((f"{where}.name: a string is required", f"there are: {there}"))
         return None
     spec = registry.get(kind, name)
-    options = _checked(spec.options, table, kind, problems)
+    options = _checked(spec.options, table, where, problems)
     return None if options is None else Choice(spec, _absolute(options))
 
 
@@ -211,6 +226,31 @@ def _absolute(options: T) -> T:
     """Relative paths mean: relative to where the command ran. A run may be resumed from elsewhere."""
     paths = {k: v.expanduser().absolute() for k, v in options if isinstance(v, Path)}
     return options.model_copy(update=paths) if paths else options
+
+
+def choose(
+    kind: Kind, name: str, registry: Registry, values: Mapping[str, Any] | None = None, where: str = ""
+) -> Choice[Any]:
+    """One plugin with its options, outside a run. ConfigError and PluginError as `resolve`."""
+    problems: list[tuple[str, str]] = []
+    choice = _choice(kind, {**(values or {}), "name": name}, registry, problems, where or kind)
+    _raise(problems)
+    assert choice is not None
+    return choice
+
+
+def checked(model: type[T], values: Mapping[str, Any], where: str) -> T:
+    """Options from values. ConfigError with the path of the key, which starts with `where`."""
+    problems: list[tuple[str, str]] = []
+    options = _checked(model, values, where, problems)
+    _raise(problems)
+    assert options is not None
+    return _absolute(options)
+
+
+def revised(table: T, changes: Mapping[str, Any], where: str) -> T:
+    """A table with some values changed, checked anew. ConfigError."""
+    return checked(type(table), {**table.model_dump(), **changes}, where)
 
 
 def check_capabilities(run: ResolvedRun) -> None:
@@ -297,14 +337,19 @@ def _raise(problems: list[tuple[str, str]]) -> None:
 
 
 __all__ = [
+    "DEFAULT_POLICY",
+    "DEFAULT_PROMPTS",
     "Choice",
     "ResolvedRun",
     "RewardChoice",
     "check_capabilities",
+    "checked",
+    "choose",
     "given",
     "layered",
     "preset_tables",
     "presets",
     "read",
     "resolve",
+    "revised",
 ]

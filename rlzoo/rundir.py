@@ -29,11 +29,12 @@ from typing import Any, Literal, Self
 from uuid import uuid4
 
 from rlzoo import __version__
-from rlzoo.errors import DataError
+from rlzoo.errors import DataError, RlzooError
 
 State = Literal["running", "done", "failed", "interrupted"]
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NEARLY_FULL = 1 << 20
 _KEPT = ("metrics.jsonl", "eval", "samples", "checkpoints", "failures")
 
 
@@ -115,6 +116,28 @@ class RunDirectory:
                 _flush(target.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+    @contextmanager
+    def writing_directory(self, name: str) -> Iterator[Path]:
+        """Yield a temporary folder to fill; on leaving it becomes `name`, complete or not at all.
+
+        A folder of that name, left by a run that is now repeated from an earlier step, is replaced.
+        """
+        target = self.path / name
+        temporary = target.with_name(f".{target.name}.{uuid4().hex[:8]}.tmp")
+        try:
+            with _explained(target):
+                temporary.mkdir(parents=True)
+                yield temporary
+                for path in sorted(temporary.rglob("*")):
+                    _flush(path)
+                _flush(temporary)
+                if target.exists():
+                    shutil.rmtree(target)
+                os.replace(temporary, target)
+                _flush(target.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
     def write_bytes(self, name: str, content: bytes) -> None:
         """Write a file atomically."""
@@ -270,6 +293,15 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise _write_error(path, error) from error
+    except Exception as error:
+        # torch and safetensors report a full disk under errors of their own, without its number.
+        if isinstance(error, RlzooError) or _free_bytes(path) > _NEARLY_FULL:
+            raise
+        raise _write_error(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from error
+
+
+def _free_bytes(path: Path) -> int:
+    return shutil.disk_usage(next(parent for parent in path.parents if parent.exists())).free
 
 
 def _write_error(path: Path, error: OSError) -> DataError:

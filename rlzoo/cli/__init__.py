@@ -1,0 +1,70 @@
+"""The command line. Light: commands import the engine inside their functions, so that help answers at once."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+
+from rlzoo import __version__
+from rlzoo.cli import assets, config, corpus, doctor, evaluate, plugins, pretrain, run, synth
+from rlzoo.cli._output import print_error
+from rlzoo.errors import RlzooError
+
+app = typer.Typer(
+    name="rlzoo",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # its locals would be full of tensors
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Reinforcement learning for speech models that denoise.",
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"rlzoo {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of every error; allowed anywhere on the line.")
+    ] = False,
+) -> None:
+    """Reinforcement learning for speech models that denoise."""
+
+
+app.command("run")(run.run)
+app.command("synth")(synth.synth)
+app.command("eval")(evaluate.evaluate)
+app.command("pretrain")(pretrain.pretrain)
+app.command("doctor")(doctor.doctor)
+app.add_typer(plugins.app, name="plugins")
+app.add_typer(config.app, name="config")
+app.add_typer(assets.app, name="assets")
+app.add_typer(corpus.app, name="corpus")
+
+
+def main() -> None:
+    """Entry point of the command `rlzoo`: runs it and exits with the code of `rlzoo.errors`."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
+    try:
+        app(arguments, prog_name="rlzoo")
+    except RlzooError as error:
+        if debug:
+            traceback.print_exc()
+        print_error(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception:
+        traceback.print_exc()
+        typer.echo("This is a bug in rlzoo or in a plugin, not in what you asked for; please report it.", err=True)
+        sys.exit(1)

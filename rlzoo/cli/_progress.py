@@ -1,0 +1,143 @@
+"""What `rlzoo run` shows while it runs, and what it says at the end."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from rlzoo.cli._output import columns, duration
+from rlzoo.config import ResolvedRun
+from rlzoo.engine.events import Evaluated, Event, Finished, Note, RunResult, Saved, Started, StepDone
+from rlzoo.engine.events import Progress as Part
+
+_LINES = 200
+"""About how many step lines a run prints, however long it is."""
+
+
+class Show:
+    """Observer of a run: a line for a step, and a bar below where somebody watches."""
+
+    def __init__(self, run: ResolvedRun, console: Console | None = None) -> None:
+        self.run = run
+        self.console = console or Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+        self.bar = Progress(
+            TextColumn("{task.description:>22}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[left]}"),
+            TimeElapsedColumn(),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        self.task = self.bar.add_task("starting", total=None, left="")
+        self.first_step = 0
+        self.steps = run.train.steps
+        self.started = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.bar.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Show one event of the engine."""
+        match event:
+            case Started():
+                self._start(event)
+            case Part():
+                self._part(event)
+            case StepDone():
+                self._step(event)
+            case Evaluated():
+                self._evaluated(event)
+            case Note():
+                self.console.print(f"note: {event.message}")
+            case Saved() | Finished():
+                pass
+
+    def _start(self, event: Started) -> None:
+        self.first_step, self.steps, self.started = event.first_step, event.steps, time.monotonic()
+        rewards = " + ".join(_named(r.used, r.requested, r.weight) for r in self.run.rewards)
+        many = f" x {event.processes} processes" if event.processes > 1 else ""
+        self.console.print(
+            f"{self.run.algorithm.spec.name} on {self.run.policy.spec.name} "
+            f"({event.trainable:,} of {event.parameters:,} parameters train), reward {rewards}, {event.device}{many}"
+        )
+        self.console.print(
+            f"{event.steps} steps of {event.rows_per_step} samples in {event.denoising_steps} denoising steps; "
+            f"directory {_short(event.directory)}"
+        )
+        if event.first_step:
+            self.console.print(f"continues after step {event.first_step}")
+
+    def _part(self, event: Part) -> None:
+        self.bar.update(self.task, description=event.phase, completed=event.done, total=event.total)
+
+    def _step(self, event: StepDone) -> None:
+        elapsed = time.monotonic() - self.started
+        done = event.step - self.first_step
+        left = duration(elapsed / done * (self.steps - event.step)) if done else "?"
+        self.bar.update(self.task, left=f"{left} left")
+        if event.step != self.steps and event.step % max(1, self.steps // _LINES):
+            return
+        m = event.metrics
+        parts = [f"step {event.step:>{len(str(self.steps))}}/{self.steps}"]
+        parts.append(f"reward {m['reward/total']:.3f} ± {m['reward/total_std']:.3f}" if "reward/total" in m else "")
+        parts.append(f"KL {m['policy/kl']:.2e}" if "policy/kl" in m else "")
+        parts.append(f"grad {m['optim/grad_norm']:.2e}" if "optim/grad_norm" in m else "")
+        parts.append(f"{left} left")
+        self.console.print(Text("  ".join(part for part in parts if part)))
+
+    def _evaluated(self, event: Evaluated) -> None:
+        shown = []
+        for name, figures in event.summary.items():
+            if name == "total" and len(self.run.rewards) == 1 and self.run.rewards[0].weight == 1:
+                continue
+            gain = f" ({figures['gain']:+.3f} ± {figures['gain_error']:.3f})" if "gain" in figures else ""
+            shown.append(f"{name} {figures['mean']:.3f} ± {figures['std']:.3f}{gain}")
+        self.console.print(f"held-out after {event.step} steps: {'; '.join(shown)}")
+
+
+def summary(run: ResolvedRun, result: RunResult) -> str:
+    """The last words of a run: what changed, and where to listen."""
+    steps = "1 step" if result.steps == 1 else f"{result.steps} steps"
+    lines = ["", f"Done after {steps}" + ("." if result.stopped_by == "steps" else f": {result.stopped_by} used up.")]
+    rows = []
+    for name, after in result.scores.items():
+        before = result.base.get(name)
+        if before is None or (name == "total" and len(result.scores) == 2 and run.rewards[0].weight == 1):
+            continue
+        row = f"{before['mean']:.3f} -> {after['mean']:.3f}"
+        if "gain" in after:
+            row += f"   gain {after['gain']:+.3f} ± {after['gain_error']:.3f}"
+            row += f", {100 * after['improved']:.0f} % of {after['count']:.0f} samples rose"
+        rows.append((f"held-out {name}", row))
+    for reward in run.rewards:
+        if reward.requested != reward.used:
+            rows.append(("reward", f"'{reward.used}' was used, because '{reward.requested}' could not be had"))
+    places = {"report": result.report, "plot": result.plot, "audio": result.samples, "everything": result.directory}
+    rows += [(name, _short(path)) for name, path in places.items() if path is not None]
+    rows.append(("speak", f'rlzoo synth --checkpoint {_short(result.directory)} --text "..." --out x.wav'))
+    return "\n".join([*lines, columns(rows)])
+
+
+def _named(used: str, requested: str, weight: float) -> str:
+    name = used if used == requested else f"{used} (instead of {requested})"
+    return name if weight == 1 else f"{weight:g} x {name}"
+
+
+def _short(path: Path) -> str:
+    """Relative to here where it lies below here."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,117 @@
+"""`rlzoo doctor`: what is installed, which weights are there, what the main command would do here."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import shutil
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import typer
+
+from rlzoo import __version__, assets
+from rlzoo._missing import resolve_missing_rewards
+from rlzoo.cli._output import columns, out
+from rlzoo.config import given, resolve
+from rlzoo.errors import RlzooError
+from rlzoo.plugin import RewardSpec
+from rlzoo.registry import Registry, discover, import_target
+
+PACKAGES = ("torch", "torchaudio", "lightning-fabric", "numpy", "soundfile", "pydantic", "onnxruntime")
+
+
+def doctor() -> None:
+    """Report versions, devices, plugins, weights, and what `rlzoo run --algo dlpo --reward utmos` would use."""
+    registry = discover()
+    problems: list[str] = []
+    rows = [("rlzoo", __version__), ("python", f"{platform.python_version()} on {platform.platform()}")]
+    rows += [(name, _version(name)) for name in PACKAGES]
+    rows += _devices(problems)
+    rows += _plugins(registry, problems)
+    rows += _weights(registry)
+    rows += _run(registry, problems)
+    out.print(columns(rows))
+    for problem in problems:
+        out.print(f"problem: {problem}")
+    out.print(f"{len(problems)} problems" if problems else "No problems found.")
+    if problems:
+        raise typer.Exit(1)
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _devices(problems: list[str]) -> list[tuple[str, str]]:
+    rows = [("cpu", f"{os.cpu_count()} cores")]
+    for name in ("torch", "torchaudio"):
+        # Broken installations fail here in many ways (missing libraries, another CUDA version); all are reported.
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            problems.append(f"{name} cannot be imported: {type(error).__name__}: {error}")
+            return rows
+    import torch
+
+    if not torch.cuda.is_available():
+        return [*rows, ("gpu", f"none that torch (CUDA {torch.version.cuda or 'none'}) can use")]
+    for index in range(torch.cuda.device_count()):
+        device = torch.cuda.get_device_properties(index)
+        rows.append((f"gpu {index}", f"{device.name}, {device.total_memory / 2**30:.0f} GiB"))
+    return rows
+
+
+def _plugins(registry: Registry, problems: list[str]) -> list[tuple[str, str]]:
+    for provider in registry.providers:
+        if provider.error:
+            problems.append(f"plugin {provider.name} of {provider} failed to load: {provider.error}")
+    return [(kind, ", ".join(sorted(found)) or "none") for kind, found in registry.specs.items()]
+
+
+def _weights(registry: Registry) -> list[tuple[str, str]]:
+    rows = [("cache", f"{assets.cache_dir()}{' (offline)' if assets.is_offline() else ''}")]
+    folder = next(parent for parent in (assets.cache_dir(), *assets.cache_dir().parents) if parent.exists())
+    rows.append(("free disk", f"{shutil.disk_usage(folder).free / 2**30:.0f} GiB for weights"))
+    for found in registry.specs.values():
+        for spec in found.values():
+            for asset in spec.assets:
+                there = "there" if assets.cached(asset) else f"not there, {asset.size / 1e6:,.0f} MB to download"
+                rows.append((f"weights {asset.name}", f"{there}; {asset.terms()}"))
+            if isinstance(spec, RewardSpec) and not spec.assets:
+                rows.append((f"reward {spec.name}", _availability(spec)))
+    return rows
+
+
+def _availability(spec: RewardSpec) -> str:
+    if not spec.available:
+        return "needs no weights"
+    try:
+        there = import_target(spec.available, f"reward '{spec.name}'", spec.extra)(spec.options())
+    except RlzooError as error:
+        return f"cannot be used: {error.message}"
+    return "weights are there" if there else "weights are not there"
+
+
+def _run(registry: Registry, problems: list[str]) -> list[tuple[str, str]]:
+    command = "rlzoo run --algo dlpo --reward utmos"
+    try:
+        run = resolve(given(algorithm="dlpo", rewards=["utmos"]), registry)
+        run, replaced = resolve_missing_rewards(run, registry, fetch=None)
+    except RlzooError as error:
+        problems.append(f"`{command}` would stop: {error.message}")
+        return []
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    rows = [(command, f"{run.train.steps} steps on {device}, policy {run.policy.spec.name}, in {Path.cwd() / 'runs'}")]
+    for one in replaced:
+        how = (
+            "unless a download succeeds, " if registry.reward(one.requested).assets and not assets.is_offline() else ""
+        )
+        rows.append(("", f"reward '{one.requested}': {how}'{one.used}' would be used instead ({one.reason})"))
+    return rows
