@@ -1,0 +1,135 @@
+"""WaveGrad 2 as a policy: N rows, P phonemes, T hidden frames, L = T·hop samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlzoo.api import Batch, GaussianDiffusionPolicy, Media, Prompt, Samples, Schedule
+from rlzoo.errors import DataError
+from rlzoo_wavegrad2 import WaveGrad2Options
+from rlzoo_wavegrad2.checkpoint import load_maum_checkpoint, load_voice
+from rlzoo_wavegrad2.network import NetworkConfig, WaveGrad2Network
+from rlzoo_wavegrad2.schedules import named_levels, to_schedule
+from rlzoo_wavegrad2.text import TextFrontend
+
+SHIPPED = Path(__file__).with_name("voices") / "mini.safetensors"
+
+
+def read_voice(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Weights and description of a voice: our `.safetensors`, or a Lightning `.ckpt` of the public model."""
+    if path.suffix == ".safetensors":
+        return load_voice(path)
+    state, public = load_maum_checkpoint(path)
+    return state, {"network": public.network().model_dump(), "text": "cmu"}
+
+
+class WaveGrad2Policy(GaussianDiffusionPolicy):
+    """Text in, waveform out; the chain runs over the whole utterance at the voice's rate."""
+
+    loss_norm = "l1"
+
+    def __init__(self, options: WaveGrad2Options) -> None:
+        super().__init__()
+        self.options = options
+        state, voice = read_voice(options.checkpoint or SHIPPED)
+        self.config = NetworkConfig.model_validate(voice["network"])
+        self.media = Media("audio", self.config.sample_rate)
+        self.clip_clean = 1.0 if options.clip_clean else None
+        self.tuned: dict[str, list[float]] = voice.get("schedules", {})
+        self.frontend = TextFrontend(style=options.text or voice["text"])
+        self.network = WaveGrad2Network(self.config, init=False)
+        self.network.load_state_dict(state)
+        self.eval()
+        self.requires_grad_(False)
+        self.network.decoder.requires_grad_(True)
+        if options.trainable == "all":
+            self.network.requires_grad_(True)
+            # Durations are rounded to frames, so no reward can reach them; only their own loss could train them.
+            self.network.resampling.duration_predictor.requires_grad_(False)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+    def condition(self, prompts: Sequence[Prompt]) -> Batch:
+        """Tensors `ids` (B, P), `phones` (B,), `durations` (B, P) in frames, `frames` (B,), `hidden` (B, H, T).
+
+        Each prompt is encoded by itself, so that no rounding of a duration can depend on its batch mates.
+
+        Raises:
+            DataError: a text with nothing to say, named.
+        """
+        rows = [self._encode(prompt) for prompt in prompts]
+
+        def pad(name: str) -> Tensor:
+            return torch.nn.utils.rnn.pad_sequence([row[name] for row in rows], batch_first=True)
+
+        hidden = pad("hidden").transpose(1, 2)
+        count = torch.tensor([len(row["ids"]) for row in rows], device=self.device)
+        frames = torch.tensor([len(row["hidden"]) for row in rows], device=self.device)
+        tensors = {"ids": pad("ids"), "phones": count, "durations": pad("durations"), "frames": frames, "hidden": hidden}
+        return Batch(tensors)
+
+    @torch.no_grad()
+    def _encode(self, prompt: Prompt) -> dict[str, Tensor]:
+        spelled = str(prompt.attributes.get("phones", ""))
+        try:
+            ids = self.frontend.ids(spelled.split() if spelled else self.frontend.phones(prompt.text))
+        except DataError as error:
+            raise DataError(f"prompt '{prompt.id}': {error.message}", error.hint) from error
+        row = torch.tensor([ids], device=self.device)
+        lengths = torch.tensor([len(ids)], device=self.device)
+        encoded = self.network.encode(row, lengths)
+        seconds = self.network.resampling.seconds(encoded, lengths)
+        durations = self.network.frames(seconds, lengths, 1 / self.options.pace)
+        hidden = self.network.resampling(encoded, durations, lengths)
+        return {"ids": row[0], "durations": durations[0], "hidden": hidden[0].t()}
+
+    def state_shape(self, cond: Batch) -> tuple[int, ...]:
+        return (cond.get("hidden").shape[2] * self.config.hop,)
+
+    def lengths(self, cond: Batch) -> Tensor:
+        return cond.get("frames") * self.config.hop
+
+    def mask(self, cond: Batch) -> Tensor | None:
+        (size,) = self.state_shape(cond)
+        return torch.arange(size, device=self.device) < self.lengths(cond)[:, None]
+
+    def forward(self, x_t: Tensor, t: Tensor, cond: Batch) -> Tensor:
+        """(N, L), noise levels sigma (N,) -> predicted noise (N, L), zero on padding."""
+        level = (1 - t.double() ** 2).sqrt().float()
+        hidden = cond.get("hidden")
+        if self.options.trainable == "all" and torch.is_grad_enabled():
+            encoded = self.network.encode(cond.get("ids"), cond.get("phones"))
+            hidden = self.network.resampling(encoded, cond.get("durations"), cond.get("phones"))
+        if x_t.device.type != "cpu":
+            return self.network.decoder(x_t, hidden, level, cond.get("frames"))
+        # One row at a time, cut to its own length: on a CPU the activations of one row stay in its caches, padding costs
+        # nothing, and a row's result is bit for bit what it would be alone.
+        rows = []
+        for row, frames in enumerate(cond.get("frames").tolist()):
+            size = frames * self.config.hop
+            out = self.network.decoder(x_t[row : row + 1, :size], hidden[row : row + 1, :, :frames], level[row : row + 1])
+            rows.append(torch.nn.functional.pad(out, (0, x_t.shape[1] - size)))
+        return torch.cat(rows)
+
+    def schedule(self, num_steps: int | None = None) -> Schedule:
+        return to_schedule(named_levels(self.options.schedule, num_steps or self.options.num_steps, self.tuned))
+
+    def sample_times(self, uniform: Tensor) -> Tensor:
+        """The published training distribution of noise levels, as sigma: uniform over the 1000-step schedule."""
+        levels = to_schedule(named_levels("linear", 1000, {})).times.flip(0).to(uniform.device)  # sigma, clean first
+        position = uniform.double() * (len(levels) - 1)
+        index = position.long().clamp(max=len(levels) - 2)
+        squares = 1 - levels**2
+        low, high = squares[index].sqrt(), squares[index + 1].sqrt()
+        level = low + (position - index) * (high - low)
+        return (1 - level**2).sqrt().float()
+
+    def decode(self, x: Tensor, cond: Batch) -> Samples:
+        return Samples(x.clamp(-1, 1), self.lengths(cond), self.media)

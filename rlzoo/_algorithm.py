@@ -1,0 +1,130 @@
+"""The algorithm interface and what the engine gives to an algorithm."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Generic, Literal, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from rlzoo._policy import Policy
+from rlzoo._types import Minibatch, Prompt, Reduction, Samples, Scores, Trajectory
+from rlzoo.plugin import Options
+
+O = TypeVar("O", bound=Options)
+Normalisation = Literal["prompt", "group", "batch", "none"]
+
+
+class TrainContext(Protocol):
+    """The engine, as an algorithm sees it. Every call counts against the budget by itself."""
+
+    @property
+    def policy(self) -> Policy:
+        """The policy that is trained; in eval mode, so that sampling and training see the same network."""
+        ...
+
+    @property
+    def reference(self) -> Policy:
+        """A frozen copy of the starting weights."""
+        ...
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer: ...
+
+    @property
+    def generator(self) -> torch.Generator:
+        """CPU generator, the same on every rank; saved in checkpoints."""
+        ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def step(self) -> int:
+        """Index of this optimisation step, from 0."""
+        ...
+
+    @property
+    def logprob_reduction(self) -> Reduction:
+        """Reduction over a state's elements of every log-probability and KL of this run."""
+        ...
+
+    def next_prompts(self, count: int | None = None) -> list[Prompt]:
+        """The next prompts of the epoch, the same on every rank; default `rollout.prompts_per_step`."""
+        ...
+
+    def rollout(
+        self,
+        prompts: Sequence[Prompt] | None = None,
+        *,
+        samples_per_prompt: int | None = None,
+        num_steps: int | None = None,
+        keep: Literal["all", "final"] = "all",
+        grad_steps: int = 0,
+        policy: Policy | None = None,
+        deterministic: Sequence[int] = (),
+        shared_prior: bool = False,
+    ) -> Trajectory:
+        """Sample G rows for each prompt (this rank's share of them).
+
+        `keep="final"` stores no intermediate states; `grad_steps` keeps the graph through the last so many steps;
+        `deterministic` lists steps k that take the mode instead of a draw; `shared_prior` starts a group from one noise.
+        """
+        ...
+
+    def score(self, trajectory: Trajectory, *, grad: bool = False) -> Scores:
+        """Weighted sum of the run's rewards, (N,); raises ContractError on a wrong shape, Diverged on NaN."""
+        ...
+
+    def recordings(self, prompts: Sequence[Prompt]) -> Samples:
+        """The recordings of these prompts at the policy's rate; DataError where the prompt set has none."""
+        ...
+
+    def advantages(self, values: Tensor, trajectory: Trajectory, normalise: Normalisation | None = None) -> Tensor:
+        """(N,) scores -> (N,) advantages as `train.advantage` says, clipped to +-`train.advantage_clip`.
+
+        Statistics run over all ranks; those per prompt survive checkpoints.
+        """
+        ...
+
+    def minibatches(self, trajectory: Trajectory) -> Iterable[Minibatch]:
+        """Shuffled stochastic transitions as `train.inner_epochs`, `train.minibatch`, `train.step_selection` say."""
+        ...
+
+    def draw(self, trajectory: Trajectory, purpose: str) -> tuple[Tensor, Tensor]:
+        """Training times t (N,) and noise (N, *S) for `denoising_loss`, from each row's own seed and `purpose`."""
+        ...
+
+    def gather(self, values: Tensor) -> Tensor:
+        """(N,) of this rank -> (N over all ranks,), in rank order."""
+        ...
+
+    def apply_gradients(self) -> float:
+        """Sum gradients over ranks, clip, step, zero, update the EMA; returns the norm before clipping."""
+        ...
+
+
+class Algorithm(ABC, Generic[O]):
+    """An RL algorithm. Read `step` top to bottom: it is the paper's box."""
+
+    uses_reward: bool = True
+    """False where no score enters the loss (supervised controls): the engine then checks no reward's way to the policy."""
+
+    def __init__(self, options: O) -> None:
+        self.options = options
+
+    def setup(self, ctx: TrainContext) -> None:
+        """Build value heads, old copies, running statistics. Called once, before the first step or a resume."""
+
+    @abstractmethod
+    def step(self, ctx: TrainContext) -> Mapping[str, float]:
+        """One optimisation iteration; returns metrics named `group/name`."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Whatever `setup` built and a resumed run needs: tensors and plain values only."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Inverse of `state_dict`."""

@@ -1,0 +1,94 @@
+"""Core's own tables of the run file. Plugins' tables are their `Options`; see `rlzoo.config` for how both meet."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from rlzoo.plugin import Options
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class RolloutTable(Options):
+    """`[rollout]`: what is sampled in each optimisation step, alike for every algorithm."""
+
+    prompts_per_step: Count = 4
+    """Distinct prompts in one step, over all processes."""
+    samples_per_prompt: Count = 4
+    """Samples of each prompt; group-relative advantages need at least 2."""
+    num_steps: Annotated[int, Field(ge=1)] | None = None
+    """Denoising steps K of a rollout; unset: the policy's default."""
+    micro_batch: Count = 16
+    """Rows sampled at once by one process. Changes memory and speed, never results."""
+
+
+class BudgetTable(Options):
+    """`[train.budget]`: the run ends cleanly as soon as one of these is used up. Unset: no limit."""
+
+    samples: Count | None = None
+    network_evaluations: Count | None = None
+    """Rows through the network: sampling, training, KL and reference alike."""
+    reward_calls: Count | None = None
+    """Scored samples."""
+    updates: Count | None = None
+    """Optimiser steps."""
+    seconds: Annotated[float, Field(gt=0)] | None = None
+    """Training time, evaluation left out; resumed runs go on counting."""
+
+
+class TrainTable(Options):
+    """`[train]`: optimisation, alike for every algorithm."""
+
+    steps: Count = 20
+    """Optimisation steps: each samples, scores and updates."""
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 1e-4
+    """AdamW's."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    grad_clip: Annotated[float, Field(gt=0)] = 1.0
+    """Largest norm of the whole gradient."""
+    precision: Literal["fp32", "bf16-mixed"] = "fp32"
+    """Arithmetic of the network; log-probabilities and losses are float32 in either."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Exponential moving average of the weights, used for evaluation and synthesis; 0: off."""
+    advantage: Literal["prompt", "group", "batch", "none"] = "group"
+    """Standardise rewards per prompt with running statistics, within a prompt's group of this step, over the batch, or not at all."""
+    advantage_clip: Annotated[float, Field(gt=0)] = 5.0
+    logprob_reduction: Literal["mean", "sum"] = "mean"
+    """Log-probabilities per element (as DDPO) or of the whole state; ratio clips are scaled accordingly."""
+    inner_epochs: Count = 1
+    """Passes over the transitions of one step."""
+    minibatch: Annotated[int, Field(ge=0)] = 0
+    """Transitions per gradient update, over all processes; 0: all of a pass in one update."""
+    micro_batch: Count = 16
+    """Transitions through the network at once, in one process. Changes memory and speed, never results."""
+    step_selection: Literal["all", "fraction", "window"] = "all"
+    """Which denoising steps are trained: all stochastic ones, a random share of each row's, or a run of consecutive ones."""
+    step_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the stochastic steps for `fraction` and `window`."""
+    kl_every: Annotated[int, Field(ge=0)] = 1
+    """Measure the KL to the reference every so many steps, penalised or not; 0: never."""
+    eval_every: Annotated[int, Field(ge=0)] = 10
+    """Evaluate on the held-out prompts every so many steps, besides before the first and after the last; 0: only these two."""
+    save_every: Annotated[int, Field(ge=1)] = 10
+    """Checkpoint every so many steps, besides after the last and when stopped."""
+    keep_checkpoints: Count = 2
+    """Checkpoints to keep, newest first."""
+    device: str = "auto"
+    """`auto` (cuda where there is one), `cpu`, `cuda`, `cuda:1`."""
+    self_checks: bool = True
+    """Before the first update: the ratio is 1, the reward's gradient reaches the policy, log-probabilities are finite."""
+    budget: BudgetTable = BudgetTable()
+
+
+class EvalTable(Options):
+    """`[eval]`: how held-out prompts are judged."""
+
+    prompts: Annotated[int, Field(ge=0)] = 8
+    """Held-out prompts to use, from the first; 0: all."""
+    samples_per_prompt: Count = 1
+    num_steps: Annotated[int, Field(ge=1)] | None = None
+    """Denoising steps K; unset: as in `[rollout]`."""
+    judges: tuple[str, ...] = ()
+    """Rewards that only judge, by name, with their default options."""

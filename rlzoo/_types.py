@@ -1,0 +1,159 @@
+"""The data that moves between policies, rewards, algorithms and the engine.
+
+Legend: **B** prompts, **G** samples per prompt, **N** = B·G rows, **K** denoising steps, **S** one state's shape
+(`(L,)` for a waveform, `(D,)` for a vector), **M** rows of a minibatch of transitions.
+Step index k = 0 ... K-1 counts RL steps, noisiest first; `states[K]` is clean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Reduction = Literal["mean", "sum"]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What to speak. `id` is unique within a prompt set and safe in a file name."""
+
+    id: str
+    text: str = ""
+    attributes: Mapping[str, str | int | float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Media:
+    """What a policy's samples are: `kind` and, for audio, the rate in Hz."""
+
+    kind: str
+    sample_rate: int | None = None
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What rewards see. `data` (N, *S) float32, audio in [-1, 1] and zero beyond `lengths` (N,) int64."""
+
+    data: Tensor
+    lengths: Tensor
+    media: Media
+
+    def __len__(self) -> int:
+        return int(self.data.shape[0])
+
+    def __getitem__(self, rows: Tensor | slice | Sequence[int]) -> Samples:
+        return Samples(self.data[rows], self.lengths[rows], self.media)
+
+    def row(self, index: int) -> Tensor:
+        """The valid part of one row, (*S) cut to its own length."""
+        return self.data[index][..., : int(self.lengths[index])]
+
+    def to(self, device: torch.device | str) -> Samples:
+        return Samples(self.data.to(device), self.lengths.to(device), self.media)
+
+    def detach(self) -> Samples:
+        return Samples(self.data.detach(), self.lengths, self.media)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """`values` (N,) float32, finite, higher is better; `parts` named components, each (N,), logged only."""
+
+    values: Tensor
+    parts: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Conditioning: tensors that all have N rows."""
+
+    tensors: Mapping[str, Tensor]
+
+    def __len__(self) -> int:
+        return int(next(iter(self.tensors.values())).shape[0])
+
+    def __getitem__(self, rows: Tensor | slice | Sequence[int]) -> Batch:
+        return Batch({name: tensor[rows] for name, tensor in self.tensors.items()})
+
+    def get(self, name: str) -> Tensor:
+        return self.tensors[name]
+
+    def repeat(self, count: int) -> Batch:
+        """Each row `count` times in a row: B -> B·count, the order of `Trajectory.group`."""
+        return Batch({name: tensor.repeat_interleave(count, 0) for name, tensor in self.tensors.items()})
+
+    def to(self, device: torch.device | str) -> Batch:
+        return Batch({name: tensor.to(device) for name, tensor in self.tensors.items()})
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """`times` (K+1,) decreasing float64, in the policy's own units; `stochastic` (K,) bool, False = no density."""
+
+    times: Tensor
+    stochastic: Tensor
+
+    def __len__(self) -> int:
+        return int(self.stochastic.shape[0])
+
+
+@dataclass(frozen=True)
+class Transitions:
+    """M transitions of a trajectory: x[k] -> x[k+1]. `log_prob` is the sampling policy's, in the run's reduction."""
+
+    row: Tensor  # (M,) int64, rows of the trajectory on this rank
+    k: Tensor  # (M,) int64
+    before: Tensor  # (M, *S)
+    after: Tensor  # (M, *S)
+    cond: Batch
+    log_prob: Tensor  # (M,)
+
+
+@dataclass(frozen=True)
+class Minibatch:
+    """One gradient update's transitions, cut into pieces that fit in memory.
+
+    `size` counts the transitions of *all* ranks. `mean` divides by it, and gradients are summed over ranks, so one
+    rank and many give the same gradient.
+    """
+
+    pieces: Sequence[Transitions]
+    size: int
+
+    def __iter__(self) -> Iterator[Transitions]:
+        return iter(self.pieces)
+
+    def mean(self, loss_M: Tensor) -> Tensor:
+        """(M,) of one piece -> its share of the mean over the whole minibatch, a scalar."""
+        return loss_M.sum() / self.size
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """N rollouts of this rank. A row's noise depends on (seed, step, prompt, repetition) and on nothing else."""
+
+    prompts: tuple[Prompt, ...]  # N, already repeated
+    group: Tensor  # (N,) int64: which prompt of this step, counted over all ranks
+    cond: Batch
+    schedule: Schedule
+    states: Tensor  # (K+1, N, *S), or (1, N, *S) where only the final state was kept
+    log_probs: Tensor  # (K, N) under the sampling policy; zero at deterministic steps
+    samples: Samples
+    size: int  # N over all ranks
+    seeds: tuple[int, ...]  # N, one per row; `ctx.draw` derives further noise from them
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    @property
+    def final(self) -> Tensor:
+        """(N, *S): the clean end of every row."""
+        return self.states[-1]
+
+    def mean(self, loss_N: Tensor) -> Tensor:
+        """(N,) of this rank -> its share of the mean over all ranks' rows, a scalar."""
+        return loss_N.sum() / self.size
