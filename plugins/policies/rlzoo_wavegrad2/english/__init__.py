@@ -1,0 +1,1 @@
+"""English spelling to sound: normalisation, dictionary, letter-to-sound."""

@@ -1,0 +1,49 @@
+"""Phones and the symbol table of the public WaveGrad 2 model: which row of the embedding belongs to which phone.
+
+The table (151 rows) is: `<pad>`, the letters A-Z a-z, eleven punctuation marks, the ARPAbet phones each preceded by
+'@' (a vowel bare and with the stress digits 0, 1, 2; a consonant bare), and three silences. Only the '@' rows ever see
+training data, because training text is always a phone string.
+"""
+
+from __future__ import annotations
+
+import string
+
+from rlzoo.errors import DataError
+
+PAD = "<pad>"
+PUNCTUATION = "!'(),-.:~? "
+VOWELS = ("AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW")
+CONSONANTS = tuple(str.split("B CH D DH F G HH JH K L M N NG P R S SH T TH V W Y Z ZH"))
+SILENCES = ("sp", "spn", "sil")
+"""Short pause inside a sentence, noise or unknown word, silence at the ends."""
+
+ARPABET = tuple(sorted((*CONSONANTS, *(vowel + stress for vowel in VOWELS for stress in ("", "0", "1", "2")))))
+SYMBOLS = (
+    PAD,
+    *string.ascii_uppercase,
+    *string.ascii_lowercase,
+    *PUNCTUATION,
+    *(f"@{p}" for p in (*ARPABET, *SILENCES)),
+)
+SYMBOL_IDS = {symbol: index for index, symbol in enumerate(SYMBOLS)}
+
+
+def phone_ids(phones: list[str]) -> list[int]:
+    """['HH', 'AH0', 'sp'] -> their rows in the embedding.
+
+    Raises:
+        DataError: a phone that is neither ARPAbet nor one of the silences.
+    """
+    unknown = sorted({phone for phone in phones if f"@{phone}" not in SYMBOL_IDS})
+    if unknown:
+        raise DataError(
+            f"unknown phone(s): {', '.join(map(repr, unknown))}",
+            "use ARPAbet in upper case, vowels bare or with a stress digit ('AH0'), and 'sp', 'spn', 'sil'",
+        )
+    return [SYMBOL_IDS[f"@{phone}"] for phone in phones]
+
+
+def strip_stress(phone: str) -> str:
+    """'EH1' -> 'EH'; 'AH0' stays, because bare 'AH' is the vowel of 'cut' and 'AH0' the schwa."""
+    return phone if phone == "AH0" else phone.rstrip("012")
