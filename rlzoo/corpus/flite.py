@@ -314,8 +314,8 @@ def _card_text(card: Mapping[str, Any]) -> str:
 | text, SHA-256 of the sorted sentences | `{card["text_sha256"]}` |
 
 Synthetic speech: one utterance per sentence, nothing trimmed, resampled with a linear-phase low-pass when the rate
-differs from the voice's own. Phone times are flite's own and exact to a millisecond. A sentence's split is a hash of its
-text and the seed {recipe["seed"]}.
+differs from the voice's own. Phone times are flite's own and exact to a millisecond. A sentence's split is a hash of
+its text and the seed {recipe["seed"]}.
 
 Phones ({len(card["phones"])}): {phones}
 """

@@ -1,0 +1,111 @@
+"""`rlzoo corpus`: make, write and align speech corpora. Light: the work is imported when a command runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rlzoo.errors import ConfigError, DataError
+
+app = typer.Typer(help="Make speech corpora for pretraining.", no_args_is_help=True)
+
+
+@app.command("flite")
+def flite(
+    text: Annotated[Path, typer.Option("--text", help="UTF-8 text, one sentence a line; '-' reads standard input.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to make, or to continue.")],
+    voice: Annotated[str, typer.Option("--voice", help="One of `flite -lv`.")] = "rms",
+    rate: Annotated[int | None, typer.Option("--rate", min=4000, help="Hertz; default: the voice's own.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Speak only the first so many lines.")] = None,
+    min_characters: Annotated[int, typer.Option("--min-characters", min=1, help="Skip shorter lines.")] = 1,
+    max_characters: Annotated[int, typer.Option("--max-characters", min=1, help="Skip longer lines.")] = 1000,
+    jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="Processes; default: every allowed core.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the split.")] = 0,
+    feature: Annotated[
+        list[str] | None, typer.Option("--feature", help="KEY=VALUE for flite; may be repeated.")
+    ] = None,
+    monotone: Annotated[
+        float | None, typer.Option("--monotone", min=50, max=400, help="Flatten the pitch to so many hertz.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+) -> None:
+    """Speak every distinct line with flite; keep its exact phone times. Call again to resume or to add lines."""
+    from rlzoo.corpus.flite import build_flite_corpus
+
+    lines = [line for line in _lines(text) if min_characters <= len(line.strip()) <= max_characters]
+    made = build_flite_corpus(
+        lines[:limit],
+        out,
+        voice=voice,
+        sample_rate=rate,
+        jobs=jobs,
+        seed=seed,
+        flite_features=_features(feature or []),
+        monotone_hertz=monotone,
+        progress=not quiet,
+    )
+    typer.echo(f"{made.folder}: {made.sentences} sentences, {made.hours:.2f} hours ({made.spoken} spoken now)")
+    typer.echo(f"card: {made.folder / 'card.md'}")
+
+
+@app.command("sentences")
+def sentences(
+    count: Annotated[int, typer.Option("--count", min=1, help="How many distinct sentences.")] = 6000,
+    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same sentences.")] = 0,
+    out: Annotated[Path | None, typer.Option("--out", help="Text file to write; default: standard output.")] = None,
+) -> None:
+    """Write sentences from the project's own grammar, for `rlzoo corpus flite`."""
+    from rlzoo.corpus._files import write_text
+    from rlzoo.corpus.sentences import generate_sentences
+
+    text = "\n".join(generate_sentences(count, seed)) + "\n"
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    if out.exists():
+        raise DataError(f"'{out}' exists", hint="choose another name, or remove it first")
+    write_text(out, text)
+    typer.echo(f"{out}: {count} sentences")
+
+
+@app.command("align")
+def align(
+    folder: Annotated[Path, typer.Argument(help="Corpus in LJSpeech's layout: metadata.csv and wavs/.")],
+    lexicon: Annotated[Path | None, typer.Option("--lexicon", help="More words: 'word PH1 PH2 ...' a line.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace phones.jsonl.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+) -> None:
+    """Find phone times by forced alignment and write them to FOLDER/phones.jsonl."""
+    from rlzoo.corpus.align import align_corpus, read_pronunciations
+
+    words = read_pronunciations(lexicon) if lexicon else None
+    report = align_corpus(folder, pronunciations=words, overwrite=overwrite, progress=not quiet)
+    typer.echo(f"{folder / 'phones.jsonl'}: {report.aligned} utterances")
+    if report.guessed_words:
+        typer.echo(f"pronounced by flite, not in the dictionary: {', '.join(report.guessed_words)}")
+    if report.failed:
+        typer.echo(f"not aligned ({len(report.failed)}), left out: {', '.join(report.failed)}", err=True)
+
+
+def _lines(path: Path) -> list[str]:
+    import sys
+
+    try:
+        raw = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+        return raw.decode("utf-8-sig").splitlines()
+    except OSError as error:
+        raise DataError(f"cannot read '{path}': {error.strerror}", hint="give a text file") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"'{path}' is not UTF-8 text", hint="give one sentence a line") from error
+
+
+def _features(pairs: list[str]) -> dict[str, str]:
+    features: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not key or not equals or not value:
+            raise ConfigError(f"--feature '{pair}'", hint="write KEY=VALUE, such as duration_stretch=1.2")
+        features[key] = value
+    return features
