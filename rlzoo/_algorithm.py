@@ -51,6 +51,11 @@ class TrainContext(Protocol):
         """Reduction over a state's elements of every log-probability and KL of this run."""
         ...
 
+    @property
+    def num_steps(self) -> int:
+        """K of this run's rollouts."""
+        ...
+
     def next_prompts(self, count: int | None = None) -> list[Prompt]:
         """The next prompts of the epoch, the same on every rank; default `rollout.prompts_per_step`."""
         ...
@@ -70,7 +75,8 @@ class TrainContext(Protocol):
         """Sample G rows for each prompt (this rank's share of them).
 
         `keep="final"` stores no intermediate states; `grad_steps` keeps the graph through the last so many steps;
-        `deterministic` lists steps k that take the mode instead of a draw; `shared_prior` starts a group from one noise.
+        `deterministic` lists steps k that take the mode instead of a draw; `shared_prior` starts a group from one
+        noise.
         """
         ...
 
@@ -93,6 +99,14 @@ class TrainContext(Protocol):
         """Shuffled stochastic transitions as `train.inner_epochs`, `train.minibatch`, `train.step_selection` say."""
         ...
 
+    def pieces(self, trajectory: Trajectory) -> Iterable[Tensor]:
+        """Indices (n,) of this rank's rows, `train.micro_batch` at a time: what fits through the network at once."""
+        ...
+
+    def share(self, prompts: Sequence[Prompt]) -> list[Prompt]:
+        """This rank's share of prompts that all ranks know; for work that starts without a rollout."""
+        ...
+
     def draw(self, trajectory: Trajectory, purpose: str) -> tuple[Tensor, Tensor]:
         """Training times t (N,) and noise (N, *S) for `denoising_loss`, from each row's own seed and `purpose`."""
         ...
@@ -110,7 +124,7 @@ class Algorithm(ABC, Generic[O]):
     """An RL algorithm. Read `step` top to bottom: it is the paper's box."""
 
     uses_reward: bool = True
-    """False where no score enters the loss (supervised controls): the engine then checks no reward's way to the policy."""
+    """False where no score enters the loss (supervised controls): the engine then checks no reward's way to it."""
 
     def __init__(self, options: O) -> None:
         self.options = options

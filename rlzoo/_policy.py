@@ -1,7 +1,7 @@
 """The policy interface, and the two families of maths behind it: Gaussian diffusion and rectified flow.
 
-A policy is a K-step Markov chain from noise to a sample. `transition` gives p(x[k+1] | x[k], cond) as a distribution, so
-that sampling, log-probability, ratio and KL all come from one piece of code.
+A policy is a K-step Markov chain from noise to a sample. `transition` gives p(x[k+1] | x[k], cond) as a distribution,
+so that sampling, log-probability, ratio and KL all come from one piece of code.
 
 Noise is an argument everywhere, never drawn inside: the engine draws it per row, which makes a sample independent of
 its batch mates, of the batch size and of the number of processes.
@@ -192,8 +192,8 @@ class Policy(nn.Module, ABC):
 class GaussianDiffusionPolicy(Policy):
     """Denoising diffusion (Ho et al., arXiv:2006.11239) whose network predicts the noise.
 
-    Time is the noise level sigma = sqrt(1 - alpha_bar), in [0, 1]: 1 is pure noise, 0 is clean. Sigma and not alpha_bar,
-    because near the clean end 1 - alpha_bar is 1e-6 and would drown in float32.
+    Time is the noise level sigma = sqrt(1 - alpha_bar), in [0, 1]: 1 is pure noise, 0 is clean. Sigma and not
+    alpha_bar, because near the clean end 1 - alpha_bar is 1e-6 and would drown in float32.
     """
 
     clip_clean: float | None = None
@@ -214,7 +214,11 @@ class GaussianDiffusionPolicy(Policy):
     def transition(
         self, x: Tensor, k: Tensor, cond: Batch, schedule: Schedule, prediction: Tensor | None = None
     ) -> Gaussian:
-        """Posterior q(x_s | x_t, x0_hat) with variance beta_tilde (Ho et al., Eq. 6-7), coefficients in float64."""
+        """Posterior q(x_s | x_t, x0_hat) with variance beta_tilde (Ho et al., Eq. 6-7), coefficients in float64.
+
+        Steps that the schedule makes deterministic are DDIM's with eta = 0 (arXiv:2010.02502, Eq. 12), which keep the
+        marginals; the posterior's mean alone would lose its variance.
+        """
         times = schedule.times.to(x.device)
         sigma_t, sigma_s = times[k], times[k + 1]
         alpha_bar_t, alpha_bar_s = 1 - sigma_t**2, 1 - sigma_s**2
@@ -224,16 +228,21 @@ class GaussianDiffusionPolicy(Policy):
         x0 = self.clean(x, self.predict(x, t, cond) if prediction is None else prediction, t)
         if self.clip_clean is not None:
             x0 = x0.clamp(-self.clip_clean, self.clip_clean)
-        mean = per_row(alpha_bar_s.sqrt() * beta / sigma_t**2, x) * x0 + per_row(alpha.sqrt() * (sigma_s / sigma_t) ** 2, x) * x
-        std = (beta.sqrt() * sigma_s / sigma_t).to(x.dtype)
+        random = schedule.stochastic.to(x.device)[k]
+        ddim = alpha_bar_s.sqrt() - alpha_bar_t.sqrt() * sigma_s / sigma_t
+        of_x0 = torch.where(random, alpha_bar_s.sqrt() * beta / sigma_t**2, ddim)
+        of_x = torch.where(random, alpha.sqrt() * (sigma_s / sigma_t) ** 2, sigma_s / sigma_t)
+        mean = per_row(of_x0, x) * x0 + per_row(of_x, x) * x
+        std = torch.where(random, beta.sqrt() * sigma_s / sigma_t, torch.zeros_like(beta)).to(x.dtype)
         return Gaussian(mean, std, self.mask(cond))
 
 
 class RectifiedFlowPolicy(Policy):
     """Rectified flow x_t = (1 - t) x + t noise whose network predicts the velocity noise - x (arXiv:2209.03003).
 
-    Time t is in [0, 1], 1 is noise. With `noise_level` a > 0 the ODE becomes the SDE with the same marginals of Flow-GRPO
-    (arXiv:2505.05470): std a sqrt(t / (1 - t)) per unit of sqrt(time), and every step but the last has a density.
+    Time t is in [0, 1], 1 is noise. With `noise_level` a > 0 the ODE becomes the SDE with the same marginals of
+    Flow-GRPO (arXiv:2505.05470): std a sqrt(t / (1 - t)) per unit of sqrt(time), and every step but the last has a
+    density. Steps that the schedule makes deterministic are the ODE's.
     """
 
     noise_level: float = 0.7

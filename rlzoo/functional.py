@@ -8,13 +8,16 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from rlzoo._policy import masked_reduce, per_row
+from rlzoo._policy import Policy, masked_reduce, per_row
 from rlzoo._types import Reduction
 
 Estimator = Literal["k1", "k2", "k3"]
@@ -189,6 +192,27 @@ def row_noise(seeds: Sequence[int | str], purpose: str, shape: Sequence[int]) ->
     return noise
 
 
+def implied_noise(policy: Policy, x_t: Tensor, clean: Tensor, t: Tensor) -> Tensor:
+    """The noise (N, *S) that leads from clean (N, *S) to the visited state x_t (N, *S) at times t (N,).
+
+    Every forward process here is affine in its noise, x_t = a clean + s noise; for a Gaussian diffusion this is
+    (x_t - sqrt(alpha_bar) clean) / sqrt(1 - alpha_bar).
+    """
+    zero = torch.zeros_like(clean)
+    return (x_t - policy.noisy(clean, zero, t)) / policy.noisy(zero, torch.ones_like(clean), t)
+
+
+@contextmanager
+def checkpointed(module: nn.Module) -> Iterator[None]:
+    """Inside, `module.forward` keeps no activations and runs again in the backward pass: less memory, more time."""
+    forward = module.forward
+    module.forward = partial(checkpoint, forward, use_reentrant=False)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del module.forward
+
+
 # --- copies of a policy ----------------------------------------------------------------------------------------------
 
 
@@ -210,6 +234,7 @@ def ema_update(target: nn.Module, source: nn.Module, decay: float) -> None:
 __all__ = [
     "Estimator",
     "batch_advantages",
+    "checkpointed",
     "clip_elements",
     "clipped_surrogate",
     "effective_fraction",
@@ -217,6 +242,7 @@ __all__ = [
     "frozen_copy",
     "group_advantages",
     "group_statistics",
+    "implied_noise",
     "kl_estimate",
     "length_mask",
     "masked_mean",

@@ -77,6 +77,11 @@ class Context:
         """`train.logprob_reduction`."""
         return self.train.logprob_reduction
 
+    @property
+    def num_steps(self) -> int:
+        """K of this run's rollouts."""
+        return len(self.policy.schedule(self.rollout_table.num_steps))
+
     def next_prompts(self, count: int | None = None) -> list[Prompt]:
         """The next prompts of the epoch, the same on every rank."""
         return self.cursor.take(self.rollout_table.prompts_per_step if count is None else count)
@@ -256,6 +261,14 @@ class Context:
         if len(trajectory.states) != len(trajectory.schedule) + 1:
             raise ContractError("this trajectory kept only its final state", 'call rollout(keep="all")')
         return minibatches(trajectory, self.rows_of(trajectory), self.train, self.generator)
+
+    def pieces(self, trajectory: Trajectory) -> Iterable[Tensor]:
+        """This rank's rows, `train.micro_batch` at a time."""
+        return torch.arange(len(trajectory), device=self.device).split(self.train.micro_batch)
+
+    def share(self, prompts: Sequence[Prompt]) -> list[Prompt]:
+        """This rank's share of prompts that all ranks know."""
+        return [prompts[b] for b in self._share(prompts)]
 
     def draw(self, trajectory: Trajectory, purpose: str) -> tuple[Tensor, Tensor]:
         """Training times (N,) and noise (N, *S) from each row's own seed and `purpose`."""

@@ -65,6 +65,11 @@ class LocalContext:
         """See `TrainContext`."""
         return self.tables[1].logprob_reduction
 
+    @property
+    def num_steps(self) -> int:
+        """See `TrainContext`."""
+        return len(self.policy.schedule(self.tables[0].num_steps))
+
     def next_prompts(self, count: int | None = None) -> list[Prompt]:
         """The next prompts in their given order, round and round."""
         count = self.tables[0].prompts_per_step if count is None else count
@@ -160,6 +165,14 @@ class LocalContext:
                 before, after = trajectory.states[k, row], trajectory.states[k + 1, row]
                 piece = Transitions(row, k, before, after, trajectory.cond[row], trajectory.log_probs[k, row])
                 yield Minibatch([piece], len(chosen))
+
+    def pieces(self, trajectory: Trajectory) -> Iterator[Tensor]:
+        """All rows, `train.micro_batch` at a time."""
+        yield from torch.arange(len(trajectory)).split(self.tables[1].micro_batch)
+
+    def share(self, prompts: Sequence[Prompt]) -> list[Prompt]:
+        """One process: all of them."""
+        return list(prompts)
 
     def draw(self, trajectory: Trajectory, purpose: str) -> tuple[Tensor, Tensor]:
         """See `TrainContext`."""

@@ -13,10 +13,16 @@ import torch
 from torch import Tensor
 
 from rlzoo.api import Algorithm, Batch, Policy, TrainContext, Trajectory, Transitions
-from rlzoo.functional import clip_elements, clipped_surrogate, masked_mean, per_row, ratio_metrics, row_noise
+from rlzoo.functional import (
+    clip_elements,
+    clipped_surrogate,
+    implied_noise,
+    masked_mean,
+    per_row,
+    ratio_metrics,
+    row_noise,
+)
 from rlzoo_dlpo import DLPOOptions
-
-ROWS_AT_ONCE = 16  # of a trajectory, where losses are measured without gradient: bounds memory, changes no result
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,7 @@ class DLPO(Algorithm[DLPOOptions]):
                 batch.mean(self.objective(ctx, traj, m, logp_M, reward_N[m.row], loss_M, charge_KN)).backward()
                 metrics |= self.ratios(ctx, m, logp_M)
                 total_loss, count = total_loss + float(loss_M.detach().sum()), count + len(loss_M)
-            metrics["optim/grad_norm"] = ctx.apply_gradients()
+            ctx.apply_gradients()
         return metrics | {"policy/diffusion_loss": total_loss / max(count, 1)}
 
     def objective(
@@ -96,10 +102,7 @@ class DLPO(Algorithm[DLPOOptions]):
         clean_MS, cond = teacher.clean[m.row], teacher.cond[m.row]
         time_M = traj.schedule.times.to(clean_MS.device)[m.k].to(clean_MS.dtype)
         if teacher.own:
-            # `noisy` is affine in the noise, a x0 + s noise: read off which noise leads from x0 to the visited state.
-            zero_MS = torch.zeros_like(clean_MS)
-            scale_MS = policy.noisy(zero_MS, torch.ones_like(clean_MS), time_M)
-            noise_MS = (m.before - policy.noisy(clean_MS, zero_MS, time_M)) / scale_MS
+            noise_MS = implied_noise(policy, m.before, clean_MS, time_M)
             if prediction_MS is None:
                 prediction_MS = policy.predict(m.before, time_M, cond)
         else:
@@ -118,7 +121,7 @@ class DLPO(Algorithm[DLPOOptions]):
             return None
         loss_KN = torch.zeros_like(traj.log_probs)
         for k in traj.schedule.stochastic.nonzero().flatten().tolist():
-            for rows in torch.arange(len(traj), device=traj.final.device).split(ROWS_AT_ONCE):
+            for rows in ctx.pieces(traj):
                 before, after, cond = traj.states[k][rows], traj.states[k + 1][rows], traj.cond[rows]
                 m = Transitions(rows, torch.full_like(rows, k), before, after, cond, traj.log_probs[k][rows])
                 loss_KN[k, rows] = self.diffusion_loss(ctx.policy, traj, teacher, m)
