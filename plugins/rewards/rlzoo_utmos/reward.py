@@ -1,0 +1,47 @@
+"""UTMOS as a reward."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self
+
+import torch
+from torch.nn import functional as F
+
+from rlzoo.api import Prompt, Reward, Samples, Scores
+from rlzoo.assets import cached, obtain
+from rlzoo.audio import full_precision, normalise_level, require_rate
+from rlzoo_utmos import STRONG, STRONG_LIGHTNING, UTMOSOptions
+from rlzoo_utmos.checkpoint import load
+from rlzoo_utmos.network import MIN_SAMPLES
+
+
+class UTMOSReward(Reward[UTMOSOptions]):
+    """Predicted MOS; not clamped, so it may leave [1, 5].
+
+    Needs 16 kHz. Trained on clips of up to 10 s. A clip shorter than 400 samples (25 ms) is lengthened with zeros.
+    Construction raises DataError when the weights cannot be had or are not those of the strong learner.
+    """
+
+    sample_rate = 16_000
+
+    def __init__(self, options: UTMOSOptions) -> None:
+        super().__init__(options)
+        other = cached(STRONG_LIGHTNING) if cached(STRONG) is None else None
+        self.network = load(obtain(STRONG, options.checkpoint or other))
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move the network."""
+        self.network.to(device)
+        return self
+
+    def score(self, samples: Samples, prompts: Sequence[Prompt]) -> Scores:
+        """(N, L) at 16 kHz -> (N,), differentiable in the waveform."""
+        require_rate(samples, self.sample_rate, "utmos")
+        if self.options.level_dbfs is not None:
+            samples = normalise_level(samples, self.options.level_dbfs)
+        lengths = samples.lengths.clamp(min=MIN_SAMPLES)
+        longest = int(lengths.max())
+        waves = F.pad(samples.data, (0, max(0, longest - samples.data.shape[-1])))[:, :longest]
+        with full_precision(waves.device):
+            return Scores(self.network(waves, lengths))
