@@ -135,16 +135,45 @@ def clipped_surrogate(
     return torch.maximum(-advantages * ratio, -advantages * torch.minimum(torch.maximum(ratio, low), high))
 
 
-def ratio_metrics(
-    logp: Tensor, logp_old: Tensor, clip: float | None = None, elements: Tensor | None = None
-) -> dict[str, float]:
-    """(M,) log-probabilities -> `policy/ratio_max` and, with `clip`, `policy/clip_fraction`."""
-    ratio = (logp - logp_old).detach().exp()
-    metrics = {"policy/ratio_max": float(ratio.max())}
-    if clip is not None:
-        low, high = (bound.to(ratio) for bound in ratio_bounds(clip, elements))
-        metrics["policy/clip_fraction"] = float(((ratio < low) | (ratio > high)).float().mean())
-    return metrics
+class RatioMeter:
+    """Collects, over one step, how far the trained policy is from the one that sampled."""
+
+    def __init__(self, clip: float | None = None) -> None:
+        self._clip = clip
+        self._largest, self._clipped, self._count = 1.0, 0, 0
+
+    def add(self, logp: Tensor, logp_old: Tensor, elements: Tensor | None = None) -> None:
+        """(M,) log-probabilities of one piece; `elements` as in `ratio_bounds`."""
+        ratio = (logp - logp_old).detach().exp()
+        self._largest = max(self._largest, float(ratio.max()))
+        self._count += len(ratio)
+        if self._clip is not None:
+            low, high = (bound.to(ratio) for bound in ratio_bounds(self._clip, elements))
+            self._clipped += int(((ratio < low) | (ratio > high)).sum())
+
+    def metrics(self) -> dict[str, float]:
+        """`policy/ratio_max` and, with a clip, `policy/clip_fraction`: the same names whatever was added."""
+        metrics = {"policy/ratio_max": self._largest}
+        if self._clip is not None:
+            metrics["policy/clip_fraction"] = self._clipped / max(self._count, 1)
+        return metrics
+
+
+class MeanMeter:
+    """Collects the mean of one quantity over one step; 0 where nothing was added."""
+
+    def __init__(self) -> None:
+        self._total, self._count = 0.0, 0
+
+    def add(self, values: Tensor) -> None:
+        """(M,) values of one piece."""
+        self._total += float(values.detach().double().sum())
+        self._count += values.numel()
+
+    @property
+    def mean(self) -> float:
+        """Over everything that was added."""
+        return self._total / max(self._count, 1)
 
 
 def kl_estimate(logp: Tensor, logp_other: Tensor, estimator: Estimator) -> Tensor:
@@ -233,6 +262,8 @@ def ema_update(target: nn.Module, source: nn.Module, decay: float) -> None:
 
 __all__ = [
     "Estimator",
+    "MeanMeter",
+    "RatioMeter",
     "batch_advantages",
     "checkpointed",
     "clip_elements",
@@ -250,7 +281,6 @@ __all__ = [
     "per_row",
     "prompt_statistics",
     "ratio_bounds",
-    "ratio_metrics",
     "row_noise",
     "softmax_weights",
     "standardise",

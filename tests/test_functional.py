@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from rlzoo import functional as F
+from rlzoo.testing.specs import ToyPolicyOptions
+from rlzoo.testing.toys import FlowToy, GaussianToy
 
 
 def test_length_mask_is_true_before_each_length() -> None:
@@ -90,9 +92,10 @@ def test_summed_log_probabilities_clip_exactly_where_averaged_ones_do() -> None:
     elements, clip = torch.tensor([50.0, 200.0]), 0.01
     for mean_log_ratio in (0.0099, 0.00999, -0.0099, -0.0102):
         mean = torch.full((2,), mean_log_ratio)
-        by_mean = F.ratio_metrics(mean, torch.zeros(2), clip)["policy/clip_fraction"]
-        by_sum = F.ratio_metrics(mean * elements, torch.zeros(2), clip, elements)["policy/clip_fraction"]
-        assert by_mean == by_sum
+        by_mean, by_sum = F.RatioMeter(clip), F.RatioMeter(clip)
+        by_mean.add(mean, torch.zeros(2))
+        by_sum.add(mean * elements, torch.zeros(2), elements)
+        assert by_mean.metrics()["policy/clip_fraction"] == by_sum.metrics()["policy/clip_fraction"]
         low, high = F.ratio_bounds(clip, elements)
         assert bool(((mean * elements).exp() < high).all()) == (mean_log_ratio < math.log1p(clip))
         assert bool(((mean * elements).exp() > low).all()) == (mean_log_ratio > math.log1p(-clip))
@@ -166,3 +169,32 @@ def test_row_noise_depends_on_the_rows_seed_and_purpose_only() -> None:
     many = F.row_noise(list(range(200)), "a", (100,))
     assert many.mean().item() == pytest.approx(0.0, abs=0.03)
     assert many.std().item() == pytest.approx(1.0, abs=0.03)
+
+
+def test_meters_have_the_same_names_whatever_was_added() -> None:
+    empty, used = F.RatioMeter(clip=0.2), F.RatioMeter(clip=0.2)
+    used.add(torch.tensor([math.log(1.5), math.log(0.5), 0.0, 0.1]), torch.zeros(4))
+    assert used.metrics() == {"policy/ratio_max": pytest.approx(1.5), "policy/clip_fraction": 0.5}
+    assert empty.metrics() == {"policy/ratio_max": 1.0, "policy/clip_fraction": 0.0}
+    mean = F.MeanMeter()
+    assert mean.mean == 0.0
+    mean.add(torch.tensor([1.0, 2.0]))
+    mean.add(torch.tensor([6.0]))
+    assert mean.mean == 3.0
+
+
+def test_implied_noise_undoes_the_forward_process() -> None:
+    for policy in (GaussianToy(ToyPolicyOptions(pretrain_steps=0)), FlowToy(ToyPolicyOptions(pretrain_steps=0))):
+        clean, noise, t = torch.randn(5, 3), torch.randn(5, 3), torch.rand(5) * 0.8 + 0.1
+        found = F.implied_noise(policy, policy.noisy(clean, noise, t), clean, t)
+        torch.testing.assert_close(found, noise, atol=1e-4, rtol=1e-4)
+
+
+def test_checkpointed_gives_the_same_gradient_and_leaves_the_module_as_it_was() -> None:
+    net, x = nn.Sequential(nn.Linear(3, 3), nn.Tanh()), torch.randn(4, 3)
+    plain = torch.autograd.grad(net(x).square().sum(), list(net.parameters()))
+    with F.checkpointed(net):
+        again = torch.autograd.grad(net(x).square().sum(), list(net.parameters()))
+    for a, b in zip(plain, again, strict=True):
+        assert torch.equal(a, b)
+    assert "forward" not in vars(net)

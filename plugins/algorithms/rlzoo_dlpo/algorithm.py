@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from rlzoo.api import Algorithm, Batch, Policy, TrainContext, Trajectory, Transitions
-from rlzoo.functional import (
+from rlzoo.functional import (MeanMeter, RatioMeter, clip_elements, clipped_surrogate, implied_noise, masked_mean, per_row, row_noise)
     clip_elements,
     clipped_surrogate,
     implied_noise,
@@ -37,6 +37,10 @@ class Teacher:
 class DLPO(Algorithm[DLPOOptions]):
     """One step: sample, score, charge each transition for the diffusion loss, follow the clipped policy gradient."""
 
+    def __init__(self, options: DLPOOptions) -> None:
+        super().__init__(options)
+        self.uses_reward = options.estimator != "released"  # it looks at the score, to no effect: see README Eq. 7
+
     def step(self, ctx: TrainContext) -> Mapping[str, float]:
         """One optimisation iteration; see `Algorithm.step`."""
         o = self.options
@@ -47,8 +51,7 @@ class DLPO(Algorithm[DLPOOptions]):
         teacher = self.teacher(ctx, traj)
         charge_KN = self.charge(ctx, traj, teacher)
 
-        metrics: dict[str, float] = {}
-        total_loss, count = 0.0, 0
+        ratios, losses = RatioMeter(o.clip), MeanMeter()
         for batch in ctx.minibatches(traj):
             for m in batch:
                 time_M = traj.schedule.times.to(m.before.device)[m.k].to(m.before.dtype)
@@ -57,10 +60,10 @@ class DLPO(Algorithm[DLPOOptions]):
                 logp_M = dist.log_prob(m.after, ctx.logprob_reduction)
                 loss_M = self.diffusion_loss(ctx.policy, traj, teacher, m, prediction_MS)
                 batch.mean(self.objective(ctx, traj, m, logp_M, reward_N[m.row], loss_M, charge_KN)).backward()
-                metrics |= self.ratios(ctx, m, logp_M)
-                total_loss, count = total_loss + float(loss_M.detach().sum()), count + len(loss_M)
+                ratios.add(logp_M, m.log_prob, self.elements(ctx, m))
+                losses.add(loss_M)
             ctx.apply_gradients()
-        return metrics | {"policy/diffusion_loss": total_loss / max(count, 1)}
+        return ratios.metrics() | {"policy/diffusion_loss": losses.mean}
 
     def objective(
         self,
@@ -84,8 +87,7 @@ class DLPO(Algorithm[DLPOOptions]):
         shaped_M = o.alpha * reward_M
         if charge_KN is not None:
             shaped_M = shaped_M - o.beta * charge_KN[m.k, m.row]
-        elements_M = clip_elements(ctx.logprob_reduction, m.before, ctx.policy.mask(m.cond))
-        surrogate_M = clipped_surrogate(logp_M, m.log_prob, shaped_M, o.clip, elements_M)
+        surrogate_M = clipped_surrogate(logp_M, m.log_prob, shaped_M, o.clip, self.elements(ctx, m))
         return surrogate_M if o.estimator == "scalar" else surrogate_M + o.beta * loss_M
 
     def teacher(self, ctx: TrainContext, traj: Trajectory) -> Teacher:
@@ -132,7 +134,6 @@ class DLPO(Algorithm[DLPOOptions]):
             loss_KN = loss_KN - per_row(means_K, loss_KN)
         return loss_KN
 
-    def ratios(self, ctx: TrainContext, m: Transitions, logp_M: Tensor) -> dict[str, float]:
-        """How far this minibatch is from the policy that sampled."""
-        elements_M = clip_elements(ctx.logprob_reduction, m.before, ctx.policy.mask(m.cond))
-        return ratio_metrics(logp_M, m.log_prob, self.options.clip, elements_M)
+    def elements(self, ctx: TrainContext, m: Transitions) -> Tensor | None:
+        """(M,) by which the clip is scaled where log-probabilities are sums."""
+        return clip_elements(ctx.logprob_reduction, m.before, ctx.policy.mask(m.cond))
