@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from rlzoo.api import Algorithm, Batch, Policy, TrainContext, Trajectory, Transitions
-from rlzoo.functional import (MeanMeter, RatioMeter, clip_elements, clipped_surrogate, implied_noise, masked_mean, per_row, row_noise)
+from rlzoo.functional import (
+    MeanMeter,
+    RatioMeter,
     clip_elements,
     clipped_surrogate,
     implied_noise,
     masked_mean,
     per_row,
-    ratio_metrics,
     row_noise,
 )
 from rlzoo_dlpo import DLPOOptions
