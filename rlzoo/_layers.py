@@ -88,7 +88,7 @@ def layered(user: Mapping[str, Any], registry: Registry, *, preset: str = "", ov
     if not isinstance(name, str) or not name:
         there = ", ".join(registry.names("algorithm")) or "none"
         raise ConfigError("no algorithm is named", f"give --algo NAME, or `name` in [algorithm]; there are: {there}")
-    base: Data = {"policy": {"name": DEFAULT_POLICY}, "prompts": {"name": DEFAULT_PROMPTS}}
+    base: Data = {"policy": {"name": DEFAULT_POLICY}, "prompts": {"name": DEFAULT_PROMPTS}, "algorithm": {"name": name}}
     spec = registry.algorithm(name)
     chosen = preset or (DEFAULT_PRESET if DEFAULT_PRESET in presets(spec) else "")
     if chosen:

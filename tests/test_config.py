@@ -1,0 +1,422 @@
+"""Layers, validation, presets, capability checks and stand-in rewards."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+import types
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+from pydantic import Field
+
+from rlzoo import _toml
+from rlzoo._layers import merge, override
+from rlzoo._missing import Replacement, resolve_missing_rewards
+from rlzoo.config import ResolvedRun, choose, given, layered, presets, read, resolve, revised
+from rlzoo.errors import ConfigError, DataError, PluginError
+from rlzoo.plugin import AlgorithmSpec, Options, PolicySpec, PromptSpec, RewardSpec, hookimpl
+from rlzoo.registry import Registry
+
+
+class ClipOptions(Options):
+    clip: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    mode: str = "full"
+
+
+class WeightsOptions(Options):
+    checkpoint: Path | None = None
+
+
+def named_weights(options: WeightsOptions) -> bool:
+    return options.checkpoint is not None
+
+
+def target(**fields):
+    return {"summary": "s", "target": f"{__name__}:Built", **fields}
+
+
+class Built:
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+
+SPECS = {
+    "rlzoo_algorithms": [
+        AlgorithmSpec(name="clipper", **target(options=ClipOptions, needs=frozenset({"log-prob"}))),
+        AlgorithmSpec(name="draft", **target(options=Options, needs=frozenset({"reward-grad"}))),
+    ],
+    "rlzoo_policies": [
+        PolicySpec(name="speaker", **target(options=WeightsOptions, offers=frozenset({"log-prob"}))),
+        PolicySpec(name="painter", **target(options=Options, offers=frozenset({"log-prob"}), emits="image")),
+    ],
+    "rlzoo_rewards": [
+        RewardSpec(name="plain", **target(options=Options)),
+        RewardSpec(name="smooth", **target(options=Options, offers=frozenset({"reward-grad"}))),
+        RewardSpec(
+            name="heavy",
+            **target(options=WeightsOptions, offers=frozenset({"reward-grad"})),
+            fallback="plain",
+            available=f"{__name__}:named_weights",
+        ),
+        RewardSpec(name="alone", **target(options=WeightsOptions), available=f"{__name__}:named_weights"),
+    ],
+    "rlzoo_prompts": [PromptSpec(name="lines", **target(options=Options))],
+}
+
+
+@pytest.fixture
+def toys() -> Registry:
+    module = types.ModuleType("config_toys")
+    for hook, specs in SPECS.items():
+        function = hookimpl(lambda specs=specs: specs)
+        function.__name__ = hook
+        setattr(module, hook, function)
+    registry = Registry()
+    registry.add_module(module)
+    return registry
+
+
+BASE = {
+    "policy": {"name": "speaker"},
+    "prompts": {"name": "lines"},
+    "algorithm": {"name": "clipper"},
+    "rewards": [{"name": "plain"}],
+}
+
+
+def fails(registry: Registry, user=BASE, *sets: str) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        resolve(user, registry, overrides=sets)
+    return caught.value
+
+
+# --- layers
+
+
+def test_every_layer_overrides_the_one_below(toys):
+    file = {**BASE, "seed": 1, "train": {"steps": 5, "learning_rate": 0.5}}
+    user = given(file, seed=2, steps=6, device="cpu")
+    run = resolve(user, toys, overrides=["train.steps=7", "algorithm.clip=0.3", "train.steps=8"])
+    assert (run.seed, run.train.steps, run.train.learning_rate, run.train.device) == (2, 8, 0.5, "cpu")
+    assert run.algorithm.options == ClipOptions(clip=0.3)
+
+
+def test_the_input_is_not_changed(toys):
+    before = json.dumps(BASE)
+    resolve(given(BASE, rewards=["smooth"], steps=3), toys, overrides=["rewards.0.weight=2", "policy.checkpoint=x"])
+    assert json.dumps(BASE) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1", 1),
+        ("1e-4", 1e-4),
+        ("true", True),
+        ("word", "word"),
+        ("weights/a b.pt", "weights/a b.pt"),
+        ('"1"', "1"),
+        ("[1, 2]", [1, 2]),
+        ('{name="x"}', {"name": "x"}),
+        ("", ""),
+    ],
+)
+def test_values_of_set_are_toml_and_bare_words_are_strings(text, value):
+    assert override({}, f"a.b={text}") == {"a": {"b": value}}
+
+
+@pytest.mark.parametrize("item", ["a", "=1", ".a=1", "a..b=1", "a=[1", 'a="x', "a=1\nb=2"])
+def test_set_refuses_what_is_no_assignment(item):
+    with pytest.raises(ConfigError):
+        override({}, item)
+
+
+def test_set_indexes_lists():
+    data = {"rewards": [{"name": "a"}, {"name": "b"}]}
+    assert override(data, "rewards.1.weight=2")["rewards"][1] == {"name": "b", "weight": 2}
+    with pytest.raises(ConfigError) as caught:
+        override(data, "rewards.2.weight=2")
+    assert "list of 2" in caught.value.message
+    assert caught.value.hint == "indices run from 0 to 1"
+
+
+def test_set_does_not_enter_values():
+    with pytest.raises(ConfigError, match="is a value, not a table"):
+        override({"seed": 1}, "seed.x=1")
+
+
+def test_a_table_that_names_another_plugin_replaces_the_one_below():
+    below = {"policy": {"name": "a", "size": 1}, "train": {"steps": 1, "device": "cpu"}}
+    assert merge(below, {"policy": {"name": "b"}, "train": {"steps": 2}}) == {
+        "policy": {"name": "b"},
+        "train": {"steps": 2, "device": "cpu"},
+    }
+    assert merge(below, {"policy": {"depth": 2}})["policy"] == {"name": "a", "size": 1, "depth": 2}
+
+
+def test_a_flag_does_not_throw_options_of_the_file_away():
+    with pytest.raises(ConfigError) as caught:
+        given({"algorithm": {"name": "clipper", "clip": 0.2}}, algorithm="draft")
+    assert caught.value.hint == "replace the whole table: --set 'algorithm={name=\"draft\"}'"
+
+
+def test_a_reward_flag_keeps_the_files_table_of_that_reward():
+    file = {"rewards": [{"name": "plain", "weight": 3.0}, {"name": "heavy"}]}
+    assert given(file, rewards=["smooth", "plain"])["rewards"] == [{"name": "smooth"}, {"name": "plain", "weight": 3.0}]
+
+
+def test_replacing_the_whole_algorithm_by_set(toys):
+    user = {**BASE, "algorithm": {"name": "clipper", "clip": 0.2}, "rewards": [{"name": "smooth"}]}
+    assert resolve(user, toys, overrides=['algorithm={name="draft"}']).algorithm.spec.name == "draft"
+
+
+def test_a_bare_run_has_policy_and_prompts(toys):
+    data = layered({"algorithm": {"name": "clipper"}}, toys)
+    assert (data["policy"]["name"], data["prompts"]["name"]) == ("wavegrad2", "short")
+
+
+@pytest.mark.parametrize(("text", "words"), [("a = ", "is no TOML"), ("\x00", "is no TOML")])
+def test_unreadable_run_files(tmp_path, text, words):
+    path = tmp_path / "run.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=words):
+        read(path)
+    with pytest.raises(ConfigError, match="cannot read run file"):
+        read(tmp_path / "none.toml")
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="no UTF-8"):
+        read(path)
+
+
+# --- validation
+
+
+@pytest.mark.parametrize(
+    ("item", "message", "hint"),
+    [
+        ("algorithm.clp=0.2", "invalid config: algorithm.clp: no such option", "did you mean 'clip'?"),
+        ("algorithm.clip=5", "invalid config: algorithm.clip: should be less than 1, not 5", ""),
+        ("algorithm.clip=nan", "invalid config: algorithm.clip: should be less than 1, not nan", ""),
+        ("algorithm.learning_rate=1", "algorithm.learning_rate: no such option", "'learning_rate' belongs to [train]"),
+        ("train.stpes=1", "train.stpes: no such option", "did you mean 'steps'?"),
+        ("train.steps=0", "train.steps: should be greater than or equal to 1, not 0", ""),
+        ("train.budget.sampels=1", "train.budget.sampels: no such option", "did you mean 'samples'?"),
+        ("rewards.0.wieght=1", "rewards.0.wieght: no such option", "did you mean 'weight'?"),
+        ("rewards.0.weight=nan", "rewards.0.weight: should be a finite number, not nan", ""),
+        ("trian.steps=1", "trian: no such key", "did you mean 'train'?"),
+        ("seed=-1", "seed: should be greater than or equal to 0, not -1", ""),
+        ("algorithm.name=cliper", "there is no algorithm 'cliper'", "did you mean 'clipper'?"),
+        ("eval.judges=['plian']", "there is no reward 'plian'", "did you mean 'plain'?"),
+        ("policy=3", "invalid config: policy: is a table", "write [policy]"),
+    ],
+)
+def test_mistakes_name_the_key_and_the_way_out(toys, item, message, hint):
+    error = fails(toys, BASE, item)
+    assert message in error.message
+    assert error.hint == hint
+    assert error.exit_code == 2
+
+
+def test_several_mistakes_are_all_named(toys):
+    message = fails(toys, BASE, "algorithm.clp=1", "train.stpes=1").message
+    assert "algorithm.clp" in message
+    assert "train.stpes" in message
+
+
+def test_what_must_be_named(toys):
+    assert "clipper, draft" in fails(toys, {**BASE, "algorithm": {}}).hint
+    assert "plain" in fails(toys, {**BASE, "rewards": []}).hint
+    assert "[[rewards]]" in fails(toys, {**BASE, "rewards": {"name": "plain"}}).hint
+
+
+def test_a_reward_may_be_named_once(toys):
+    assert "'plain' is named twice" in fails(toys, {**BASE, "rewards": [{"name": "plain"}, {"name": "plain"}]}).message
+
+
+def test_a_broken_plugin_does_not_spoil_a_run_without_it(toys, install):
+    install("rlzoo_bad", "1 / 0", entry="bad")
+    from rlzoo.registry import discover
+
+    bad = discover({})
+    bad.specs = toys.specs
+    assert resolve(BASE, bad).algorithm.spec.name == "clipper"
+    with pytest.raises(PluginError, match="ZeroDivisionError"):
+        resolve({**BASE, "algorithm": {"name": "bad"}}, bad)
+
+
+def test_relative_paths_are_those_of_the_command(toys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = resolve(BASE, toys, overrides=["policy.checkpoint=a/b.pt"])
+    assert run.policy.options == WeightsOptions(checkpoint=tmp_path / "a/b.pt")
+
+
+def test_a_run_survives_json(toys):
+    run = resolve(BASE, toys, overrides=["policy.checkpoint=/a.pt", "rewards.0.weight=-1", "train.budget.seconds=2.5"])
+    again = ResolvedRun.from_dict(json.loads(json.dumps(run.to_dict())), toys)
+    assert again == run
+
+
+def test_a_choice_builds_its_target(toys):
+    built = choose("algorithm", "clipper", toys, {"clip": 0.4}).build()
+    assert isinstance(built, Built)
+    assert built.options == ClipOptions(clip=0.4)
+
+
+def test_errors_of_a_constructor_keep_their_type_and_get_a_note(toys, monkeypatch):
+    monkeypatch.setattr(Built, "__init__", lambda self, options: 1 / 0)
+    with pytest.raises(ZeroDivisionError) as caught:
+        choose("algorithm", "clipper", toys).build()
+    assert caught.value.__notes__ == [f"while building 'clipper' ({__name__}:Built)"]
+
+
+def test_a_revised_table_is_checked(toys):
+    table = resolve(BASE, toys).train
+    assert revised(table, {"steps": 99}, "train").steps == 99
+    with pytest.raises(ConfigError, match=r"train.steps"):
+        revised(table, {"steps": 0}, "train")
+
+
+# --- capabilities
+
+
+def test_a_need_nobody_meets_is_refused_with_who_lacks_it(toys):
+    user = {**BASE, "algorithm": {"name": "draft"}, "rewards": [{"name": "smooth"}, {"name": "plain"}]}
+    error = fails(toys, user)
+    assert "algorithm 'draft' needs reward-grad" in error.message
+    assert "reward 'plain'" in error.hint
+    assert "reward 'smooth'" not in error.hint
+
+
+def test_a_need_that_every_reward_meets_is_enough(toys):
+    resolve({**BASE, "algorithm": {"name": "draft"}, "rewards": [{"name": "smooth"}]}, toys)
+
+
+def test_a_reward_must_take_what_the_policy_makes(toys):
+    assert (
+        "reward 'plain' judges audio, but policy 'painter' makes image"
+        in fails(toys, {**BASE, "policy": {"name": "painter"}}).message
+    )
+
+
+# --- presets
+
+
+@pytest.fixture
+def with_presets(install) -> Registry:
+    code = """
+    from typing import Annotated
+    from pydantic import Field
+    from rlzoo.plugin import AlgorithmSpec, Options, hookimpl
+
+    class O(Options):
+        clip: float = 0.1
+
+    @hookimpl
+    def rlzoo_algorithms():
+        yield AlgorithmSpec(name="pre", summary="s", target="rlzoo_pre.heavy:A", options=O)
+    """
+    folder = install("rlzoo_pre", code) / "presets"
+    folder.mkdir()
+    (folder / "default.toml").write_text("[algorithm]\nclip = 0.2\n")
+    (folder / "paper.toml").write_text("[algorithm]\nclip = 0.3\n[train]\nsteps = 7\nlearning_rate = 0.5\n")
+    from rlzoo.registry import discover
+
+    return discover({})
+
+
+def test_presets_lie_between_defaults_and_the_user(with_presets, toys):
+    with_presets.specs["policy"], with_presets.specs["reward"] = toys.specs["policy"], toys.specs["reward"]
+    with_presets.specs["prompts"] = toys.specs["prompts"]
+    assert presets(with_presets.algorithm("pre")) == ["default", "paper"]
+    user = {**BASE, "algorithm": {"name": "pre"}, "train": {"steps": 9}}
+    assert resolve(user, with_presets).algorithm.options.model_dump() == {"clip": 0.2}
+    run = resolve(user, with_presets, preset="paper")
+    assert run.algorithm.options.model_dump() == {"clip": 0.3}
+    assert (run.train.steps, run.train.learning_rate) == (9, 0.5)
+    with pytest.raises(ConfigError) as caught:
+        resolve(user, with_presets, preset="papre")
+    assert caught.value.hint == "did you mean 'paper'?"
+
+
+# --- stand-ins
+
+
+def heavy(toys, *sets: str, name: str = "heavy") -> ResolvedRun:
+    return resolve({**BASE, "rewards": [{"name": name, "weight": 2.0}]}, toys, overrides=sets)
+
+
+def test_a_reward_without_weights_is_replaced_and_both_names_are_kept(toys):
+    run, replaced = resolve_missing_rewards(heavy(toys), toys)
+    (reward,) = run.rewards
+    assert (reward.used, reward.requested, reward.weight) == ("plain", "heavy", 2.0)
+    assert [(r.requested, r.used) for r in replaced] == [("heavy", "plain")]
+    assert ResolvedRun.from_dict(run.to_dict(), toys) == run
+
+
+def test_a_reward_with_weights_is_left_alone(toys):
+    run = heavy(toys, "rewards.0.checkpoint=w.pt")
+    assert resolve_missing_rewards(run, toys) == (run, ())
+
+
+def test_weights_are_fetched_first(toys, monkeypatch):
+    from dataclasses import replace
+
+    asset = object()
+    there = []
+    spec = replace(toys.reward("heavy"), assets=(asset,))
+    toys.specs["reward"]["heavy"] = spec
+    monkeypatch.setattr(f"{__name__}.named_weights", lambda options: bool(there))
+    run = heavy(toys)
+    assert resolve_missing_rewards(run, toys, fetch=lambda spec: there.append(spec.name)) == (run, ())
+
+    def refuse(spec):
+        raise DataError("no route to host")
+
+    there.clear()
+    assert resolve_missing_rewards(run, toys, fetch=refuse)[1] == (Replacement("heavy", "plain", "no route to host"),)
+
+
+@pytest.mark.parametrize(("sets", "strict"), [((), True), (("rewards.0.on_missing=error",), False)])
+def test_refusing_instead_of_replacing(toys, sets, strict):
+    with pytest.raises(DataError, match="weights of reward 'heavy' cannot be had") as caught:
+        resolve_missing_rewards(heavy(toys, *sets), toys, strict=strict)
+    assert caught.value.exit_code == 4
+
+
+def test_a_reward_without_a_stand_in_is_refused(toys):
+    with pytest.raises(DataError, match="'alone'"):
+        resolve_missing_rewards(heavy(toys, name="alone"), toys)
+
+
+def test_a_stand_in_that_is_a_reward_already_would_count_twice(toys):
+    run = resolve({**BASE, "rewards": [{"name": "heavy"}, {"name": "plain"}]}, toys)
+    with pytest.raises(ConfigError, match="among the rewards already"):
+        resolve_missing_rewards(run, toys)
+
+
+def test_a_stand_in_must_offer_what_the_algorithm_needs(toys):
+    run = resolve({**BASE, "algorithm": {"name": "draft"}, "rewards": [{"name": "heavy"}]}, toys)
+    with pytest.raises(ConfigError, match="needs reward-grad"):
+        resolve_missing_rewards(run, toys)
+
+
+# --- writing TOML
+
+
+def test_toml_is_read_back_equal():
+    data = {
+        "seed": 3,
+        "train": {"budget": {"seconds": 1.5}, "steps": 2, "device": 'a "b" \\ \n\t'},
+        "rewards": [{"name": "a", "weight": -1e-05}, {"name": "b", "extra": {"x": [1, 2]}}],
+        "odd key": {"ü": True},
+        "list": ["a", [1.0, float("inf")]],
+    }
+    assert tomllib.loads(_toml.dumps(data)) == data
+
+
+def test_toml_leaves_none_out_and_refuses_what_it_cannot_write():
+    assert _toml.dumps({"a": None, "b": {"c": None}}) == "[b]\n"
+    with pytest.raises(TypeError):
+        _toml.dumps({"a": object()})
