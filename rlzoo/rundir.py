@@ -177,7 +177,7 @@ class RunDirectory:
 
     def discard_if_unused(self) -> bool:
         """Remove it if the run never came as far as leaving a result or evidence; returns whether it did."""
-        if any((self.path / name).exists() for name in _KEPT):
+        if any(_has_content(self.path / name) for name in _KEPT):
             return False
         shutil.rmtree(self.path)
         return True
@@ -191,6 +191,10 @@ class RunDirectory:
         if not isinstance(content, dict):
             raise DataError(f"'{path}' holds {type(content).__name__}, expected an object", "it is damaged")
         return content
+
+
+def _has_content(path: Path) -> bool:
+    return any(path.iterdir()) if path.is_dir() else path.is_file() and path.stat().st_size > 0
 
 
 def check_free(path: Path) -> None:
