@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -118,7 +119,7 @@ def save_voice(path: str | Path, state: Mapping[str, Tensor], config: Mapping[st
     """Write weights and their description (JSON values) as one safetensors file, atomically.
 
     Args:
-        config: whatever makes the weights usable: preset, network, symbols, text style, card ...
+        config: `network`, the fields of `NetworkConfig`, and whatever else a voice needs: text style, card ...
         half: store matrices and kernels in float16; vectors (biases, norms) stay as they are, they weigh nothing.
 
     Raises:
@@ -151,7 +152,8 @@ def load_voice(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """What `save_voice` wrote: weights (float32, on the CPU) and description.
 
     Raises:
-        DataError: the file is missing, damaged, of another kind or of a newer version.
+        DataError: the file is missing, damaged, of another kind or of a newer version, or its weights do not fit the
+            network that it describes.
     """
     path = Path(path)
     if not path.is_file():
@@ -175,6 +177,13 @@ def load_voice(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise DataError(f"the description in '{path}' is damaged: {error}", "copy or make it again") from error
     if not isinstance(config, dict):
         raise DataError(f"the description in '{path}' is a {type(config).__name__}", "copy or make it again")
+    try:
+        network = NetworkConfig.model_validate(config.get("network"))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, ("network", *problem["loc"])))
+        raise DataError(f"'{path}' describes no network: {where}: {problem['msg']}", "make the voice again") from error
+    check_weights(state, network, path)
     return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}, config
 
 

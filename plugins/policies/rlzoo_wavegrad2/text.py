@@ -114,8 +114,9 @@ def guess(word: str) -> list[str]:
     if word.endswith("'s"):
         base = guess(word[:-2])
         return base + sibilant_ending(base)
-    # No spelling of letters alone is silent; should the model find one so, the letters are named.
-    return letters.shipped().phones(word) or [p for letter in word if letter.isalpha() for p in _letter(letter)]
+    # 'html' is no syllable: its letters are named.
+    sounded = letters.shipped().phones(word) if re.search("[aeiouy]", word) else []
+    return sounded or [phone for letter in word if letter.isalpha() for phone in _letter(letter)]
 
 
 def _letter(letter: str) -> list[str]:

@@ -23,6 +23,22 @@ _CLITICS: Mapping[str, tuple[str, ...]] = {
     "'m": ("M",),
     "n't": ("AH0", "N", "T"),
 }
+# Words younger than the dictionary, or needed by `normalize.py`.
+_ADDENDA = {
+    "chatbot": "CH AE1 T B AA2 T",
+    "cpu": "S IY1 P IY1 Y UW1",
+    "frontend": "F R AH1 N T EH2 N D",
+    "github": "G IH1 T HH AH2 B",
+    "gpu": "JH IY1 P IY1 Y UW1",
+    "kilohertz": "K IH1 L AH0 HH ER2 T S",
+    "livestream": "L AY1 V S T R IY2 M",
+    "miz": "M IH1 Z",
+    "netflix": "N EH1 T F L IH2 K S",
+    "smartphone": "S M AA1 R T F OW2 N",
+    "vlog": "V L AO1 G",
+    "vocoder": "V OW1 K OW2 D ER0",
+    "zeroth": "Z IH1 R OW0 TH",
+}
 
 
 class Lexicon:
@@ -44,7 +60,8 @@ class Lexicon:
             raise PluginError("the pronouncing dictionary is not installed", "run `pip install Phyme`")
         path = Path(spec.submodule_search_locations[0]) / "data" / "word_phone.json"
         raw = json.loads(path.read_text(encoding="utf-8"))
-        return cls({word.lower(): tuple(phones) for word, phones in raw.items()})
+        words = {word.lower(): tuple(phones) for word, phones in raw.items()}
+        return cls({word: tuple(phones.split()) for word, phones in _ADDENDA.items()} | words)
 
     def entries(self) -> Iterator[tuple[str, tuple[str, ...]]]:
         """Every entry, alternatives written 'word(1)'."""

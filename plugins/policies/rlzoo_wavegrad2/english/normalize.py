@@ -239,7 +239,7 @@ _RULES: list[tuple[re.Pattern[str], Callable[[Match], str] | str]] = [
         (r"\d{19,}", lambda m: " ".join(m[0])),
         (r"(?i)https?://", ""),
         (rf"(?i){_EMAIL}|{_SITE}", _address),
-        (r"\b\d+(?:\.\d+){2,}\b", _version),
+        (r"(?<![\d.])\d+(?:\.\d+){2,}\b", _version),
         (r"\b(\d{4})-(\d{2})-(\d{2})\b", lambda m: _date(m[1], m[2], m[3])),
         (r"\b(\d{1,2})/(\d{1,2})/(\d{4})\b", lambda m: _date(m[3], m[1], m[2])),
         (rf"(?P<unit>\$|{_CODE})\s*(?P<amount>{_NUMBER})(?:\s*(?P<scale>{_SCALE}))?(?P<after>)", _money),
@@ -300,7 +300,7 @@ def _token(token: str, known: Callable[[str], bool], shouting: bool) -> list[str
     if not shouting and _is_spelled(word, known):
         return _spell(word)
     parts = re.findall(r"[A-Z]+(?![a-z'])|[A-Z]?[a-z']+|[A-Z]", word)
-    if len(parts) > 1 and not shouting and not known(word.lower()):
+    if len(parts) > 1 and not (shouting or known(word.lower()) or re.sub("'?s$", "", word).isupper()):
         return [w for part in parts for w in _token(part, known, shouting)]
     return [word.lower()]
 

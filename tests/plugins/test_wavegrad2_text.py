@@ -1,0 +1,336 @@
+"""The English front-end of wavegrad2: spelling to words, words to phones, phones to rows of the embedding."""
+
+from __future__ import annotations
+
+import ast
+import math
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rlzoo_wavegrad2.english import numerals
+from rlzoo_wavegrad2.english.letters import BITS, END, START, LetterToSound, pack
+from rlzoo_wavegrad2.english.lexicon import Lexicon
+from rlzoo_wavegrad2.english.normalize import spoken
+from rlzoo_wavegrad2.english.train_letters import align, edit_distance, fit_units, is_held_out, kneser_ney, save
+from rlzoo_wavegrad2.symbols import ARPABET, SYMBOL_IDS, SYMBOLS
+from rlzoo_wavegrad2.text import TextFrontend, flite_exceptions, guess, shared_lexicon
+
+from rlzoo.errors import DataError
+
+SHARED = Path(__file__).parents[3] / "shared"
+
+
+@pytest.fixture(scope="module")
+def cmu() -> TextFrontend:
+    return TextFrontend("cmu")
+
+
+@pytest.fixture(scope="module")
+def flite() -> TextFrontend:
+    return TextFrontend("flite")
+
+
+# Symbols
+
+
+def test_the_table_has_the_published_rows() -> None:
+    assert len(SYMBOLS) == len(set(SYMBOLS)) == 151
+    assert len(ARPABET) == 84
+    rows = {"<pad>": 0, "A": 1, "z": 52, "!": 53, " ": 63, "@AA": 64, "@AH0": 73, "@ZH": 147, "@sp": 148, "@sil": 150}
+    assert {symbol: SYMBOL_IDS[symbol] for symbol in rows} == rows
+
+
+def test_the_table_equals_the_published_listing() -> None:
+    listing = SHARED / "design" / "wavegrad2_shapes.txt"
+    if not listing.exists():
+        pytest.skip(f"no listing of the public model at {listing}")
+    assert ast.literal_eval(listing.read_text().splitlines()[1]) == SYMBOL_IDS
+
+
+def test_ids_name_an_unknown_phone(cmu: TextFrontend) -> None:
+    assert cmu.ids(["HH", "AH0", "L", "OW1", "sp"]) == [106, 73, 117, 123, 148]
+    with pytest.raises(DataError, match="'ax'"):
+        cmu.ids(["HH", "ax"])
+
+
+# Words
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Hello, Bob.", "hello , bob ,"),
+        ("  'Tis -- well... (really?!)", "'tis , well , really ,"),
+        ("Dr. Lee of St. James St. met Mr. Poe Jr.", "doctor lee of saint james street met mister poe junior ,"),
+        ("cats, dogs etc. Then birds", "cats , dogs et cetera , then birds"),
+        ("e.g. this, i.e. that", "for example , this , that is , that"),
+        ("She paid $3.50 and £1.01", "she paid three dollars fifty cents and one pound one penny"),
+        (
+            "$1.5 million, 20€, $5k, $1",
+            "one point five million dollars , twenty euros , five thousand dollars , one dollar",
+        ),
+        ("at 3:05 p.m. and 10:00", "at three oh five p. m. and ten o'clock"),
+        ("July 4, 1776", "july fourth seventeen seventy six"),
+        ("2021-08-18", "august eighteenth twenty twenty one"),
+        ("12/25/2005", "december twenty fifth two thousand five"),
+        ("the 1980s and '90s", "the nineteen eighties and nineties"),
+        ("1900, 1805 and 2000", "nineteen hundred , eighteen oh five and two thousand"),
+        (
+            "1,234,567 and 0.25",
+            "one million two hundred thirty four thousand five hundred sixty seven and zero point two five",
+        ),
+        ("the 1st, 22nd and 100th", "the first , twenty second and one hundredth"),
+        ("1/2, 3/4 and 2 1/2", "one half , three quarters and two and a half"),
+        ("10-20, 1914-1918", "ten to twenty , nineteen fourteen to nineteen eighteen"),
+        ("-5°C or 25%", "minus five degrees celsius or twenty five percent"),
+        ("60 km/h, 1 kg, 3 ft, 5 GB", "sixty kilometers per hour , one kilogram , three feet , five gigabytes"),
+        ("call 555-1234", "call five five five , one two three four"),
+        ("agent 007 on v1.2.3", "agent zero zero seven on v one point two point three"),
+        ("chapter IV, Henry VIII, World War II", "chapter four , henry the eighth , world war two"),
+        ("The U.S. XQR's CDs, CEOs' GPUs", "the u. s. x. q. r.'s c. d.'s , ceos gpus"),
+        ("IT is not it; US and us", "i. t. is not it , u. s. and us"),
+        ("NASA flew COVID-19 tests, THE END", "nasa flew covid nineteen tests , the end"),
+        ("THE QUICK BROWN FOX IS HERE", "the quick brown fox is here"),
+        ("WaveGrad on B2B iPhone", "wave grad on b two b iphone"),
+        ("me@foo.org at www.a.com/b", "me at foo dot org at w. w. w. dot a dot com slash b"),
+        ("naïve café: “it’s” 😀 fine", "naive cafe , it's fine"),
+        ("Москва & 北京", "moskva and beijing"),
+        ("x² + y = ½", "x squared plus y equals one half"),
+        ("a well-known mother-in-law", "a well known mother in law"),
+    ],
+)
+def test_spoken_words(cmu: TextFrontend, text: str, expected: str) -> None:
+    assert " ".join(cmu.words(text)) == expected
+
+
+def test_numbers_agree_with_counting() -> None:
+    assert [" ".join(numerals.cardinal(n)) for n in (0, 13, 40, 99, 100, 1001)] == [
+        "zero", "thirteen", "forty", "ninety nine", "one hundred", "one thousand one",
+    ]  # fmt: skip
+    assert len({tuple(numerals.cardinal(n)) for n in range(20_000)}) == 20_000
+    assert len({tuple(numerals.ordinal(n)) for n in range(2_000)}) == 2_000
+    assert numerals.cardinal(-7) == ["minus", "seven"]
+    assert numerals.roman("MCMXCIV") == 1994
+    assert numerals.roman("IIX") is None
+
+
+def test_every_number_word_is_in_the_dictionary() -> None:
+    words = {word for n in range(1_000) for word in (*numerals.cardinal(n), *numerals.ordinal(n))}
+    assert all(word in shared_lexicon() for word in words)
+
+
+@pytest.mark.parametrize("text", ["", "   ", "...", "?!", "😀 👍", "—", "\x00\x01", "''"])
+def test_nothing_to_say_is_a_data_error(cmu: TextFrontend, text: str) -> None:
+    with pytest.raises(DataError, match="nothing to say") as caught:
+        cmu.phones(text)
+    assert repr(text) in caught.value.message
+    assert caught.value.hint
+
+
+def test_any_text_gives_known_phones_or_a_data_error(cmu: TextFrontend, flite: TextFrontend) -> None:
+    source = random.Random(0)
+    alphabet = "aeiouTNSR019 .,-/:$%'&@#()€£°½éßЖ中あ😀\n\t\u0301\u200b"
+    spoke = 0
+    for _ in range(400):
+        text = "".join(source.choice(alphabet) for _ in range(source.randint(1, 30)))
+        for frontend in (cmu, flite):
+            try:
+                ids = frontend.ids(frontend.phones(text))
+            except DataError:
+                continue
+            spoke += 1
+            assert ids
+            assert min(ids) >= 64
+    assert spoke > 600
+
+
+def test_very_long_numbers_are_read() -> None:
+    assert len(spoken("7" * 6000)) == 6000
+
+
+# Phones
+
+
+def test_phones_of_known_words_and_pauses(cmu: TextFrontend) -> None:
+    assert cmu.phones("Hello, Bob.") == str.split("HH AH0 L OW1 sp B AA1 B sp")
+
+
+def test_the_before_a_vowel(cmu: TextFrontend) -> None:
+    assert cmu.phones("the apple") == str.split("DH IY0 AE1 P AH0 L")
+    assert cmu.phones("the dog") == str.split("DH AH0 D AO1 G")
+
+
+def test_flite_style_has_its_weak_forms_and_silences(flite: TextFrontend) -> None:
+    assert flite.phones("Salt and pepper, to go.") == str.split("sil S AO L T AE N D P EH P ER sil T AH0 G OW sil")
+    assert flite.phones("wanted") == ["sil", "W", "AA", "N", "T", "AH0", "D", "sil"]
+
+
+def test_without_stress_only_the_schwa_keeps_its_digit() -> None:
+    phones = TextFrontend("cmu", stress=False).phones("photography above")
+    assert [p for p in phones if p[-1].isdigit()] == ["AH0", "AH0", "AH0"]
+    assert TextFrontend("cmu", silence_ends=True).phones("go.") == ["sil", "G", "OW1", "sil"]
+
+
+@pytest.mark.parametrize(
+    ("word", "phones"),
+    [
+        ("wugs", "W AH1 G Z"),
+        ("wugged", "W AH1 G D"),
+        ("wugging", "W AH1 G IH0 NG"),
+        ("blicks", "B L IH1 K S"),
+        ("blick's", "B L IH1 K S"),
+        ("blicked", "B L IH1 K T"),
+        ("dorted", "D AO1 R T IH0 D"),
+        ("dorches", "D AO1 R CH IH0 Z"),
+        ("trimmied", "T R IH1 M IY0 D"),
+        ("plime's", "P L AY1 M Z"),
+        ("pliming", "P L AY1 M IH0 NG"),
+        ("plimer", "P L AY1 M ER0"),
+        ("blickly", "B L IH1 K L IY0"),
+        ("wug'll", "W AH1 G AH0 L"),
+        ("wugs'", "W AH1 G Z"),
+    ],
+)
+def test_inflections_of_known_words(word: str, phones: str) -> None:
+    stems = {"wug": "W AH1 G", "blick": "B L IH1 K", "dort": "D AO1 R T", "dorch": "D AO1 R CH"}
+    stems |= {"trimmy": "T R IH1 M IY0", "plime": "P L AY1 M"}
+    lexicon = Lexicon({stem: tuple(sound.split()) for stem, sound in stems.items()})
+    assert lexicon.lookup(word) == phones.split()
+    assert lexicon.lookup("zzz") is None
+
+
+def test_the_rules_agree_with_the_dictionary() -> None:
+    """Take inflected words out of the dictionary and let the rules make them again."""
+    entries = dict(shared_lexicon().entries())
+    for ending, least in (("s", 0.95), ("ed", 0.93), ("ing", 0.93)):
+        words = [w for w in entries if w.endswith(ending) and w.removesuffix(ending) in entries and w.isalpha()][::20]
+        right = 0
+        for word in words:
+            rest = Lexicon({word.removesuffix(ending): entries[word.removesuffix(ending)]})
+            made = rest.lookup(word)
+            right += made is not None and edit_distance(made, entries[word]) <= 1
+        assert len(words) > 50
+        assert right / len(words) > least
+
+
+# Letters to sounds
+
+
+def test_unknown_words_are_guessed_well() -> None:
+    """Spellings that the dictionary does not have, with what a reader would say (stress aside)."""
+    said = {
+        "zorbification": "Z AO R B AH F AH K EY SH AH N",
+        "frobnicate": "F R AA B N AH K EY T",
+        "blicket": "B L IH K AH T",
+        "snorple": "S N AO R P AH L",
+        "grunthed": "G R AH N TH T",
+        "phlebotron": "F L EH B AH T R AA N",
+    }
+    errors = total = 0
+    for word, sound in said.items():
+        assert word not in shared_lexicon()
+        errors += edit_distance([p.rstrip("012") for p in guess(word)], sound.split())
+        total += len(sound.split())
+    assert errors / total < 0.2
+
+
+def test_a_word_without_vowels_is_spelled(cmu: TextFrontend) -> None:
+    assert cmu.phones("html") == str.split("EY1 CH T IY1 EH1 M EH1 L")
+
+
+def test_the_shipped_model_fits_the_dictionary() -> None:
+    words = [(w, p) for w, p in shared_lexicon().entries() if w.isalpha() and len(w) > 2][::1500]
+    errors = sum(edit_distance(guess(word), phones) for word, phones in words)
+    assert errors / sum(len(phones) for _, phones in words) < 0.08
+
+
+def test_alignment_finds_silent_and_double_letters() -> None:
+    sounds = {"ax": "AE K S", "ox": "AA K S", "at": "AE T", "to": "T UW", "sax": "S AE K S", "ate": "EY T"}
+    sounds |= {"tote": "T OW T", "oat": "OW T"}
+    words = [(word, tuple(sound.split())) for word, sound in sounds.items()]
+    units = fit_units(words)
+    assert align("ax", ("AE", "K", "S"), units) == [("a", ("AE",)), ("x", ("K", "S"))]
+    assert align("tote", ("T", "OW", "T"), units)[-1] == ("e", ())
+
+
+@pytest.mark.parametrize("min_count", [[1, 1, 1], [1, 2, 2]])
+def test_kneser_ney_probabilities_sum_to_one(tmp_path: Path, min_count: list[int]) -> None:
+    source = random.Random(1)
+    sequences = [[source.choice((2, 2, 3, 4, 5)) for _ in range(source.randint(1, 6))] for _ in range(60)]
+    tables = kneser_ney(sequences, 3, min_count)
+
+    def probability(context: tuple[int, ...], unit: int) -> float:
+        weight = 0.0
+        for length in range(3, 0, -1):
+            gram = (*context, unit)[-length:]
+            entry = tables[length - 1].get(pack(gram))
+            if entry is not None and entry[0] > -99:
+                return math.exp(weight + entry[0])
+            if length > 1:
+                weight += tables[length - 2].get(pack(gram[:-1]), [0.0, 0.0])[1]
+        return 0.0
+
+    for context in ((START, START), (START, 2), (2, 3), (5, 5), (4, 2)):
+        assert sum(probability(context, unit) for unit in (END, 2, 3, 4, 5)) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_a_model_survives_the_disk(tmp_path: Path) -> None:
+    words = [("ba", ("B", "AA")), ("be", ("B", "IY")), ("bab", ("B", "AA", "B"))] * 3
+    units = fit_units(words)
+    aligned = [align(letters, phones, units) for letters, phones in words]
+    inventory = sorted({unit for word in aligned for unit in word})
+    ids = {unit: index + 2 for index, unit in enumerate(inventory)}
+    tables = kneser_ney([[ids[unit] for unit in word] for word in aligned], 6, [1] * 6)
+    save(tmp_path / "model.xz", inventory, tables)
+    model = LetterToSound.load(tmp_path / "model.xz")
+    assert model.phones("babe") == ["B", "AA", "B", "IY"]
+    assert model.phones("7") == []
+    assert BITS * 6 <= 64
+
+
+@pytest.mark.slow
+def test_phone_error_rate_on_held_out_words(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "rlzoo_wavegrad2.english.train_letters", "--held-out", "0.05"]
+    out = subprocess.run([*command, "--out", tmp_path / "m.xz"], capture_output=True, text=True, check=True).stdout
+    assert float(out.split("without stress ")[1].split(",")[0]) < 0.1
+    assert is_held_out("walk", 1.0)
+
+
+# Whole
+
+
+def test_the_front_end_is_light() -> None:
+    code = "import sys, rlzoo_wavegrad2.text as t; t.TextFrontend().phones('hello zorb'); print('torch' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "False"
+
+
+def test_flite_exceptions_are_phones() -> None:
+    exceptions = flite_exceptions()
+    assert len(exceptions) > 300
+    assert all(f"@{phone}" in SYMBOL_IDS for phones in exceptions.values() for phone in phones)
+
+
+def test_flite_style_speaks_as_flite_does(flite: TextFrontend) -> None:
+    if shutil.which("flite") is None:
+        pytest.skip("flite is not installed")
+    texts = [
+        "The old ferry crossed the river twice a day, and nobody ever asked why.",
+        "Seven green bottles stood in the window of the little shop.",
+        "We wanted to visit the museum, but the doors were closed.",
+        "Please send the updated figures to the office before the end of June.",
+        "A cold wind blew through the valley in the early morning.",
+        "Her brother studied chemistry at a small college near the coast.",
+    ]
+    errors = total = 0
+    for text in texts:
+        command = ["flite", "-voice", "kal", "-ps", "-t", text, "none"]
+        out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        said = [{"pau": "sil", "ax": "AH0"}.get(phone, phone.upper()) for phone in out.split()]
+        errors += edit_distance(flite.phones(text), said)
+        total += len(said)
+    assert errors / total < 0.06
