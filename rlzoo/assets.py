@@ -218,7 +218,7 @@ def _request(client: httpx.Client, asset: Asset, part: Path, progress: Progress 
         continues = response.status_code == 206 and starts_at == str(have)
         with part.open("ab" if continues else "wb") as file:
             done = have if continues else 0
-            for chunk in response.iter_bytes(CHUNK_BYTES):
+            for chunk in response.iter_raw():  # as it comes: a chunk size would lose the last one when it breaks
                 file.write(chunk)
                 done += len(chunk)
                 if progress:

@@ -243,7 +243,6 @@ def test_weights_in_the_cache_are_found(plain: Path, tmp_path: Path, monkeypatch
     os.link(plain, STRONG.path)
     assert not available(UTMOSOptions())  # not the published size
     monkeypatch.setattr("rlzoo.assets.cached", lambda asset: asset.path)
-    monkeypatch.setattr("rlzoo_utmos.reward.cached", lambda asset: asset.path)
     UTMOSReward(UTMOSOptions())
 
 

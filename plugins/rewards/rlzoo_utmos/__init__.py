@@ -20,22 +20,14 @@ STRONG = Asset(
     commercial_use=True,
     source="UTMOS22 strong learner (sarulab-speech), as repacked by SpeechMOS v1.0.0",
 )
-STRONG_LIGHTNING = Asset(
-    name="utmos22-strong-lightning",
-    url="https://huggingface.co/spaces/sarulab-speech/UTMOS-demo/resolve/main/epoch%3D3-step%3D7459.ckpt",
-    sha256="44c57e3e4135a243b43d2c82b6a693fcd56f15f9ad0e1eb2a8b31fdecd3a49b8",
-    size=1_238_128_841,
-    licence="MIT",
-    commercial_use=True,
-    source="UTMOS22 strong learner (sarulab-speech), with its optimiser; the same weights as utmos22-strong",
-)
 
 
 class UTMOSOptions(Options):
     """Where the weights are and how loud clips are made before they are heard."""
 
     checkpoint: Path | None = None
-    """Weights in either published layout; none: the cache, else a download of 411 MB."""
+    """Weights in either published layout (SpeechMOS's state dict, sarulab's Lightning checkpoint); none: the
+    cache, else a download of 411 MB."""
     level_dbfs: Annotated[float, Field(ge=-60, le=0)] | None = -26.0
     """Active speech level to which clips are brought first, in dBFS; none: as they are. Levelling brings the predictor
     closer to people, and a policy cannot earn reward by gain."""
@@ -44,7 +36,7 @@ class UTMOSOptions(Options):
 def available(options: UTMOSOptions) -> bool:
     """Whether the weights can be had without a download. A named `checkpoint` always counts: if it is missing, that is
     an error to report and not a reason to use something else. Imports no torch."""
-    return options.checkpoint is not None or cached(STRONG) is not None or cached(STRONG_LIGHTNING) is not None
+    return options.checkpoint is not None or cached(STRONG) is not None
 
 
 @hookimpl
@@ -57,7 +49,7 @@ def rlzoo_rewards() -> Iterator[RewardSpec]:
         offers=frozenset({"reward-grad"}),
         reference="arXiv:2204.02152",
         tier="stable",
-        assets=(STRONG, STRONG_LIGHTNING),
+        assets=(STRONG,),
         fallback="dnsmos",
         available="rlzoo_utmos:available",
     )

@@ -9,9 +9,9 @@ import torch
 from torch.nn import functional as F
 
 from rlzoo.api import Prompt, Reward, Samples, Scores
-from rlzoo.assets import cached, obtain
+from rlzoo.assets import obtain
 from rlzoo.audio import full_precision, normalise_level, require_rate
-from rlzoo_utmos import STRONG, STRONG_LIGHTNING, UTMOSOptions
+from rlzoo_utmos import STRONG, UTMOSOptions
 from rlzoo_utmos.checkpoint import load
 from rlzoo_utmos.network import MIN_SAMPLES
 
@@ -27,8 +27,7 @@ class UTMOSReward(Reward[UTMOSOptions]):
 
     def __init__(self, options: UTMOSOptions) -> None:
         super().__init__(options)
-        other = cached(STRONG_LIGHTNING) if cached(STRONG) is None else None
-        self.network = load(obtain(STRONG, options.checkpoint or other))
+        self.network = load(obtain(STRONG, options.checkpoint))
 
     def to(self, device: torch.device | str) -> Self:
         """Move the network."""
