@@ -25,7 +25,7 @@ def read_voice(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if path.suffix == ".safetensors":
         return load_voice(path)
     state, public = load_maum_checkpoint(path)
-    return state, {"network": public.network().model_dump(), "text": "cmu"}
+    return state, {"network": public.network.model_dump(), "text": "cmu"}
 
 
 class WaveGrad2Policy(GaussianDiffusionPolicy):
@@ -72,7 +72,13 @@ class WaveGrad2Policy(GaussianDiffusionPolicy):
         hidden = pad("hidden").transpose(1, 2)
         count = torch.tensor([len(row["ids"]) for row in rows], device=self.device)
         frames = torch.tensor([len(row["hidden"]) for row in rows], device=self.device)
-        tensors = {"ids": pad("ids"), "phones": count, "durations": pad("durations"), "frames": frames, "hidden": hidden}
+        tensors = {
+            "ids": pad("ids"),
+            "phones": count,
+            "durations": pad("durations"),
+            "frames": frames,
+            "hidden": hidden,
+        }
         return Batch(tensors)
 
     @torch.no_grad()
@@ -114,7 +120,9 @@ class WaveGrad2Policy(GaussianDiffusionPolicy):
         rows = []
         for row, frames in enumerate(cond.get("frames").tolist()):
             size = frames * self.config.hop
-            out = self.network.decoder(x_t[row : row + 1, :size], hidden[row : row + 1, :, :frames], level[row : row + 1])
+            out = self.network.decoder(
+                x_t[row : row + 1, :size], hidden[row : row + 1, :, :frames], level[row : row + 1]
+            )
             rows.append(torch.nn.functional.pad(out, (0, x_t.shape[1] - size)))
         return torch.cat(rows)
 

@@ -1,0 +1,125 @@
+"""The fast network equals the literal one, rows ignore padding, and text side and losses do what their papers say."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from rlzoo_wavegrad2.network import PRESETS, NetworkConfig, WaveGrad2Network
+from rlzoo_wavegrad2.network.encoder import gaussian_upsampling, run_lstm
+from rlzoo_wavegrad2.network.layers import downsample, modulate, upsample, upsample_convolve
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from plain.wavegrad2 import denoise
+
+NARROW = {
+    "base": NetworkConfig(
+        encoder_channels=16,
+        speaker_channels=4,
+        predictor_channels=8,
+        down_channels=(8, 12, 12, 16, 16),
+        up_channels=(24, 16, 16, 12, 12, 8),
+    ),
+    "mini": PRESETS["mini"],
+}
+NARROW["large"] = NARROW["base"].model_copy(update={"large": True, "dilations": ((1, 2, 4, 8),) * 5})
+
+
+def inputs(config: NetworkConfig, rows: int = 2, frames: int = 9) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    noisy = torch.randn(rows, frames * config.hop, generator=generator)
+    hidden = torch.randn(rows, config.hidden_channels, frames, generator=generator)
+    return noisy, hidden, torch.rand(rows, generator=generator)
+
+
+@pytest.mark.parametrize("name", sorted(NARROW))
+def test_denoiser_and_its_gradients_equal_the_literal_network(name: str) -> None:
+    config = NARROW[name]
+    decoder = WaveGrad2Network(config).decoder
+    noisy, hidden, level = inputs(config)
+    fast = decoder(noisy, hidden, level)
+    fast.square().mean().backward()
+    weights = {key: value.detach().clone().requires_grad_() for key, value in decoder.state_dict().items()}
+    plain = denoise(weights, config, noisy, hidden, level)
+    plain.square().mean().backward()
+    assert (fast - plain).norm() <= 1e-5 * plain.norm()
+    for key, parameter in decoder.named_parameters():
+        reference = weights[key].grad
+        assert parameter.grad is not None and reference is not None
+        assert (parameter.grad - reference).norm() <= 1e-4 * reference.norm() + 1e-9, key
+
+
+@pytest.mark.parametrize("name", sorted(NARROW))
+def test_a_row_does_not_see_its_padding(name: str) -> None:
+    config = NARROW[name]
+    decoder = WaveGrad2Network(config).decoder.eval()
+    noisy, hidden, level = inputs(config)
+    with torch.no_grad():
+        batch = decoder(noisy, hidden, level, torch.tensor([9, 5]))
+        alone = decoder(noisy[1:, : 5 * config.hop], hidden[1:, :, :5], level[1:])
+    assert torch.allclose(batch[1, : 5 * config.hop], alone[0], atol=2e-5)
+    assert not batch[1, 5 * config.hop :].any()
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4, 5])
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_polyphase_upsampling_equals_interpolation_and_convolution(factor: int, kernel: int) -> None:
+    x, weight, bias = torch.randn(2, 6, 11), torch.randn(7, 6, kernel), torch.randn(7)
+    raised = F.interpolate(x, scale_factor=factor, mode="linear", align_corners=False)
+    assert torch.allclose(upsample(x, factor), raised, atol=1e-6)
+    expected = F.conv1d(raised, weight, bias, padding=kernel // 2)
+    assert torch.allclose(upsample_convolve(x, weight, bias, factor), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4, 5])
+def test_downsampling_equals_interpolation(factor: int) -> None:
+    x = torch.randn(2, 3, 12 * factor)
+    expected = F.interpolate(x, scale_factor=1 / factor, mode="linear", align_corners=False)
+    assert torch.allclose(downsample(x, factor), expected, atol=1e-6)
+
+
+def test_modulation_gradient_is_right() -> None:
+    args = [torch.randn(2, 3, 5, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    assert torch.autograd.gradcheck(modulate, args)
+
+
+def test_lstm_equals_a_packed_one() -> None:
+    lstm = nn.LSTM(5, 4, 2, batch_first=True, bidirectional=True)
+    x, lengths = torch.randn(3, 7, 5), torch.tensor([7, 2, 5])
+    packed, _ = lstm(pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))
+    expected, _ = pad_packed_sequence(packed, batch_first=True, total_length=7)
+    assert torch.allclose(run_lstm(lstm, x, lengths), expected, atol=1e-6)
+
+
+def test_gaussian_upsampling_of_narrow_ranges_repeats_each_phoneme() -> None:
+    hidden = torch.eye(3)[None]  # one-hot phonemes
+    frames, lengths = torch.tensor([[2.0, 3.0, 1.0]]), torch.tensor([3])
+    out = gaussian_upsampling(hidden, frames, torch.full((1, 3), 0.45), lengths)
+    assert out.shape == (1, 3, 6)
+    # Centres lie at 1, 3.5 and 5.5 and frames at 0, 1 ... 5 (not t + 0.5): each frame takes the nearest centre.
+    assert out[0].argmax(0).tolist() == [0, 0, 0, 1, 1, 2]
+    inside = out[0].sum(0)
+    assert torch.allclose(inside, torch.ones(6), atol=1e-3)
+
+
+def test_encoder_rows_do_not_see_their_padding() -> None:
+    network = WaveGrad2Network(NARROW["base"]).eval()
+    ids, lengths = torch.randint(64, 147, (2, 8)), torch.tensor([8, 5])
+    with torch.no_grad():
+        batch = network.encode(ids, lengths)
+        alone = network.encode(ids[1:, :5], lengths[1:])
+    assert torch.allclose(batch[1, :5], alone[0], atol=1e-6)
+
+
+def test_batch_norm_statistics_leave_padding_out() -> None:
+    network = WaveGrad2Network(NARROW["base"]).train()
+    ids, lengths = torch.randint(64, 147, (2, 8)), torch.tensor([8, 5])
+    longer = F.pad(ids, (0, 6), value=70)
+    network.encoder(ids, lengths)
+    first = network.encoder.cnn[0][1].running_mean.clone()
+    fresh = WaveGrad2Network(NARROW["base"]).train()
+    fresh.load_state_dict({k: v for k, v in network.state_dict().items()})
+    for norm in (conv[1] for conv in fresh.encoder.cnn):
+        norm.reset_running_stats()
+    fresh.encoder(longer, lengths)
+    assert torch.allclose(first, fresh.encoder.cnn[0][1].running_mean, atol=1e-6)
