@@ -17,7 +17,7 @@ from rlzoo._algorithm import Normalisation
 from rlzoo._policy import Policy
 from rlzoo._tables import RolloutTable, TrainTable
 from rlzoo._types import Minibatch, Prompt, Reduction, Samples, Schedule, Scores, Trajectory
-from rlzoo.engine import processes, rollout, scoring
+from rlzoo.engine import divergence, processes, rollout, scoring
 from rlzoo.engine.budget import Counters
 from rlzoo.engine.events import Observer, Progress
 from rlzoo.engine.minibatches import minibatches
@@ -137,7 +137,11 @@ class Context:
         )
         self.counters.samples += trajectory.size
         if done.probed is not None:
-            self._measure_kl(trajectory, done.probed, torch.tensor(probe, device=self.device))
+            k = torch.tensor(probe, device=self.device)
+            size = self.rollout_table.micro_batch
+            kl = divergence.measure(self.policy, self.reference, trajectory, done.probed, k, size)
+            mean, total = self.gather(kl).double().mean(0).tolist()
+            self.metrics |= {"policy/kl": mean, "policy/kl_nats": total}
         return trajectory
 
     def _share(self, prompts: Sequence[Prompt]) -> range:
@@ -164,24 +168,10 @@ class Context:
 
         return advance
 
-    # --- divergence from the reference -------------------------------------------------------------------------------
-
     def _probe(self, schedule: Schedule, seeds: Sequence[int]) -> tuple[int, ...]:
-        """One stochastic step per row at which the KL is measured; empty where none is due."""
-        steps = schedule.stochastic.nonzero()[:, 0].tolist()
+        """Where the KL of this step is measured: in its first rollout, if it is due."""
         due = self.train.kl_every and self.step % self.train.kl_every == 0 and "policy/kl" not in self.metrics
-        return tuple(steps[rollout.seed_of(seed, "kl") % len(steps)] for seed in seeds) if due and steps else ()
-
-    @torch.no_grad()
-    def _measure_kl(self, trajectory: Trajectory, before: Tensor, k: Tensor) -> None:
-        """KL(policy || reference) of one denoising step per row, per element and summed over the state, in nats."""
-        rows: list[Tensor] = []
-        for index in torch.arange(len(trajectory), device=self.device).split(self.rollout_table.micro_batch):
-            there = (before[index], k[index], trajectory.cond[index], trajectory.schedule)
-            ours, theirs = self.policy.transition(*there), self.reference.transition(*there)
-            rows.append(torch.stack([ours.kl(theirs, "mean"), ours.kl(theirs, "sum")], 1))
-        mean, total = self.gather(torch.cat(rows)).double().mean(0).tolist()
-        self.metrics |= {"policy/kl": mean, "policy/kl_nats": total}
+        return divergence.probe(schedule, seeds) if due else ()
 
     # --- scores ------------------------------------------------------------------------------------------------------
 
@@ -264,7 +254,8 @@ class Context:
 
     def pieces(self, trajectory: Trajectory) -> Iterable[Tensor]:
         """This rank's rows, `train.micro_batch` at a time."""
-        return torch.arange(len(trajectory), device=self.device).split(self.train.micro_batch)
+        rows: tuple[Tensor, ...] = torch.arange(len(trajectory), device=self.device).split(self.train.micro_batch)
+        return rows
 
     def share(self, prompts: Sequence[Prompt]) -> list[Prompt]:
         """This rank's share of prompts that all ranks know."""

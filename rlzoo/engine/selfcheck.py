@@ -41,26 +41,38 @@ class _FirstGradient(Exception):
         self.gradient = gradient
 
 
+@dataclass(frozen=True)
+class _Call:
+    """The result of an expensive call and what else it did."""
+
+    result: Any
+    counts: dict[str, int]
+    metrics: dict[str, float]
+    prompts: int
+    """How many prompts it took."""
+
+
 @dataclass
 class _Tape:
-    """Results of expensive calls in the order they were made, each with what it added to counters and metrics."""
+    """Expensive calls in the order they were made."""
 
-    entries: list[tuple[Any, dict[str, int], dict[str, float]]] = field(default_factory=list)
+    calls: list[_Call] = field(default_factory=list)
     position: int = 0
 
     def play(self, ctx: Context, make: Callable[[], Any]) -> Any:
         """The next result: from the tape, or made and recorded."""
-        if self.position == len(self.entries):
-            before, known = _counts(ctx), dict(ctx.metrics)
+        if self.position == len(self.calls):
+            before, known, cursor = _counts(ctx), dict(ctx.metrics), ctx.cursor.position
             result = make()
-            added = {name: value - before[name] for name, value in _counts(ctx).items()}
-            found = {name: value for name, value in ctx.metrics.items() if known.get(name) != value}
-            self.entries.append((result, added, found))
+            counts = {name: value - before[name] for name, value in _counts(ctx).items()}
+            metrics = {name: value for name, value in ctx.metrics.items() if known.get(name) != value}
+            self.calls.append(_Call(result, counts, metrics, ctx.cursor.position - cursor))
         else:
-            result, added, found = self.entries[self.position]
-            for name, count in added.items():
-                setattr(ctx.counters, name, getattr(ctx.counters, name) + count)
-            ctx.metrics |= found
+            call = self.calls[self.position]
+            result = call.result
+            _add(ctx, call.counts)
+            ctx.metrics |= call.metrics
+            ctx.cursor.position += call.prompts
         self.position += 1
         return result
 
@@ -143,7 +155,7 @@ class SelfCheck:
 
     def _check_log_probs(self, tape: _Tape) -> None:
         ctx = self._ctx
-        for trajectory in (entry[0] for entry in tape.entries if isinstance(entry[0], Trajectory)):
+        for trajectory in (call.result for call in tape.calls if isinstance(call.result, Trajectory)):
             bad = ~torch.isfinite(trajectory.log_probs)
             if bad.any():
                 k = int(bad.nonzero()[0, 0])
@@ -178,7 +190,9 @@ class SelfCheck:
 
     def _reward_can_be_checked(self, tape: _Tape, gradient: Tensor | None, notes: list[str]) -> bool:
         if not self._algorithm.uses_reward:
-            notes.append("self-check: this algorithm uses no reward; whether it reaches the policy was not checked")
+            notes.append(
+                "self-check: this algorithm declares that no reward reaches its gradient; that was not checked"
+            )
             self._attempts = 0
             return False
         if gradient is None:
@@ -186,7 +200,7 @@ class SelfCheck:
                 "self-check: the first step applies no gradient; whether the reward reaches it was not checked"
             )
             return False
-        scored = [entry[0] for entry in tape.entries if isinstance(entry[0], Scores)]
+        scored = [call.result for call in tape.calls if isinstance(call.result, Scores)]
         if scored and all(self._all_equal(scores) for scores in scored):
             notes.append(
                 "self-check: all scores are equal, so that nothing can be learnt from this step; checked later"
@@ -241,3 +255,8 @@ def _unchanged(ctx: Context, algorithm: Algorithm[Any]) -> Iterator[None]:
 def _counts(ctx: Context) -> dict[str, int]:
     names = ("samples", "reward_calls", "local_evaluations")
     return {name: getattr(ctx.counters, name) for name in names}
+
+
+def _add(ctx: Context, added: Mapping[str, int]) -> None:
+    for name, count in added.items():
+        setattr(ctx.counters, name, getattr(ctx.counters, name) + count)

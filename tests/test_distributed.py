@@ -1,0 +1,85 @@
+"""Two processes give what one gives: same prompts, same noise, same weights."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from rlzoo.engine.loop import train
+from rlzoo.testing.toy_runs import start, toy_run
+
+ROOT = Path(__file__).resolve().parent.parent
+
+WORKER = """
+import sys
+from pathlib import Path
+from rlzoo.config import ResolvedRun
+from rlzoo.engine.loop import train
+from rlzoo.rundir import RunDirectory
+rundir = RunDirectory.open(Path(sys.argv[1]))
+train(ResolvedRun.from_dict(rundir.config()), rundir)
+"""
+
+
+def launch(rundir, processes, tmp_path):
+    """As a user does it: torchrun on one machine, gloo between processes."""
+    script = tmp_path / "worker.py"
+    script.write_text(WORKER)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):
+        environment.pop(name, None)
+    done = subprocess.run(
+        [*command, str(script), str(rundir.path)], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize("advantage", ["prompt", pytest.param("group", marks=pytest.mark.slow)])
+def test_two_processes_equal_one(tmp_path, advantage):
+    tables = {
+        # Three prompts over two processes: shares of different sizes, of different padding.
+        "rollout": {"prompts_per_step": 3, "samples_per_prompt": 4},
+        "train": {
+            "steps": 3,
+            "learning_rate": 1e-3,
+            "advantage": advantage,
+            "minibatch": 10,
+            "inner_epochs": 2,
+            "step_selection": "fraction",
+            "step_fraction": 0.5,
+            "eval_every": 0,
+        },
+    }
+    run = toy_run(**tables)
+    one, two = start(run, tmp_path / "one"), start(run, tmp_path / "two")
+    train(run, one)
+    launch(two, 2, tmp_path)
+
+    weights = [load_file(rundir / "checkpoints/000003/policy.safetensors") for rundir in (one, two)]
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, rtol=0, atol=1e-6)
+    assert [row["step"] for row in two.metrics()] == [1, 2, 3]
+    for ours, theirs in zip(one.metrics(), two.metrics(), strict=True):
+        assert ours.keys() == theirs.keys()
+        for name in ours.keys() - {"seconds", "budget/seconds"}:
+            assert theirs[name] == pytest.approx(ours[name], rel=1e-5, abs=1e-6), name
+    evaluations = [rundir.path.joinpath("eval/000003.json").read_text() for rundir in (one, two)]
+    assert evaluations[0].count('"prompt"') == evaluations[1].count('"prompt"') == 6
+
+
+def test_more_processes_than_prompts_are_refused(tmp_path):
+    from rlzoo.engine.context import Context
+    from rlzoo.errors import ConfigError
+
+    class Alone:
+        world_size, global_rank = 4, 0
+
+    ctx = object.__new__(Context)
+    ctx.fabric = Alone()
+    with pytest.raises(ConfigError, match="3 prompts cannot be shared by 4 processes"):
+        ctx._share(["a", "b", "c"])

@@ -1,0 +1,447 @@
+"""The training loop on toys: budgets, self-checks, failures, signals, and what the context promises to algorithms."""
+
+import dataclasses
+import json
+import os
+import signal
+
+import pytest
+import torch
+
+from rlzoo.api import Algorithm, Reward, Scores
+from rlzoo.config import Choice, RewardChoice
+from rlzoo.engine.budget import Counters
+from rlzoo.engine.context import Context
+from rlzoo.engine.events import Finished, Note, Saved, Started, StepDone
+from rlzoo.engine.loop import train
+from rlzoo.engine.processes import make_fabric
+from rlzoo.engine.run import build
+from rlzoo.engine.signals import stop_requests
+from rlzoo.errors import ConfigError, ContractError, Diverged, Interrupted
+from rlzoo.plugin import AlgorithmSpec, Options, RewardSpec
+from rlzoo.testing.toy_runs import PolicyGradient, start, toy_run
+
+
+def with_algorithm(run, kind):
+    target = f"{__name__}:{kind.__name__}"
+    spec = AlgorithmSpec(name="broken", summary="for a test", target=target, options=run.algorithm.spec.options)
+    return dataclasses.replace(run, algorithm=Choice(spec, run.algorithm.options))
+
+
+def with_reward(run, kind):
+    target = f"{__name__}:{kind.__name__}"
+    spec = RewardSpec(
+        name="planted", summary="for a test", target=target, options=Options, accepts=frozenset({"vector"})
+    )
+    return dataclasses.replace(run, rewards=(RewardChoice(spec, Options(), "planted"),))
+
+
+def context(tmp_path, **tables) -> Context:
+    run = toy_run(**tables)
+    fabric = make_fabric("cpu", run.train.precision)
+    return build(run, start(run, tmp_path / "run"), fabric, lambda event: None).ctx
+
+
+# --- a run -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_improves_the_held_out_reward_and_leaves_what_it_promises(tmp_path):
+    run, events = toy_run(train={"steps": 12, "eval_every": 6, "save_every": 6}), []
+    rundir = start(run, tmp_path / "run")
+    result = train(run, rundir, observer=events.append)
+    assert result.scores["total"]["gain"] > 0.1
+    assert result.base["total"]["mean"] + result.scores["total"]["gain"] == pytest.approx(
+        result.scores["total"]["mean"]
+    )
+    assert [row["step"] for row in rundir.metrics()] == list(range(1, 13))
+    assert sorted(path.name for path in (rundir / "eval").iterdir()) == ["000000.json", "000006.json", "000012.json"]
+    assert sorted(path.name for path in (rundir / "checkpoints").iterdir()) == ["000006", "000012", "LATEST"]
+    assert rundir.status()["state"] == "done"
+    kinds = [type(event) for event in events]
+    assert kinds[0] is Started
+    assert kinds[-1] is Finished
+    assert kinds.count(StepDone) == 12
+    assert kinds.count(Saved) == 2
+
+
+def test_the_negative_reward_goes_the_other_way(tmp_path):
+    run = toy_run(rewards=[{"name": "toy", "weight": -1.0}], train={"steps": 12})
+    result = train(run, start(run, tmp_path / "run"))
+    assert result.scores["toy"]["gain"] < -0.1
+    assert result.scores["total"]["gain"] > 0.1
+
+
+def test_metrics_are_named_after_what_was_used_and_start_with_no_divergence(tmp_path):
+    run = toy_run()
+    run = dataclasses.replace(run, rewards=(dataclasses.replace(run.rewards[0], requested="utmos"),))
+    rundir = start(run, tmp_path / "run")
+    train(run, rundir)
+    first, *_, last = rundir.metrics()
+    assert "reward/toy" in first
+    assert "reward/utmos" not in first
+    assert first["policy/kl"] == 0.0
+    assert 0.0 < last["policy/kl"] < last["policy/kl_nats"]
+
+
+def test_micro_batches_change_no_result(tmp_path):
+    rows = []
+    for size in (2, 64):
+        run = toy_run(rollout={"micro_batch": size}, train={"micro_batch": size, "minibatch": 20, "inner_epochs": 2})
+        rundir = start(run, tmp_path / str(size))
+        train(run, rundir)
+        rows.append(rundir.metrics()[-1])
+    small, large = rows
+    for name in ("reward/total", "policy/kl", "optim/grad_norm", "budget/network_evaluations", "budget/updates"):
+        assert small[name] == pytest.approx(large[name], rel=1e-4), name
+
+
+# --- budgets ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "steps"), [("samples", 25, 3), ("reward_calls", 24, 2), ("updates", 1, 1), ("seconds", 1e-9, 1)]
+)
+def test_a_budget_ends_the_run_cleanly(tmp_path, limit, value, steps):
+    run = toy_run(train={"steps": 50, "budget": {limit: value}})
+    rundir, events = start(run, tmp_path / "run"), []
+    result = train(run, rundir, observer=events.append)
+    assert (result.stopped_by, result.steps) == (limit, steps)
+    assert (rundir / f"eval/{steps:06d}.json").is_file()
+    assert rundir.status()["state"] == "done"
+    assert any(isinstance(event, Note) and limit in event.message for event in events)
+
+
+def test_every_network_evaluation_is_counted_and_evaluation_is_not(tmp_path):
+    run = toy_run(train={"steps": 2, "self_checks": False})
+    rundir = start(run, tmp_path / "run")
+    train(run, rundir)
+    N, K = 12, 5
+    sampling, training, kl = N * K, N * (K - 1), 2 * N
+    assert [row["budget/network_evaluations"] for row in rundir.metrics()] == [
+        sampling + training + kl,
+        2 * (sampling + training + kl),
+    ]
+
+
+# --- self-checks -----------------------------------------------------------------------------------------------------
+
+
+class IgnoresReward(PolicyGradient):
+    """The reward is read and left out of the loss."""
+
+    def step(self, ctx):
+        trajectory = ctx.rollout()
+        ctx.score(trajectory)
+        for minibatch in ctx.minibatches(trajectory):
+            for m in minibatch:
+                step = ctx.policy.transition(m.before, m.k, m.cond, trajectory.schedule)
+                minibatch.mean(step.log_prob(m.after)).backward()
+            ctx.apply_gradients()
+        return {}
+
+
+class ClampsADifference(PolicyGradient):
+    """The published code's ratio: a difference of log-probabilities, clamped around 1, where it never is."""
+
+    def step(self, ctx):
+        trajectory = ctx.rollout()
+        values = ctx.score(trajectory).values
+        for minibatch in ctx.minibatches(trajectory):
+            for m in minibatch:
+                step = ctx.policy.transition(m.before, m.k, m.cond, trajectory.schedule)
+                ratio = (step.log_prob(m.after) - m.log_prob).clamp(1 - 1e-4, 1 + 1e-4)
+                minibatch.mean(-ratio * values[m.row]).backward()
+            ctx.apply_gradients()
+        return {}
+
+
+class NeedsNoReward(IgnoresReward):
+    uses_reward = False
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"), [(IgnoresReward, "does not reach the policy"), (ClampsADifference, "gradient of .* is zero")]
+)
+def test_an_algorithm_whose_reward_does_not_reach_the_policy_is_stopped_before_the_first_update(
+    tmp_path, kind, message
+):
+    run = with_algorithm(toy_run(), kind)
+    rundir = start(run, tmp_path / "run")
+    with pytest.raises(ContractError, match=message) as caught:
+        train(run, rundir)
+    assert "clamp" in caught.value.hint
+    assert rundir.metrics() == []
+    assert rundir.status()["state"] == "failed"
+
+
+def test_an_algorithm_that_uses_no_reward_says_so_and_runs(tmp_path):
+    run, events = with_algorithm(toy_run(), NeedsNoReward), []
+    train(run, start(run, tmp_path / "run"), observer=events.append)
+    assert any(isinstance(event, Note) and "not checked" in event.message for event in events)
+
+
+def test_a_policy_that_trains_as_another_than_it_samples_is_stopped(tmp_path, monkeypatch):
+    from rlzoo.testing.toys import GaussianToy
+
+    forward = GaussianToy.forward
+
+    def with_dropout(self, x_t, t, cond):
+        return torch.nn.functional.dropout(forward(self, x_t, t, cond), 0.1, training=True)
+
+    monkeypatch.setattr(GaussianToy, "forward", with_dropout)
+    run = toy_run()
+    with pytest.raises(ContractError, match="ratio is not 1"):
+        train(run, start(run, tmp_path / "run"))
+
+
+def test_a_step_without_noise_that_claims_a_density_is_stopped(tmp_path, monkeypatch):
+    from rlzoo.testing.toys import GaussianToy
+
+    schedule = GaussianToy.schedule
+
+    def all_stochastic(self, num_steps=None):
+        found = schedule(self, num_steps)
+        return dataclasses.replace(found, stochastic=torch.ones_like(found.stochastic))
+
+    run = toy_run(train={"kl_every": 0})
+    live = start(run, tmp_path / "run")
+    monkeypatch.setattr(GaussianToy, "schedule", all_stochastic)
+    with pytest.raises(ContractError, match=r"k = 4 is not finite"):
+        train(run, live)
+
+
+def test_the_checks_change_no_bit_of_the_run(tmp_path):
+    lines = []
+    for checks in (True, False):
+        run = toy_run(
+            train={"self_checks": checks, "advantage": "prompt", "minibatch": 16, "step_selection": "fraction"}
+        )
+        rundir = start(run, tmp_path / str(checks))
+        train(run, rundir)
+        lines.append([{k: v for k, v in row.items() if not k.endswith("seconds")} for row in rundir.metrics()])
+        lines.append((rundir / "checkpoints/000004/policy.safetensors").read_bytes())
+    assert lines[:2] == lines[2:]
+
+
+def test_equal_scores_are_no_error_and_are_said(tmp_path):
+    run, events = with_reward(toy_run(), ConstantReward), []
+    train(run, start(run, tmp_path / "run"), observer=events.append)
+    assert any(isinstance(event, Note) and "all scores are equal" in event.message for event in events)
+
+
+# --- rewards that break their contract -------------------------------------------------------------------------------
+
+
+class PlantedReward(Reward[Options]):
+    def values(self, samples):
+        return torch.zeros(len(samples))
+
+    def score(self, samples, prompts):
+        return Scores(self.values(samples))
+
+
+class ConstantReward(PlantedReward):
+    pass
+
+
+class NaNReward(PlantedReward):
+    def values(self, samples):
+        return torch.full((len(samples),), float("nan"))
+
+
+class WrongShape(PlantedReward):
+    def values(self, samples):
+        return torch.zeros(len(samples), 1)
+
+
+class Raises(PlantedReward):
+    def values(self, samples):
+        raise ZeroDivisionError("inside the reward")
+
+
+def test_a_reward_of_nan_is_named_and_the_sample_is_kept(tmp_path):
+    run = with_reward(toy_run(), NaNReward)
+    rundir = start(run, tmp_path / "run")
+    with pytest.raises(Diverged, match=r"'planted'.*nan"):
+        train(run, rundir)
+    (kept,) = (rundir / "failures").iterdir()
+    assert torch.load(kept, weights_only=True)["data"].ndim == 1
+    assert rundir.status()["error"].startswith("reward 'planted'")
+
+
+def test_a_reward_of_a_wrong_shape_is_named(tmp_path):
+    run = with_reward(toy_run(), WrongShape)
+    with pytest.raises(ContractError, match=r"'planted'.*shape \(6, 1\)"):
+        train(run, start(run, tmp_path / "run"))
+
+
+def test_what_a_reward_raises_keeps_its_type_and_names_the_reward(tmp_path):
+    run = with_reward(toy_run(), Raises)
+    with pytest.raises(ZeroDivisionError) as caught:
+        train(run, start(run, tmp_path / "run"))
+    assert any("planted" in note for note in caught.value.__notes__)
+
+
+# --- what the context promises ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_the_ratio_is_one_through_the_minibatch_path(tmp_path, reduction):
+    ctx = context(tmp_path, train={"logprob_reduction": reduction, "minibatch": 7, "micro_batch": 3})
+    trajectory = ctx.rollout()
+    pairs = []
+    for minibatch in ctx.minibatches(trajectory):
+        assert sum(len(piece.k) for piece in minibatch) == minibatch.size <= 7
+        for m in minibatch:
+            logp = ctx.policy.transition(m.before, m.k, m.cond, trajectory.schedule).log_prob(m.after, reduction)
+            torch.testing.assert_close(logp, m.log_prob, rtol=0, atol=1e-5)
+            pairs += list(zip(m.row.tolist(), m.k.tolist(), strict=True))
+    assert sorted(pairs) == [(row, k) for row in range(12) for k in range(4)], "each stochastic transition once"
+
+
+def test_a_share_of_the_steps_is_drawn_for_each_row_and_a_window_for_all(tmp_path):
+    chosen = {}
+    for selection in ("fraction", "window"):
+        ctx = context(tmp_path / selection, train={"step_selection": selection, "step_fraction": 0.5})
+        (minibatch,) = ctx.minibatches(ctx.rollout())
+        steps = {row: set() for row in range(12)}
+        for m in minibatch:
+            for row, k in zip(m.row.tolist(), m.k.tolist(), strict=True):
+                steps[row].add(k)
+        assert all(len(own) == 2 for own in steps.values())
+        chosen[selection] = {tuple(sorted(own)) for own in steps.values()}
+    assert len(chosen["fraction"]) > 1
+    assert len(chosen["window"]) == 1
+    first, second = next(iter(chosen["window"]))
+    assert second == first + 1
+
+
+def test_advantages_of_each_kind(tmp_path):
+    ctx = context(tmp_path)
+    trajectory = ctx.rollout()
+    values = torch.arange(12.0) ** 2
+    group = ctx.advantages(values, trajectory, "group").view(3, 4)
+    torch.testing.assert_close(group.mean(1), torch.zeros(3), rtol=0, atol=1e-5)
+    torch.testing.assert_close(group.std(1, correction=0), torch.ones(3), rtol=0, atol=1e-3)
+    batch = ctx.advantages(values, trajectory, "batch")
+    torch.testing.assert_close(batch, (values - values.mean()) / values.std(correction=0), rtol=1e-4, atol=1e-5)
+    assert torch.equal(ctx.advantages(values, trajectory, "none"), values)
+    assert not ctx.advantages(torch.ones(12), trajectory, "group").any(), "equal scores carry no preference"
+
+
+def test_statistics_per_prompt_grow_over_steps(tmp_path):
+    ctx = context(
+        tmp_path, rollout={"prompts_per_step": 2, "samples_per_prompt": 8}, prompts={"name": "toy", "train": 2}
+    )
+    values = torch.cat([torch.arange(8.0), 100 + torch.arange(8.0)])
+    first = ctx.rollout(ctx.prompts.train())
+    # 8 scores of a prompt are too few: statistics of the batch tell the two prompts apart ...
+    assert ctx.advantages(values, first, "prompt")[8:].min() > 0.5
+    # ... with 16 each prompt is compared with its own.
+    assert abs(float(ctx.advantages(values, first, "prompt")[8:].mean())) < 1e-3
+
+
+def test_groups_of_one_are_refused(tmp_path):
+    ctx = context(tmp_path, rollout={"samples_per_prompt": 1})
+    with pytest.raises(ConfigError, match="one sample per prompt"):
+        ctx.advantages(torch.zeros(3), ctx.rollout())
+
+
+def test_draws_depend_on_the_row_and_the_purpose_only(tmp_path):
+    ctx = context(tmp_path)
+    prompts = ctx.next_prompts()
+    whole, part = ctx.rollout(prompts), ctx.rollout(prompts[1:2])
+    times, noise = ctx.draw(whole, "loss")
+    own_times, own_noise = ctx.draw(part, "loss")
+    assert torch.equal(own_times, times[4:8])
+    assert torch.equal(own_noise, noise[4:8, : own_noise.shape[1]])
+    assert not torch.equal(ctx.draw(whole, "other")[1], noise)
+    mask = ctx.policy.mask(whole.cond)
+    assert not noise[~mask].any()
+
+
+def test_the_reference_stays_and_copies_are_counted(tmp_path):
+    ctx = context(tmp_path)
+    trajectory = ctx.rollout()
+    ctx.policy.denoising_loss(trajectory.final, trajectory.cond, *ctx.draw(trajectory, "x")).mean().backward()
+    ctx.apply_gradients()
+    for name, value in ctx.reference.state_dict().items():
+        assert torch.equal(value, ctx.starting[name])
+    before = ctx.counters.local_evaluations
+    ctx.reference.denoising_loss(trajectory.final, trajectory.cond, *ctx.draw(trajectory, "x"))
+    assert ctx.counters.local_evaluations == before + 12
+    assert not any(p.requires_grad for p in ctx.reference.parameters())
+
+
+def test_prompts_come_in_shuffled_epochs(tmp_path):
+    ctx = context(tmp_path)
+    ids = [prompt.id for prompt in ctx.next_prompts(24)]
+    epochs = [ids[start : start + 8] for start in (0, 8, 16)]
+    assert all(len(set(epoch)) == 8 for epoch in epochs)
+    assert epochs[0] != epochs[1]
+
+
+def test_the_average_lags_behind_and_is_what_evaluation_sees(tmp_path):
+    ctx = context(tmp_path, train={"ema_decay": 0.9})
+    start_bias = ctx.policy.bias.detach().clone()
+    trajectory = ctx.rollout()
+    ctx.policy.denoising_loss(trajectory.final, trajectory.cond, *ctx.draw(trajectory, "x")).mean().backward()
+    ctx.apply_gradients()
+    trained = ctx.policy.bias.detach().clone()
+    with ctx.optimisation.averaged():
+        torch.testing.assert_close(ctx.policy.bias, 0.9 * start_bias + 0.1 * trained)
+    assert torch.equal(ctx.policy.bias, trained)
+
+
+def test_half_precision_is_the_networks_business_only(tmp_path):
+    ctx = context(tmp_path, train={"precision": "bf16-mixed"})
+    seen = []
+    ctx.policy.register_forward_pre_hook(lambda module, args: seen.append(torch.is_autocast_enabled("cpu")))
+    trajectory = ctx.rollout()
+    assert all(seen)
+    assert not torch.is_autocast_enabled("cpu")
+    assert trajectory.log_probs.dtype == trajectory.states.dtype == torch.float32
+
+
+def test_counters_pause():
+    counters = Counters()
+    with counters.paused():
+        assert not counters.counting
+    assert counters.counting
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run_before_it_does_harm(tmp_path):
+    ctx = context(tmp_path)
+    before = ctx.policy.bias.detach().clone()
+    (ctx.policy.bias.sum() * float("inf")).backward()
+    with pytest.raises(Diverged, match="gradient of step 1"):
+        ctx.apply_gradients()
+    assert torch.equal(ctx.policy.bias, before)
+
+
+# --- signals ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_finishes_the_step_and_saves(tmp_path, number):
+    run = toy_run(train={"steps": 50, "save_every": 50})
+    rundir = start(run, tmp_path / "run")
+
+    def send(event):
+        if isinstance(event, StepDone) and event.step == 3:
+            os.kill(os.getpid(), number)
+
+    with pytest.raises(Interrupted, match="after step 3 of 50"):
+        train(run, rundir, observer=send)
+    assert json.loads((rundir / "status.json").read_text())["state"] == "interrupted"
+    assert (rundir / "checkpoints/000003/DONE").is_file()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler, "handlers are put back"
+
+
+def test_the_second_signal_stops_at_once():
+    with pytest.raises(KeyboardInterrupt):
+        with stop_requests() as request:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert request.signal == "SIGINT"
+            os.kill(os.getpid(), signal.SIGINT)
+    assert issubclass(PolicyGradient, Algorithm)

@@ -1,0 +1,118 @@
+"""Noise belongs to its row: no result depends on padding, batch size or the other rows."""
+
+import pytest
+import torch
+
+from rlzoo.api import Prompt
+from rlzoo.engine import rollout
+from rlzoo.testing.specs import ToyPolicyOptions
+from rlzoo.testing.toys import FlowToy, GaussianToy
+
+PROMPTS = [Prompt("short", "a"), Prompt("long", "bb"), Prompt("middle", "ddd")]
+POLICIES = [GaussianToy(ToyPolicyOptions()), FlowToy(ToyPolicyOptions())]
+
+
+def sampled(policy, prompts, repetitions=2, micro_batch=16, **changes):
+    rows = rollout.rows_of(prompts, range(len(prompts)), repetitions, seed=0, step=0)
+    cond = policy.condition(prompts).repeat(repetitions)
+    settings = {"keep_all": True, "grad_steps": 0, "reduction": "mean", "probe": ()} | changes
+    prior = settings.pop("prior_seeds", rows.seeds)
+    schedule = settings.pop("schedule", policy.schedule())
+    plan = rollout.Plan(schedule, rows.seeds, prior, micro_batch=micro_batch, **settings)
+    return rows, cond, rollout.sample(policy, cond, plan)
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=["gaussian", "flow"])
+def test_the_batch_size_changes_nothing(policy):
+    _, _, at_once = sampled(policy, PROMPTS, micro_batch=16)
+    for micro_batch in (1, 2, 5):
+        _, _, apart = sampled(policy, PROMPTS, micro_batch=micro_batch)
+        torch.testing.assert_close(apart.states, at_once.states, rtol=0, atol=1e-6)
+        torch.testing.assert_close(apart.log_probs, at_once.log_probs, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=["gaussian", "flow"])
+def test_padding_and_batch_mates_change_nothing(policy):
+    _, _, together = sampled(policy, PROMPTS)
+    for number, prompt in enumerate(PROMPTS):
+        _, _, alone = sampled(policy, [prompt])
+        width = alone.states.shape[-1]
+        rows = slice(2 * number, 2 * number + 2)
+        torch.testing.assert_close(together.states[:, rows, :width], alone.states, rtol=0, atol=1e-6)
+        assert not together.states[:, rows, width:].any(), "padding must stay zero"
+
+
+def test_noise_beyond_the_length_is_not_drawn():
+    short = rollout.row_noise([rollout.generator_of(1)], (5,), [5])
+    padded = rollout.row_noise([rollout.generator_of(1)], (9,), [5])
+    assert torch.equal(padded[:, :5], short)
+    assert not padded[:, 5:].any()
+
+
+def test_seeds_are_fixed_for_ever():
+    # A change of this number changes every published result: it needs a "Numerics" line in the changelog.
+    assert rollout.seed_of("row", 0, 3, "toy-001", 2) == 4466307881249766204
+    first = rollout.rows_of(PROMPTS, range(3), 2, seed=0, step=0)
+    assert len(set(first.seeds)) == 6
+    for seed, step in ((1, 0), (0, 1)):
+        assert not set(first.seeds) & set(rollout.rows_of(PROMPTS, range(3), 2, seed, step).seeds)
+
+
+def test_every_process_makes_its_own_rows_of_the_same_whole():
+    prompts = [Prompt(str(number), "a") for number in range(5)]
+    whole = rollout.rows_of(prompts, range(5), 3, seed=7, step=2)
+    shares = [rollout.share(5, rank, 2) for rank in range(2)]
+    parts = [rollout.rows_of(prompts, mine, 3, seed=7, step=2) for mine in shares]
+    for name in ("prompts", "group", "seeds", "group_seeds"):
+        assert sum((getattr(part, name) for part in parts), ()) == getattr(whole, name)
+
+
+def test_a_prompt_that_comes_twice_in_a_step_is_not_sampled_twice_alike():
+    rows = rollout.rows_of([PROMPTS[0], PROMPTS[0]], range(2), 2, seed=0, step=0)
+    assert len(set(rows.seeds)) == 4
+
+
+def test_a_shared_prior_starts_a_group_from_one_noise_and_then_parts():
+    policy = POLICIES[0]
+    rows = rollout.rows_of(PROMPTS, range(3), 2, seed=0, step=0)
+    _, _, done = sampled(policy, PROMPTS, prior_seeds=rows.group_seeds)
+    _, _, plain = sampled(policy, PROMPTS)
+    assert torch.equal(done.states[0, 0::2], done.states[0, 1::2])
+    assert not torch.equal(done.states[1, 0::2], done.states[1, 1::2])
+    assert torch.equal(done.states[0, 0::2], plain.states[0, 0::2]), "the first of a group starts as it always does"
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=["gaussian", "flow"])
+def test_log_probs_are_those_of_the_transition_and_zero_where_there_is_no_density(policy):
+    _, cond, done = sampled(policy, PROMPTS)
+    schedule = policy.schedule()
+    for k in range(len(schedule)):
+        step = policy.transition(done.states[k], torch.full((6,), k), cond, schedule)
+        if schedule.stochastic[k]:
+            torch.testing.assert_close(step.log_prob(done.states[k + 1]), done.log_probs[k], rtol=0, atol=1e-5)
+        else:
+            assert not done.log_probs[k].any()
+            torch.testing.assert_close(done.states[k + 1], step.mode.detach(), rtol=0, atol=1e-6)
+
+
+def test_the_graph_reaches_back_as_many_steps_as_asked():
+    policy = POLICIES[0]
+    _, _, done = sampled(policy, PROMPTS, grad_steps=1)
+    last = torch.autograd.grad(done.samples.data.sum(), policy.bias)[0]
+    _, _, done = sampled(policy, PROMPTS, grad_steps=3)
+    more = torch.autograd.grad(done.samples.data.sum(), policy.bias)[0]
+    trained = [(gradient.flatten(1).abs().sum(1) > 0).sum().item() for gradient in (last, more)]
+    assert trained == [1, 3], "knots of the table that received a gradient"
+    _, _, none = sampled(policy, PROMPTS)
+    assert not none.states.requires_grad
+
+
+def test_probed_states_are_those_before_the_step():
+    probe = (0, 1, 2, 3, 0, 1)
+    _, _, done = sampled(POLICIES[0], PROMPTS, probe=probe)
+    expected = torch.stack([done.states[k, row] for row, k in enumerate(probe)])
+    assert torch.equal(done.probed, expected)
+    _, _, final = sampled(POLICIES[0], PROMPTS, probe=probe, keep_all=False)
+    assert torch.equal(final.probed, expected)
+    assert final.states.shape[0] == 1
+    assert torch.equal(final.states[0], done.states[-1])
