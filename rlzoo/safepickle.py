@@ -35,6 +35,7 @@ _REFUSED_MODULES = frozenset(
 
 # Pickles of protocol 2 (what torch.save writes) carry the module names of Python 2.
 _RENAMED = {"__builtin__": "builtins", "copy_reg": "copyreg", "commands": "subprocess", "urllib2": "urllib"}
+_RENAMED_BUILTINS = {"long": "int", "unicode": "str"}
 
 
 class Record(dict[Any, Any]):
@@ -191,6 +192,8 @@ class _Unpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         module = _RENAMED.get(module, module)
+        if module == "builtins":
+            name = _RENAMED_BUILTINS.get(name, name)
         if (safe := _SAFE.get((module, name))) is not None:
             return _Function(safe)
         if module in ("torch", "torch.storage") and name in _STORAGES:

@@ -93,6 +93,14 @@ def test_plain_values_and_containers(tmp_path: Path) -> None:
     assert read == {**value, "size": (2, 3), "device": "cuda:1", "default": {"x": [1]}}
 
 
+def test_types_under_the_names_they_have_in_protocol_2(tmp_path: Path) -> None:
+    # OmegaConf keeps the types of its values; pickle writes int as __builtin__.long and str as __builtin__.unicode.
+    program = pickle.dumps({"a": int, "b": str, "c": dict, "d": 3}, protocol=2)
+    assert b"long" in program
+    assert b"unicode" in program
+    assert load_untrusted(saved(tmp_path / "a.pt", {"a": int, "b": str, "c": dict, "d": 3}))["d"] == 3
+
+
 def test_omegaconf_becomes_plain(tmp_path: Path, foreign: types.ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     root = make(foreign.DictConfig, _metadata=make(foreign.ContainerMetadata, ref_type=Any), _parent=None)
     rates = make(
