@@ -302,8 +302,11 @@ def _from_parameters(values: Mapping[str, Any], state: Mapping[str, Tensor], pat
             f"upsampling and {len(down_channels) - 1} downsampling blocks do not fit together",
             _PUBLISHER,
         )
-    if any(len(row) != 4 for row in dilations):
-        raise DataError(f"'{path}': an upsampling block has four dilations, found {dilations}", _PUBLISHER)
+    if any(len(row) != 4 or row[0] != 1 for row in dilations):
+        raise DataError(
+            f"'{path}': hyper-parameter '{up}.dilations' is {dilations}, expected four per block, the first of them 1",
+            _PUBLISHER,
+        )
     p.expect("encoder.kernel", 5)
     p.expect("encoder.depth", 3)
     p.expect(f"{down}.dilations", [[1, 2, 4]] * (len(down_channels) - 1))
