@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
-from rich.text import Text
 
 from rlzoo.cli._output import columns, duration
 from rlzoo.config import ResolvedRun
@@ -37,6 +37,7 @@ class Show:
             disable=not self.console.is_terminal,
         )
         self.task = self.bar.add_task("starting", total=None, left="")
+        self.log: Path | None = None
         self.first_step = 0
         self.steps = run.train.steps
         self.started = time.monotonic()
@@ -60,24 +61,32 @@ class Show:
             case Evaluated():
                 self._evaluated(event)
             case Note():
-                self.console.print(f"note: {event.message}")
+                self._say(f"note: {event.message}")
             case Saved() | Finished():
                 pass
 
+    def _say(self, line: str) -> None:
+        """Show a line, and keep it in the run's `log.txt`."""
+        self.console.print(line)
+        if self.log is not None:
+            with self.log.open("a", encoding="utf-8") as file:
+                file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {line}\n")
+
     def _start(self, event: Started) -> None:
+        self.log = event.directory / "log.txt"
         self.first_step, self.steps, self.started = event.first_step, event.steps, time.monotonic()
         rewards = " + ".join(_named(r.used, r.requested, r.weight) for r in self.run.rewards)
         many = f" x {event.processes} processes" if event.processes > 1 else ""
-        self.console.print(
+        self._say(
             f"{self.run.algorithm.spec.name} on {self.run.policy.spec.name} "
             f"({event.trainable:,} of {event.parameters:,} parameters train), reward {rewards}, {event.device}{many}"
         )
-        self.console.print(
+        self._say(
             f"{event.steps} steps of {event.rows_per_step} samples in {event.denoising_steps} denoising steps; "
             f"directory {_short(event.directory)}"
         )
         if event.first_step:
-            self.console.print(f"continues after step {event.first_step}")
+            self._say(f"continues after step {event.first_step}")
 
     def _part(self, event: Part) -> None:
         self.bar.update(self.task, description=event.phase, completed=event.done, total=event.total)
@@ -95,7 +104,7 @@ class Show:
         parts.append(f"KL {m['policy/kl']:.2e}" if "policy/kl" in m else "")
         parts.append(f"grad {m['optim/grad_norm']:.2e}" if "optim/grad_norm" in m else "")
         parts.append(f"{left} left")
-        self.console.print(Text("  ".join(part for part in parts if part)))
+        self._say("  ".join(part for part in parts if part))
 
     def _evaluated(self, event: Evaluated) -> None:
         shown = []
@@ -104,7 +113,7 @@ class Show:
                 continue
             gain = f" ({figures['gain']:+.3f} ± {figures['gain_error']:.3f})" if "gain" in figures else ""
             shown.append(f"{name} {figures['mean']:.3f} ± {figures['std']:.3f}{gain}")
-        self.console.print(f"held-out after {event.step} steps: {'; '.join(shown)}")
+        self._say(f"held-out after {event.step} steps: {'; '.join(shown)}")
 
 
 def summary(run: ResolvedRun, result: RunResult) -> str:
@@ -124,9 +133,12 @@ def summary(run: ResolvedRun, result: RunResult) -> str:
     for reward in run.rewards:
         if reward.requested != reward.used:
             rows.append(("reward", f"'{reward.used}' was used, because '{reward.requested}' could not be had"))
-    places = {"report": result.report, "plot": result.plot, "audio": result.samples, "everything": result.directory}
+    speaks = result.samples is not None and any(result.samples.glob("*.wav"))
+    audio = result.samples if speaks else None
+    places = {"report": result.report, "plot": result.plot, "audio": audio, "everything": result.directory}
     rows += [(name, _short(path)) for name, path in places.items() if path is not None]
-    rows.append(("speak", f'rlzoo synth --checkpoint {_short(result.directory)} --text "..." --out x.wav'))
+    if speaks:
+        rows.append(("speak", f'rlzoo synth --checkpoint {_short(result.directory)} --text "..." --out x.wav'))
     return "\n".join([*lines, columns(rows)])
 
 
