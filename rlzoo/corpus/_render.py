@@ -134,7 +134,7 @@ def flatten_pitch(wave: Wave, rate: int, hertz: float) -> Wave:
     Timing and spectral envelope stay; needs the `pyworld` package.
     """
     try:
-        import pyworld  # type: ignore[import-untyped]
+        import pyworld
     except ImportError as error:
         raise PluginError("a monotone voice needs pyworld", hint="pip install 'rlzoo-speech[corpus]'") from error
     coarse, frame_times = pyworld.dio(wave, rate, f0_floor=50.0, f0_ceil=300.0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,16 +43,16 @@ class Aligner:
     """Text and audio of one utterance -> phones and their end times."""
 
     def __init__(self, pronunciations: Mapping[str, Sequence[str]] | None = None) -> None:
-        """`pronunciations`: {word: phones without stress}, added to pocketsphinx's own dictionary."""
+        """`pronunciations`: {word: phones without stress}, before those of pocketsphinx's own dictionary."""
         try:
-            from pocketsphinx import Decoder
+            import pocketsphinx
         except ImportError as error:
             raise PluginError("alignment needs pocketsphinx", hint="pip install 'rlzoo-speech[corpus]'") from error
-        # With its lattice rescoring (bestpath) the word pass gives times that the phone pass often cannot follow.
-        self._decoder = Decoder(loglevel="FATAL", lm=None, bestpath=False)
+        self._engine = pocketsphinx
+        self._words = _dictionary(Path(pocketsphinx.get_model_path("en-us/cmudict-en-us.dict")))
         self.guessed: set[str] = set()
         for word, phones in (pronunciations or {}).items():
-            self._decoder.add_word(word.lower(), " ".join(_unstressed(phone) for phone in phones), True)
+            self._words[word.lower()] = [" ".join(_unstressed(phone) for phone in phones)]
 
     def align(self, text: str, wave: npt.NDArray[np.float64], rate: int) -> tuple[list[str], list[float]] | None:
         """Text, (L,) audio in [-1, 1], hertz -> phones (no stress, "sil" for pauses) and end times in seconds.
@@ -67,27 +68,53 @@ class Aligner:
         if not words:
             raise DataError(f"no word to align in '{text}'", hint="remove the utterance")
         for word in words:
-            if self._decoder.lookup_word(word) is None:
-                self._decoder.add_word(word, " ".join(spell(word)), True)
+            if word not in self._words:
+                self._words[word] = [" ".join(spell(word))]
                 self.guessed.add(word)
         pcm = np.clip(np.rint(resample(wave, rate, _RATE) * 32767.0), -32768, 32767).astype("<i2").tobytes()
-        self._decoder.set_align_text(" ".join(words))
-        if not self._decode(pcm) or self._decoder.hyp() is None:
+        decoder = self._decoder(words)
+        decoder.set_align_text(" ".join(words))
+        if not _decode(decoder, pcm) or decoder.hyp() is None:
             return None
-        self._decoder.set_alignment()
-        if not self._decode(pcm):
+        decoder.set_alignment()
+        if not _decode(decoder, pcm):
             return None
-        return _phones(self._decoder.get_alignment(), len(wave) / rate)
+        return _phones(decoder.get_alignment(), len(wave) / rate)
 
-    def _decode(self, pcm: bytes) -> bool:
-        """One pass; False when the search ends without reaching the end of the text."""
-        self._decoder.start_utt()
-        self._decoder.process_raw(pcm, full_utt=True)
-        try:
-            self._decoder.end_utt()
-        except RuntimeError:  # all pocketsphinx says of a text that does not fit
-            return False
-        return True
+    def _decoder(self, words: Sequence[str]) -> Any:
+        """A new decoder that knows these words only.
+
+        A used one keeps cepstral means and the best Gaussians of the last frame, which moves the next utterance's
+        boundaries by a frame: results would depend on the order of the files, and on whether a run was resumed.
+        """
+        with tempfile.TemporaryDirectory(prefix="rlzoo-align-") as folder:
+            path = Path(folder, "words.dict")
+            entries = (
+                (word, place, spoken) for word in set(words) for place, spoken in enumerate(self._words[word], 1)
+            )
+            path.write_text("".join(f"{word if n == 1 else f'{word}({n})'} {spoken}\n" for word, n, spoken in entries))
+            # With its lattice rescoring (bestpath) the word pass gives times that the phone pass often cannot follow.
+            return self._engine.Decoder(loglevel="FATAL", lm=None, dict=str(path), bestpath=False, cmn="batch")
+
+
+def _decode(decoder: Any, pcm: bytes) -> bool:
+    """One pass; False when the search ends without reaching the end of the text."""
+    decoder.start_utt()
+    decoder.process_raw(pcm, full_utt=True)
+    try:
+        decoder.end_utt()
+    except RuntimeError:  # all pocketsphinx says of a text that does not fit
+        return False
+    return True
+
+
+def _dictionary(path: Path) -> dict[str, list[str]]:
+    """{word: its pronunciations}; further ones stand in the file as 'word(2)'."""
+    words: dict[str, list[str]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        name, _, phones = line.partition(" ")
+        words.setdefault(re.sub(r"\(\d+\)$", "", name), []).append(phones.strip())
+    return words
 
 
 def align_corpus(

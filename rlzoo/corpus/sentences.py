@@ -1,8 +1,8 @@
-"""Sentences to speak, out of a small grammar and a wide vocabulary of our own: a corpus text that anybody can make again.
+"""Sentences to speak, from a small grammar and a wide vocabulary of our own: a corpus text anybody can make again.
 
 The same seed gives the same sentences on every machine and Python version: only `random.Random.random` is used, whose
-sequence Python guarantees. Words of one list come off a shuffled deck, so that rare words occur as often as common ones;
-that, and not meaning, is what a voice needs.
+sequence Python guarantees. Words of one list come off a shuffled deck, so that rare words occur as often as common
+ones; that, and not meaning, is what a voice needs.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ _RULES: Mapping[str, Sequence[tuple[int, str]]] = {
         (3, "The {person} who {transitive:past} {object} was {mood} and {mood}."),
         (9, "{question}"),
         (6, "{order}"),
-        (7, "{figures}"),
+        (9, "{figures}"),
         (5, "{list}"),
-        (4, "{brief}"),
+        (6, "{brief}"),
     ),
     "question": (
         (4, "Did {np} {transitive:base} {object}?"),
@@ -95,7 +95,7 @@ _RULES: Mapping[str, Sequence[tuple[int, str]]] = {
         (1, "First {abstract}, then {abstract}, and finally {abstract}."),
     ),
     "brief": (
-        (4, "{short}"),
+        (8, "{short}"),
         (4, "{name} {intransitive:past}."),
         (3, "The {animal} {intransitive:past}."),
         (3, "{adjective} {thing:many}."),
