@@ -30,6 +30,15 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
+def append_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Append one JSON object a line and hand them to the system, so that a killed process leaves them behind."""
+    try:
+        with path.open("a", encoding="utf-8", newline="\n") as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    except OSError as error:
+        raise DataError(f"cannot write '{path}': {error.strerror}", hint="check free space and permissions") from error
+
+
 def read_jsonl(path: Path, *, torn_tail: bool = False) -> Iterator[dict[str, Any]]:
     """Yield the objects of a JSON-lines file.
 

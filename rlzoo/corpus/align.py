@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlzoo.corpus._files import read_jsonl, write_jsonl
+from rlzoo.corpus._files import append_jsonl, read_jsonl, write_jsonl
 from rlzoo.corpus._render import arpabet, resample
 from rlzoo.corpus.speech import read_metadata
 from rlzoo.errors import DataError, PluginError
@@ -139,10 +139,9 @@ def align_corpus(
     write_jsonl(journal, done.values())
     aligner = Aligner(pronunciations)
     failed: list[str] = []
-    with journal.open("a", encoding="utf-8") as file:
-        for row in _align_all(aligner, root, {k: v for k, v in texts.items() if k not in done}, failed, progress):
-            done[row["id"]] = row
-            write_line(file, row)
+    for row in _align_all(aligner, root, {k: v for k, v in texts.items() if k not in done}, failed, progress):
+        append_jsonl(journal, [row])
+        done[row["id"]] = row
     if not done:
         raise DataError(f"'{root}': no utterance could be aligned", hint="is the text English and of these recordings?")
     write_jsonl(out, (done[name] for name in texts if name in done))
@@ -191,14 +190,6 @@ def spell(word: str) -> list[str]:
     if done.returncode or not phones:
         raise DataError(f"flite cannot say '{word}'", hint="give a pronunciation file: --lexicon")
     return phones
-
-
-def write_line(file: Any, row: Mapping[str, Any]) -> None:
-    """Append one JSON line and hand it to the system, so that a killed run keeps it."""
-    import json
-
-    file.write(json.dumps(row) + "\n")
-    file.flush()
 
 
 def _align_all(

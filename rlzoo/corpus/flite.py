@@ -20,12 +20,13 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlzoo.corpus._files import read_jsonl, write_jsonl, write_text
+from rlzoo.corpus._files import append_jsonl, read_jsonl, write_jsonl, write_text
 from rlzoo.errors import DataError
 
 if TYPE_CHECKING:
@@ -104,15 +105,13 @@ def build_flite_corpus(
     _open_folder(folder, recipe)
     done = _finished(folder)
     todo = [(name, text, folder / "wavs" / f"{name}.wav") for name, text in wanted.items() if name not in done]
-    with (folder / _JOURNAL).open("a", encoding="utf-8") as journal:
-        for rows in _render_all(todo, settings, jobs, progress):
-            journal.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-            journal.flush()
-            done.update((row["id"], row) for row in rows)
+    for rows in _render_all(todo, settings, jobs, progress):
+        append_jsonl(folder / _JOURNAL, rows)
+        done.update((row["id"], row) for row in rows)
     rows = [done[name] for name in sorted(done)]
     _write_lists(folder, rows, seed, validation_fraction, test_fraction)
     _write_card(folder, rows, recipe)
-    (folder / _JOURNAL).unlink()
+    (folder / _JOURNAL).unlink(missing_ok=True)
     return FliteCorpus(folder, len(rows), len(todo), sum(row["seconds"] for row in rows) / 3600)
 
 
@@ -256,6 +255,11 @@ def _render_all(
                     rows = future.result()
                     yield rows
                     bar.advance(task, len(rows))
+            except BrokenProcessPool as error:
+                raise DataError(
+                    "a worker process was killed, perhaps for want of memory",
+                    hint="call again to go on, with a smaller --jobs",
+                ) from error
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 
