@@ -7,6 +7,7 @@ changes a rate, a channel count or a level unless it is asked to by name.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -178,6 +179,24 @@ def normalise_level(samples: Samples, dbfs: float = SPEECH_LEVEL_DBFS) -> Sample
     return replace(samples, data=samples.data * torch.where(silent, torch.ones_like(gain), gain)[:, None])
 
 
+def slaney_mel(rate: int, fft: int, mels: int, top_hz: float | None = None) -> Tensor:
+    """(fft // 2 + 1, mels) float32: triangles of equal area on Slaney's mel scale, from 0 to `top_hz` (half the rate).
+
+    The scale is linear to 1 kHz and logarithmic above. Triangles above half the rate are empty. What librosa calls
+    `filters.mel(norm="slaney", htk=False)`, transposed.
+    """
+    linear_hz, step = 200.0 / 3, math.log(6.4) / 27
+    knee = 1000.0 / linear_hz
+    top_hz = rate / 2 if top_hz is None else top_hz
+    top = top_hz / linear_hz if top_hz < 1000.0 else knee + math.log(top_hz / 1000.0) / step
+    points = torch.linspace(0, top, mels + 2, dtype=torch.float64)
+    hz = torch.where(points < knee, points * linear_hz, 1000.0 * ((points - knee) * step).exp())
+    bins = torch.arange(fft // 2 + 1, dtype=torch.float64)[:, None] * rate / fft
+    rising = (bins - hz[:-2]) / (hz[1:-1] - hz[:-2])
+    falling = (hz[2:] - bins) / (hz[2:] - hz[1:-1])
+    return (torch.minimum(rising, falling).clamp(min=0) * 2 / (hz[2:] - hz[:-2])).float()
+
+
 @contextlib.contextmanager
 def full_precision(device: torch.device | str) -> Iterator[None]:
     """Float32 arithmetic inside: no autocast, no TF32. Predictors are compared to their references in float32."""
@@ -205,6 +224,7 @@ __all__ = [
     "require_rate",
     "resample",
     "resample_samples",
+    "slaney_mel",
     "to_samples",
     "valid_mask",
     "write_audio",

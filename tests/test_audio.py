@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -114,3 +115,12 @@ def test_normalising_takes_gain_out_of_the_gradient() -> None:
 def test_the_wrong_rate_is_named() -> None:
     with pytest.raises(DataError, match="'dnsmos' needs audio at 16000 Hz and was given 8000 Hz"):
         audio.require_rate(audio.to_samples([tone(0.1)], 8_000), 16_000, "dnsmos")
+
+
+@pytest.mark.parametrize(("rate", "fft", "top"), [(16_000, 321, None), (22_050, 4096, 20_000.0), (8_000, 512, 900.0)])
+def test_mel_filters_are_those_of_librosa(rate: int, fft: int, top: float | None) -> None:
+    librosa = pytest.importorskip("librosa", reason="librosa is a tool of the tests")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Empty filters")
+        expected = librosa.filters.mel(sr=rate, n_fft=fft, n_mels=48, fmax=top)
+    assert np.allclose(audio.slaney_mel(rate, fft, 48, top).T.numpy(), expected, atol=1e-7)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rlzoo.audio import slaney_mel
 from rlzoo_dnsmos.clips import FRAME_HOP, FRAMES, FRAMES_PER_HOP, RATE, WINDOW
 
 FFT = 321
@@ -74,16 +75,3 @@ def decibels(power: Tensor) -> Tensor:
     level = 10 * (power.clamp(min=POWER_FLOOR).log10() - loudest.clamp(min=POWER_FLOOR).log10())
     level = torch.maximum(level, level.amax((1, 2), keepdim=True) - TOP_DB)
     return (level + 40) / 40
-
-
-def slaney_mel(rate: int, fft: int, mels: int) -> Tensor:
-    """(fft // 2 + 1, mels): triangles on Slaney's mel scale (linear to 1 kHz, then logarithmic), of equal area."""
-    linear_hz, step = 200.0 / 3, math.log(6.4) / 27
-    knee = 1000.0 / linear_hz
-    top = knee + math.log(rate / 2 / 1000.0) / step
-    points = torch.linspace(0, top, mels + 2, dtype=torch.float64)
-    hz = torch.where(points < knee, points * linear_hz, 1000.0 * ((points - knee) * step).exp())
-    bins = torch.arange(fft // 2 + 1, dtype=torch.float64)[:, None] * rate / fft
-    rising = (bins - hz[:-2]) / (hz[1:-1] - hz[:-2])
-    falling = (hz[2:] - bins) / (hz[2:] - hz[1:-1])
-    return (torch.minimum(rising, falling).clamp(min=0) * 2 / (hz[2:] - hz[:-2])).float()
