@@ -102,7 +102,7 @@ def test_no_sentences_cannot_be_made(count):
 
 @pytest.mark.skipif(shutil.which("flite") is None, reason="the program flite is not installed")
 def test_every_phone_occurs_often_and_beside_many_others():
-    # A part of the 6,000, which have 225,000 phones: ZH 523, OY 852, 1,193 diphones.
+    # A part of the 6,000, which have 223,498 phones: ZH 522, OY 824, 1,212 diphones.
     text = " ".join(SENTENCES[::10])
     done = subprocess.run(
         ["flite", "-voice", "kal", "-ps", "-o", "none", "-t", text[:6000]], capture_output=True, text=True, check=True

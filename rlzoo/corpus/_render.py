@@ -118,8 +118,10 @@ def resample(wave: Wave, rate: int, target: int) -> Wave:
     """(L,) at `rate` hertz -> (ceil(L * target / rate),) at `target`, linear phase, about 90 dB of alias rejection."""
     if rate == target:
         return wave
-    from scipy.signal import firwin, resample_poly
-
+    try:
+        from scipy.signal import firwin, resample_poly
+    except ImportError as error:
+        raise PluginError("resampling a corpus needs scipy", hint="pip install 'rlzoo-speech[corpus]'") from error
     shared = np.gcd(rate, target)
     up, down = target // shared, rate // shared
     wide = max(up, down)
