@@ -47,7 +47,11 @@ def _reward(axes: Axes, metrics: Sequence[dict[str, Any]], evaluations: Sequence
     if evaluations:
         steps = [document["step"] for document in evaluations]
         total = [document["scores"]["total"]["mean"] for document in evaluations]
-        axes.plot(steps, total, color=HELDOUT, marker="o", markersize=5, linewidth=1.8, label="held-out prompts")
+        error = [document["scores"]["total"].get("gain_error", 0.0) for document in evaluations]
+        label = "held-out prompts ± s.e. of the change"
+        axes.errorbar(
+            steps, total, yerr=error, color=HELDOUT, marker="o", markersize=5, linewidth=1.8, capsize=3, label=label
+        )
     axes.set_ylabel("reward")
     axes.grid(alpha=0.25)
     axes.legend(loc="best", fontsize=8, frameon=False)

@@ -30,6 +30,8 @@ ATTEMPTS = 3
 """Steps in which the reward check is tried while all scores are equal."""
 RATIO_TOLERANCE: Mapping[str, float] = {"fp32": 1e-4, "bf16-mixed": 5e-3}
 """Largest |log-ratio| per element. Batches of other sizes round otherwise; dropout or a wrong mask is far above."""
+TRANSITIONS = 8
+"""How many transitions the checks use, spread evenly over rows and steps; all of them would triple the first step."""
 GRADIENT_TOLERANCE = 1e-6
 """Least relative difference of the two gradients; a reward that does not reach the policy gives exactly none."""
 
@@ -139,7 +141,7 @@ class SelfCheck:
 
         def thinned(trajectory: Trajectory) -> Iterator[Minibatch]:
             rows = ctx.rows_of(trajectory)
-            return minibatches(trajectory, rows, ctx.train, ctx.generator, limit=2 * ctx.train.micro_batch)
+            return minibatches(trajectory, rows, ctx.train, ctx.generator, limit=TRANSITIONS)
 
         def apply_gradients() -> float:
             raise _FirstGradient(ctx.optimisation.gradient(ctx.fabric))
@@ -175,7 +177,7 @@ class SelfCheck:
         elements = float(trajectory.states[0, 0].numel()) if ctx.logprob_reduction == "sum" else 1.0
         worst = 0.0
         rows, generator = ctx.rows_of(trajectory), torch.Generator()
-        for minibatch in minibatches(trajectory, rows, ctx.train, generator, limit=2 * ctx.train.micro_batch):
+        for minibatch in minibatches(trajectory, rows, ctx.train, generator, limit=TRANSITIONS):
             for piece in minibatch:
                 step = ctx.policy.transition(piece.before, piece.k, piece.cond, trajectory.schedule)
                 log_ratio = step.log_prob(piece.after, ctx.logprob_reduction) - piece.log_prob
