@@ -211,14 +211,22 @@ def effective_fraction(weights: Tensor, mass: float = 0.9) -> float:
 # --- noise -----------------------------------------------------------------------------------------------------------
 
 
+def _generator(seed: int | str, purpose: str) -> torch.Generator:
+    digest = hashlib.blake2b(f"{purpose}/{seed}".encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
+
+
 def row_noise(seeds: Sequence[int | str], purpose: str, shape: Sequence[int]) -> Tensor:
     """N seeds -> standard normal noise (N, *shape) on the CPU; a row depends on its own seed and `purpose` only."""
     noise = torch.empty(len(seeds), *shape)
     for row, seed in enumerate(seeds):
-        digest = hashlib.blake2b(f"{purpose}/{seed}".encode(), digest_size=8).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
-        noise[row] = torch.randn(tuple(shape), generator=generator)
+        noise[row] = torch.randn(tuple(shape), generator=_generator(seed, purpose))
     return noise
+
+
+def row_uniform(seeds: Sequence[int | str], purpose: str) -> Tensor:
+    """N seeds -> uniform draws (N,) in [0, 1) on the CPU; a row depends on its own seed and `purpose` only."""
+    return torch.tensor([float(torch.rand((), generator=_generator(seed, purpose))) for seed in seeds])
 
 
 def implied_noise(policy: Policy, x_t: Tensor, clean: Tensor, t: Tensor) -> Tensor:
@@ -235,7 +243,7 @@ def implied_noise(policy: Policy, x_t: Tensor, clean: Tensor, t: Tensor) -> Tens
 def checkpointed(module: nn.Module) -> Iterator[None]:
     """Inside, `module.forward` keeps no activations and runs again in the backward pass: less memory, more time."""
     forward = module.forward
-    module.forward = partial(checkpoint, forward, use_reentrant=False)  # type: ignore[method-assign]
+    module.forward = partial(checkpoint, forward, use_reentrant=False)
     try:
         yield
     finally:
@@ -282,6 +290,7 @@ __all__ = [
     "prompt_statistics",
     "ratio_bounds",
     "row_noise",
+    "row_uniform",
     "softmax_weights",
     "standardise",
 ]

@@ -21,7 +21,15 @@ from rlzoo._reward import Reward
 from rlzoo._tables import RolloutTable, TrainTable
 from rlzoo._types import Minibatch, Prompt, Reduction, Samples, Scores, Trajectory, Transitions
 from rlzoo.errors import DataError
-from rlzoo.functional import batch_advantages, frozen_copy, group_advantages, prompt_statistics, row_noise, standardise
+from rlzoo.functional import (
+    batch_advantages,
+    frozen_copy,
+    group_advantages,
+    prompt_statistics,
+    row_noise,
+    row_uniform,
+    standardise,
+)
 
 
 class LocalContext:
@@ -177,7 +185,7 @@ class LocalContext:
     def draw(self, trajectory: Trajectory, purpose: str) -> tuple[Tensor, Tensor]:
         """See `TrainContext`."""
         final = trajectory.final
-        uniform = torch.special.ndtr(row_noise(trajectory.seeds, f"time of {purpose}", (1,)).flatten()).to(final)
+        uniform = row_uniform(trajectory.seeds, f"time of {purpose}").to(final)
         return self.policy.sample_times(uniform), row_noise(trajectory.seeds, purpose, final.shape[1:]).to(final)
 
     def gather(self, values: Tensor) -> Tensor:

@@ -1,0 +1,39 @@
+"""AWM: advantage-weighted matching (arXiv:2509.25050). Announcement and options; no torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from rlzoo.plugin import AlgorithmSpec, Options, hookimpl
+
+
+class AWMOptions(Options):
+    """Options of AWM; the README of this plugin has the equations."""
+
+    draws: Annotated[int, Field(ge=1)] = 4
+    """Times and noises per sample at which the matching loss stands in for the log-probability."""
+    updates: Annotated[int, Field(ge=1)] = 1
+    """Gradient updates on each step's samples, all with the same draws: the ratio compares like with like."""
+    clip: Annotated[float, Field(gt=0, lt=1)] = 1e-4
+    """Half-width of the ratio's trust region."""
+    kl: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the squared distance to the anchor's predictions."""
+    anchor: Literal["reference", "ema"] = "reference"
+    """What that distance is to: the starting weights, or a moving average of the policy."""
+    anchor_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    """Decay of the moving average."""
+
+
+@hookimpl
+def rlzoo_algorithms() -> Iterable[AlgorithmSpec]:
+    yield AlgorithmSpec(
+        name="awm",
+        summary="advantage-weighted matching: the training loss as log-probability",
+        target="rlzoo_awm.algorithm:AWM",
+        options=AWMOptions,
+        needs=frozenset({"denoising-loss"}),
+        reference="arXiv:2509.25050",
+    )

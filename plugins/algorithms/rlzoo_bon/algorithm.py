@@ -1,0 +1,53 @@
+"""Best-of-N fine-tuning (as RAFT, arXiv:2304.06767): sample N per prompt, learn the best ones.
+
+Suffixes: N rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from rlzoo.api import Algorithm, TrainContext, Trajectory
+from rlzoo.errors import ConfigError
+from rlzoo.functional import MeanMeter
+from rlzoo_bon import BoNOptions
+
+
+class BoN(Algorithm[BoNOptions]):
+    """One step: sample, score, keep the best of each prompt, learn them."""
+
+    def step(self, ctx: TrainContext) -> Mapping[str, float]:
+        """One optimisation iteration; see `Algorithm.step`."""
+        traj = ctx.rollout(keep="final")
+        values_N = ctx.score(traj).values
+        chosen_N = self.choose(values_N, traj)
+        count = int(ctx.gather(chosen_N).sum())
+        losses = MeanMeter()
+        for update in range(self.options.updates):
+            t_N, noise = ctx.draw(traj, f"bon {update}")
+            for piece in ctx.pieces(traj):
+                rows = piece[chosen_N[piece]]
+                if len(rows):
+                    loss = ctx.policy.denoising_loss(traj.final[rows], traj.cond[rows], t_N[rows], noise[rows])
+                    (loss.sum() / count).backward()
+                    losses.add(loss)
+            ctx.apply_gradients()
+        best = ctx.gather(values_N)[ctx.gather(chosen_N)]
+        return {"policy/diffusion_loss": losses.mean, "reward/chosen": float(best.mean())}
+
+    def choose(self, values_N: Tensor, traj: Trajectory) -> Tensor:
+        """(N,) scores -> (N,) bool: the best `best` of each prompt's samples; the first ones where scores are tied."""
+        chosen_N = torch.zeros_like(values_N, dtype=torch.bool)
+        for group in traj.group.unique():
+            rows = (traj.group == group).nonzero().flatten()
+            if len(rows) <= self.options.best:
+                raise ConfigError(
+                    f"algorithm.best = {self.options.best} of {len(rows)} samples per prompt chooses nothing",
+                    "set rollout.samples_per_prompt higher",
+                )
+            order = values_N[rows].argsort(descending=True, stable=True)
+            chosen_N[rows[order[: self.options.best]]] = True
+        return chosen_N

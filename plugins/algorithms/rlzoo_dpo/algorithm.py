@@ -1,0 +1,107 @@
+"""Diffusion-DPO (arXiv:2311.12908): prefer the better of two samples, by their denoising losses at one time and noise.
+
+Suffixes: N rows, P pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from rlzoo.api import Algorithm, Batch, Policy, Prompt, TrainContext, Trajectory
+from rlzoo.errors import ConfigError
+from rlzoo.functional import MeanMeter, masked_mean, row_noise, row_uniform
+from rlzoo_dpo import DPOOptions
+from rlzoo_dpo.preferences import Preference, load, read_preferences
+
+
+class DPO(Algorithm[DPOOptions]):
+    """One step: pairs from own samples or from the file, then a few updates on them."""
+
+    pairs: list[Preference]
+
+    def __init__(self, options: DPOOptions) -> None:
+        super().__init__(options)
+        self.uses_reward = options.preferences is None
+
+    def setup(self, ctx: TrainContext) -> None:
+        """Read and check the file of preferences."""
+        self.pairs = [] if self.options.preferences is None else read_preferences(self.options.preferences)
+
+    def step(self, ctx: TrainContext) -> Mapping[str, float]:
+        """One optimisation iteration; see `Algorithm.step`."""
+        return self.offline(ctx) if self.pairs else self.online(ctx)
+
+    def online(self, ctx: TrainContext) -> Mapping[str, float]:
+        """Best and worst of each prompt's samples."""
+        traj = ctx.rollout(keep="final")
+        winner_P, loser_P = self.choose(ctx.score(traj).values, traj)
+        count = int(ctx.gather(winner_P).numel())
+        margins = MeanMeter()
+        for update in range(self.options.updates if count else 0):
+            t_N, noise = ctx.draw(traj, f"dpo {update}")
+            for piece in torch.arange(len(winner_P), device=winner_P.device).split(len(next(iter(ctx.pieces(traj))))):
+                w, l = winner_P[piece], loser_P[piece]
+                # The winner's draw for both: samples of one prompt have one shape.
+                draw = t_N[w], noise[w]
+                gain_w = self.gain(ctx, traj.final[w], traj.cond[w], *draw)
+                gain_l = self.gain(ctx, traj.final[l], traj.cond[l], *draw)
+                margin_P = self.options.beta / 2 * (gain_w - gain_l)
+                (-nn.functional.logsigmoid(margin_P).sum() / count).backward()
+                margins.add(margin_P)
+            ctx.apply_gradients()
+        return {"policy/margin": margins.mean, "train/pairs": float(count)}
+
+    def offline(self, ctx: TrainContext) -> Mapping[str, float]:
+        """The next random pairs of the file. Pairs come one by one: their two sides may differ in length."""
+        o = self.options
+        chosen = torch.randint(len(self.pairs), (o.pairs_per_step,), generator=ctx.generator).tolist()
+        seed = int(torch.randint(2**62, (1,), generator=ctx.generator))
+        names = [Prompt(str(index)) for index in range(o.pairs_per_step)]
+        margins = MeanMeter()
+        for update in range(o.updates):
+            for place in (int(name.id) for name in ctx.share(names)):
+                margin = self.margin(ctx, self.pairs[chosen[place]], f"{seed}/{update}/{place}")
+                (-nn.functional.logsigmoid(margin).sum() / o.pairs_per_step).backward()
+                margins.add(margin)
+            ctx.apply_gradients()
+        return {"policy/margin": margins.mean, "train/pairs": float(o.pairs_per_step)}
+
+    def margin(self, ctx: TrainContext, pair: Preference, seed: str) -> Tensor:
+        """(1,) how much more the policy has gained on the chosen side than on the rejected one, README Eq. 1."""
+        uniform = row_uniform([seed], "time").to(ctx.device)
+        t = ctx.policy.sample_times(uniform)
+        gains = []
+        for side in (pair.chosen, pair.rejected):
+            with torch.no_grad():
+                x, cond = ctx.policy.supervise([pair.prompt], load(side, ctx.policy.media))
+            x = x.to(next(ctx.policy.parameters()))
+            gains.append(self.gain(ctx, x, cond, t.to(x), row_noise([seed], "noise", x.shape[1:]).to(x)))
+        return self.options.beta / 2 * (gains[0] - gains[1])
+
+    def gain(self, ctx: TrainContext, x: Tensor, cond: Batch, t: Tensor, noise: Tensor) -> Tensor:
+        """(n,) by how much the policy's squared denoising loss lies below that of the starting weights."""
+        with torch.no_grad():
+            before = self.loss(ctx.reference, x, cond, t, noise)
+        return before - self.loss(ctx.policy, x, cond, t, noise)
+
+    def loss(self, policy: Policy, x: Tensor, cond: Batch, t: Tensor, noise: Tensor) -> Tensor:
+        """(n,) squared denoising loss per element, whatever norm the policy was pretrained with: DPO's bound is l2."""
+        difference = policy.predict(policy.noisy(x, noise, t), t, cond) - policy.target(x, noise, t)
+        return masked_mean(difference**2, policy.mask(cond))
+
+    def choose(self, values_N: Tensor, traj: Trajectory) -> tuple[Tensor, Tensor]:
+        """(N,) scores -> rows of the best and of the worst sample of each prompt, (P,) both; ties are left out."""
+        winners, losers = [], []
+        for group in traj.group.unique():
+            rows = (traj.group == group).nonzero().flatten()
+            if len(rows) < 2:
+                raise ConfigError("one sample per prompt makes no pair", "set rollout.samples_per_prompt to 2 or more")
+            best, worst = rows[values_N[rows].argmax()], rows[values_N[rows].argmin()]
+            if values_N[best] > values_N[worst]:
+                winners.append(best)
+                losers.append(worst)
+        empty = torch.zeros(0, dtype=torch.int64, device=values_N.device)
+        return (torch.stack(winners), torch.stack(losers)) if winners else (empty, empty)

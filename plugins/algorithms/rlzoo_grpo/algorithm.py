@@ -1,0 +1,63 @@
+"""GRPO over denoising steps: Flow-GRPO (arXiv:2505.05470), DanceGRPO (2505.07818) and MixGRPO (2507.21802).
+
+Suffixes: N rows, M transitions of a minibatch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from rlzoo.api import Algorithm, TrainContext, Trajectory
+from rlzoo.errors import ConfigError
+from rlzoo.functional import MeanMeter, RatioMeter, clip_elements, clipped_surrogate
+from rlzoo_grpo import GRPOOptions
+
+
+class GRPO(Algorithm[GRPOOptions]):
+    """One step: sample groups, compare inside each, follow the clipped surrogate."""
+
+    def step(self, ctx: TrainContext) -> Mapping[str, float]:
+        """One optimisation iteration; see `Algorithm.step`."""
+        o = self.options
+        traj = self.sample(ctx)
+        adv_N = ctx.advantages(ctx.score(traj).values, traj)
+        beta = o.beta if o.form == "flow" else 0.0
+        ratios, kls = RatioMeter(o.clip), MeanMeter()
+        for batch in ctx.minibatches(traj):
+            for m in batch:
+                dist = ctx.policy.transition(m.before, m.k, m.cond, traj.schedule)
+                logp_M = dist.log_prob(m.after, ctx.logprob_reduction)
+                elements_M = clip_elements(ctx.logprob_reduction, m.before, ctx.policy.mask(m.cond))
+                loss_M = clipped_surrogate(logp_M, m.log_prob, adv_N[m.row], o.clip, elements_M)
+                if beta:
+                    with torch.no_grad():
+                        reference = ctx.reference.transition(m.before, m.k, m.cond, traj.schedule)
+                    kl_M = dist.kl(reference, ctx.logprob_reduction)
+                    loss_M = loss_M + beta * kl_M
+                    kls.add(kl_M)
+                batch.mean(loss_M).backward()
+                ratios.add(logp_M, m.log_prob, elements_M)
+            ctx.apply_gradients()
+        return ratios.metrics() | ({"policy/kl_loss": kls.mean} if beta else {})
+
+    def sample(self, ctx: TrainContext) -> Trajectory:
+        """The rollout of this form."""
+        if self.options.form == "mix":
+            window = self.window(ctx)
+            return ctx.rollout(deterministic=[k for k in range(ctx.num_steps) if k not in window])
+        return ctx.rollout(shared_prior=self.options.form == "dance")
+
+    def window(self, ctx: TrainContext) -> range:
+        """The denoising steps that are drawn in this optimisation step."""
+        o = self.options
+        possible = ctx.policy.schedule(ctx.num_steps).stochastic.nonzero().flatten().tolist()
+        if o.window > len(possible):
+            raise ConfigError(
+                f"algorithm.window = {o.window}, but only {len(possible)} denoising steps have noise",
+                "lower algorithm.window or raise rollout.num_steps",
+            )
+        places = len(possible) - o.window + 1
+        first = (ctx.step // o.shift_every * o.stride) % places
+        return range(possible[first], possible[first + o.window - 1] + 1)
