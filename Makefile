@@ -1,0 +1,34 @@
+# `make check` is what CI runs. PYTHON names the environment: make check PYTHON=/path/to/python
+PYTHON ?= $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
+
+.PHONY: check lint types imports test slow fix docs bench
+
+check: lint types imports test
+
+lint:
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m ruff check .
+
+types:
+	$(PYTHON) -m mypy
+
+imports:
+	$(PYTHON) -c "from importlinter.cli import lint_imports_command; lint_imports_command()"
+
+test:
+	$(PYTHON) -m pytest -q
+
+# Everything that needs neither a GPU nor published weights.
+slow:
+	$(PYTHON) -m pytest -q -m "not gpu and not weights"
+
+fix:
+	$(PYTHON) -m ruff format .
+	$(PYTHON) -m ruff check --fix .
+
+# Generated pages: the plugin table, the command-line reference, the dump of the public interface.
+docs:
+	$(PYTHON) docs/generate.py
+
+bench:
+	$(PYTHON) -m benchmarks $(SUITE)

@@ -1,0 +1,315 @@
+"""Generated pages: the plugin table, the reference pages, the dump of the public interface. `make docs` writes them.
+
+`tests/test_docs.py` and `tests/test_api.py` compare the files with what this would write.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import typer.main
+from pydantic import BaseModel
+
+from rlzoo import config, errors, plugin
+from rlzoo.cli import app
+from rlzoo.cli.plugins import option_type
+from rlzoo.registry import HOOK, NOUN, Registry, discover
+
+ROOT = Path(__file__).resolve().parent.parent
+PUBLIC = ("plugin", "api", "functional", "audio", "assets", "errors", "testing")
+"""Public modules of `rlzoo`; nothing else is promised."""
+
+NOTE = "<!-- Written by `make docs`; do not edit. -->\n"
+
+
+def pages() -> dict[Path, Callable[[], str]]:
+    """Every generated file and what makes its content."""
+    return {
+        ROOT / "plugins/README.md": plugins_page,
+        ROOT / "docs/reference/cli.md": cli_page,
+        ROOT / "docs/reference/config.md": config_page,
+        ROOT / "docs/reference/errors.md": errors_page,
+        ROOT / "docs/reference/hooks.md": hooks_page,
+        ROOT / "docs/reference/api.md": api_page,
+        ROOT / "tests/api.txt": api_dump,
+    }
+
+
+# --- plugins
+
+
+def first_party() -> Registry:
+    """Only the plugins of this repository."""
+    registry = discover({"RLZOO_STRICT_PLUGINS": "1"})
+    ours = {name for p in registry.providers if p.distribution == "rlzoo-speech" for name in p.provides}
+    for kind, found in registry.specs.items():
+        registry.specs[kind] = {name: spec for name, spec in found.items() if (kind, name) in ours}
+    return registry
+
+
+def folder_of(package: str) -> str:
+    """`algorithms/rlzoo_dlpo`, relative to `plugins/`."""
+    return str(next((ROOT / "plugins").glob(f"*/{package}")).relative_to(ROOT / "plugins"))
+
+
+def plugins_page() -> str:
+    """Table of the plugins in this repository."""
+    registry = first_party()
+    rows = []
+    for kind, found in registry.specs.items():
+        for name, spec in sorted(found.items()):
+            folder = folder_of(spec.target.split(".")[0].split(":")[0])
+            rows.append((f"[`{name}`]({folder})", NOUN[kind], spec.tier, papers(spec.reference), spec.summary))
+    intro = (
+        "# Plugins in this repository\n\n"
+        "Each folder is an import package of its own; it uses only the public modules of `rlzoo`. A package has\n"
+        "`__init__.py` (hooks and options, light), its heavy modules, and a README. How to write one:\n"
+        "[algorithm](../docs/write-an-algorithm.md), [policy](../docs/write-a-policy.md), "
+        "[reward](../docs/write-a-reward.md).\n\n"
+    )
+    return NOTE + intro + table(("Name", "Kind", "Tier", "Paper", "Summary"), rows)
+
+
+def papers(reference: str) -> str:
+    """arXiv numbers as links."""
+    return re.sub(r"arXiv:(\d+\.\d+)", r"[arXiv:\1](https://arxiv.org/abs/\1)", reference) or "-"
+
+
+# --- command line
+
+
+def cli_page() -> str:
+    """Every command and every flag."""
+    root = typer.main.get_command(app)
+    parts = [
+        NOTE + "# Command line\n",
+        "Exit codes: [errors](errors.md). `--debug`, anywhere on the line, shows tracebacks.\n",
+    ]
+    parts += [command_section(path, command) for path, command in commands(root, ("rlzoo",))]
+    return "\n".join(parts)
+
+
+def commands(command: Any, path: tuple[str, ...]) -> Iterable[tuple[tuple[str, ...], Any]]:
+    """Depth first, groups left out."""
+    if not hasattr(command, "commands"):
+        yield path, command
+        return
+    for name, child in command.commands.items():
+        yield from commands(child, (*path, name))
+
+
+def command_section(path: tuple[str, ...], command: Any) -> str:
+    """One command: what it does, its arguments and flags."""
+    rows = []
+    for parameter in command.params:
+        names = ", ".join(f"`{name}`" for name in parameter.opts if name != "--help")
+        if not names or "-h" in parameter.opts:
+            continue
+        if parameter.param_type_name == "argument":
+            names = f"`{parameter.name.upper()}`"
+        about = " ".join((parameter.help or "").split())
+        rows.append((names, about + (" Required." if parameter.required else "")))
+    text = " ".join(line.strip() for line in (command.help or "").strip().splitlines())
+    return f"## `{' '.join(path)}`\n\n{text}\n\n" + (table(("Flag", "Meaning"), rows) if rows else "")
+
+
+# --- run file
+
+
+def config_page() -> str:
+    """Every table and key of core, and where a plugin's keys are found."""
+    intro = (
+        "# Run file\n\n"
+        "A run file is TOML. `rlzoo config new` writes one with every option, `rlzoo config show` prints what a run\n"
+        "would use. Layers, later ones win: built-in choices, the algorithm's preset (`default` where none is named),\n"
+        "the file, flags, `--set`. Unknown keys are errors. Relative paths are relative to where the command runs.\n\n"
+        "```toml\n"
+        "seed = 0\n\n"
+        "[policy]\n"
+        'name = "wavegrad2"      # picks the plugin; every other key is one of its options\n\n'
+        "[[rewards]]             # one table per term of the sum\n"
+        'name = "dnsmos"\n'
+        "weight = 1.0\n\n"
+        "[algorithm]\n"
+        'name = "dlpo"\n\n'
+        "[prompts]\n"
+        'name = "short"\n\n'
+        "[train]\n"
+        "steps = 20\n"
+        "```\n\n"
+        "`--set key.path=value`: the value is TOML, a bare word is a string; lists are indexed from 0\n"
+        "(`--set rewards.0.weight=2`); `--set 'algorithm={name=\"dlpo\"}'` replaces a whole table.\n"
+        "Options of plugins: `rlzoo plugins show NAME`.\n"
+    )
+    tables: list[tuple[str, type[BaseModel]]] = [
+        ("top level", config.SeedTable),
+        ("[[rewards]], besides the reward's options", config.RewardTable),
+        *((f"[{name}]", model) for name, model in config.CORE_TABLES.items()),
+    ]
+    return NOTE + intro + "".join(options_section(title, model) for title, model in tables)
+
+
+def options_section(title: str, model: type[BaseModel], path: str = "") -> str:
+    """One table's keys with type, default and meaning; nested tables after it."""
+    rows, nested = [], ""
+    properties = model.model_json_schema()["properties"]
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            nested += options_section(f"[{title.strip('[]')}.{name}]", field.annotation)
+            continue
+        about = properties[name]
+        default = "required" if field.is_required() else f"`{about.get('default')!r}`".replace("None", "unset")
+        rows.append((f"`{name}`", option_type(about), default, " ".join(about.get("description", "").split())))
+    return f"\n## {title}\n\n" + table(("Key", "Type", "Default", "Meaning"), rows) + nested
+
+
+# --- errors, hooks, interface
+
+
+def errors_page() -> str:
+    """The exception tree and its exit codes."""
+    found = [cls for _, cls in inspect.getmembers(errors, inspect.isclass) if issubclass(cls, errors.RlzooError)]
+    found.sort(key=lambda cls: (cls.exit_code, cls.__name__))
+    rows = [(f"`{cls.__name__}`", f"`{cls.__mro__[1].__name__}`", str(cls.exit_code), doc(cls)) for cls in found]
+    intro = (
+        "# Errors and exit codes\n\n"
+        "Every expected failure is one of these. The command line prints `error:` with what happened to what, and\n"
+        "`hint:` with what to do; the traceback comes with `--debug`. Anything else is a bug: it keeps its traceback\n"
+        "and exits with 1. Exit code 2 is also that of a misspelt flag.\n\n"
+    )
+    return NOTE + intro + table(("Class in `rlzoo.errors`", "Base", "Exit code", "Meaning"), rows)
+
+
+def hooks_page() -> str:
+    """The hooks and the records they announce."""
+    hooks = [(f"`{HOOK[kind]}`", doc(getattr(plugin.Hooks, HOOK[kind]))) for kind in plugin.KINDS]
+    parts = [
+        NOTE + "# Hooks and records\n",
+        "A plugin package announces itself in the entry-point group `rlzoo`; its `__init__.py` implements one or\n"
+        "more of these with `@hookimpl` and imports nothing heavy. All of them only announce.\n",
+        table(("Hook", "Meaning"), hooks),
+    ]
+    for cls in (plugin.Spec, plugin.AlgorithmSpec, plugin.PolicySpec, plugin.RewardSpec, plugin.PromptSpec):
+        meanings = attribute_docs(cls)
+        rows = [(f"`{f.name}`", f"`{f.type}`", meanings.get(f.name, "")) for f in fields(cls) if f.name in vars_of(cls)]
+        parts.append(
+            f"## `{cls.__name__}`\n\n{doc(cls)}\n\n" + (table(("Field", "Type", "Meaning"), rows) if rows else "")
+        )
+    parts.append(
+        "## Environment\n\n"
+        + table(
+            ("Variable", "Meaning"),
+            [
+                ("`RLZOO_DISABLE_PLUGINS`", "Entry points not to load, separated by commas, or `all`."),
+                ("`RLZOO_STRICT_PLUGINS`", "`1`: the first plugin that fails to load is an error, as in our tests."),
+                ("`RLZOO_CACHE`", "Folder for downloaded weights."),
+                ("`RLZOO_OFFLINE`", "`1`: download nothing."),
+            ],
+        )
+    )
+    return "\n".join(parts)
+
+
+def api_page() -> str:
+    """Public names, with the first line of what they say of themselves."""
+    parts = [
+        NOTE + "# Public interface\n",
+        "Everything that these modules export, and nothing else, is promised. `tests/api.txt` has the signatures.\n",
+    ]
+    for name in PUBLIC:
+        module = importlib.import_module(f"rlzoo.{name}")
+        rows = [(f"`{item}`", doc(getattr(module, item))) for item in exported(module)]
+        parts.append(f"## `rlzoo.{name}`\n\n{doc(module)}\n\n" + table(("Name", "Meaning"), rows))
+    return "\n".join(parts)
+
+
+def api_dump() -> str:
+    """Signatures of the public interface, one line each."""
+    lines: list[str] = []
+    for name in PUBLIC:
+        module = importlib.import_module(f"rlzoo.{name}")
+        for item in exported(module):
+            lines += dump(f"rlzoo.{name}.{item}", getattr(module, item))
+    return "\n".join(lines) + "\n"
+
+
+def dump(path: str, value: Any) -> Iterable[str]:
+    """Lines for one public object: its signature, and for a class its fields and methods."""
+    if not inspect.isclass(value):
+        yield f"{path}{signature(value)}" if inspect.isfunction(value) else f"{path}: {type(value).__name__}"
+        return
+    bases = ", ".join(base.__name__ for base in value.__bases__ if base is not object)
+    yield f"class {path}({bases})"
+    for name, annotation in sorted(vars_of(value).items()):
+        if not name.startswith("_"):
+            yield f"{path}.{name}: {annotation}"
+    for name, member in sorted(vars(value).items()):
+        if name.startswith("_") and name != "__init__":
+            continue
+        function = member.__func__ if isinstance(member, classmethod | staticmethod) else member
+        if isinstance(function, property):
+            yield f"{path}.{name} -> {inspect.signature(function.fget).return_annotation}"
+        elif inspect.isfunction(function) and not (name == "__init__" and is_dataclass(value)):
+            yield f"{path}.{name}{signature(function)}"
+
+
+def signature(function: Any) -> str:
+    """As written, without the quotes of postponed annotations."""
+    return re.sub(r"'([^']*)'", r"\1", str(inspect.signature(function)))
+
+
+def exported(module: Any) -> list[str]:
+    """Names in `__all__`; where there is none, public names that the module defines itself."""
+    if hasattr(module, "__all__"):
+        return sorted(module.__all__)
+    return sorted(n for n, v in vars(module).items() if not n.startswith("_") and own(module, v))
+
+
+def own(module: Any, value: Any) -> bool:
+    """Whether a module defines a value, and did not import it."""
+    return getattr(value, "__module__", "") == module.__name__
+
+
+def vars_of(cls: type) -> Mapping[str, Any]:
+    """Annotations of the class itself."""
+    return inspect.get_annotations(cls)
+
+
+def attribute_docs(cls: type) -> dict[str, str]:
+    """The string below each field, as pydantic reads it; dataclasses keep it in the source only."""
+    found = re.findall(r"^    (\w+): [^\n]*\n    \"\"\"(.*?)\"\"\"", inspect.getsource(cls), re.DOTALL | re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in found}
+
+
+def doc(value: Any) -> str:
+    """First sentence or line of a docstring; nothing for plain values."""
+    if not (inspect.ismodule(value) or inspect.isclass(value) or inspect.isfunction(value)):
+        return ""
+    return (inspect.getdoc(value) or "").split("\n\n")[0].replace("\n", " ")
+
+
+def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """A Markdown table."""
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
+
+
+def main() -> None:
+    """Write every page that differs."""
+    for path, make in pages().items():
+        content = make()
+        if not path.exists() or path.read_text(encoding="utf-8") != content:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content, encoding="utf-8")
+            sys.stdout.write(f"written: {path.relative_to(ROOT)}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""The tree is what the architecture says: folders, entry points, light imports, who may import whom."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from rlzoo.plugin import KINDS
+from rlzoo.registry import Registry
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PACKAGES = sorted(path.parent for path in (ROOT / "plugins").glob("*/*/__init__.py"))
+FOLDER = {"algorithm": "algorithms", "policy": "policies", "reward": "rewards", "prompts": "prompts"}
+PUBLIC = {"plugin", "api", "functional", "audio", "testing", "errors", "assets", "corpus", "safepickle"}
+
+packages = pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)
+
+
+def imports(path: Path) -> set[str]:
+    """Modules that a file imports, anywhere in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def test_folders_and_entry_points_agree():
+    announced = PROJECT["project"]["entry-points"]["rlzoo"]
+    assert sorted(announced.values()) == sorted(path.name for path in PACKAGES)
+    for name, module in announced.items():
+        assert module == f"rlzoo_{name.replace('-', '_')}"
+
+
+def test_every_folder_of_plugins_is_shipped():
+    wheel = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]
+    folders = {str(path.parent.relative_to(ROOT)) for path in PACKAGES}
+    assert folders <= set(wheel["only-include"])
+    assert folders == set(wheel["sources"])
+    assert folders <= set(PROJECT["tool"]["hatch"]["build"]["dev-mode-dirs"])
+
+
+def test_the_import_contracts_name_every_plugin():
+    linter = PROJECT["tool"]["importlinter"]
+    names = {path.name for path in PACKAGES}
+    core, independent, public = linter["contracts"]
+    assert set(linter["root_packages"]) == {"rlzoo"} | names
+    assert set(core["forbidden_modules"]) == set(independent["modules"]) == set(public["source_modules"]) == names
+
+
+@packages
+def test_a_package_is_typed_and_has_a_readme(package):
+    assert (package / "py.typed").is_file()
+    assert (package / "README.md").read_text().startswith("# ")
+
+
+@packages
+def test_a_package_provides_the_kind_of_its_folder(package, registry: Registry):
+    provider = next(p for p in registry.providers if p.module == package.name)
+    assert {FOLDER[kind] for kind, _ in provider.provides} == {package.parent.name}
+
+
+@packages
+def test_a_package_has_tests_of_its_own(package):
+    tests = [path.read_text(encoding="utf-8") for path in (ROOT / "tests/plugins").glob("test_*.py")]
+    assert any(re.search(rf"\b{package.name}\b", text) for text in tests)
+
+
+@packages
+def test_a_package_imports_only_the_public_modules_and_no_other_plugin(package):
+    others = {path.name for path in PACKAGES} - {package.name}
+    for path in package.rglob("*.py"):
+        for name in imports(path):
+            top, _, rest = name.partition(".")
+            assert top not in others, f"{path}: {name}"
+            if top == "rlzoo" and rest:
+                assert rest.split(".")[0] in PUBLIC, f"{path}: {name}"
+
+
+def test_core_imports_no_plugin():
+    plugins = {path.name for path in PACKAGES}
+    for path in (ROOT / "rlzoo").rglob("*.py"):
+        if "templates" not in path.parts:
+            assert not {name.split(".")[0] for name in imports(path)} & plugins, path
+
+
+@packages
+def test_announcing_imports_nothing_heavy(package):
+    heavy = "{'torch', 'numpy', 'soundfile', 'onnxruntime'}"
+    code = f"import sys, {package.name}; print(*sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+def test_no_algorithm_inherits_from_a_sibling(registry: Registry):
+    from rlzoo.registry import import_target
+
+    ours = {path.name for path in PACKAGES}
+    for spec in registry.specs["algorithm"].values():
+        mine = [c for c in import_target(spec.target, spec.name).__mro__ if c.__module__.split(".")[0] in ours]
+        assert len(mine) == 1, mine
+
+
+def test_the_table_names_every_plugin(registry: Registry):
+    table = (ROOT / "plugins/README.md").read_text()
+    for kind in KINDS:
+        for name in registry.names(kind):
+            if registry.provider(kind, name).distribution == "rlzoo-speech":
+                assert f"[`{name}`]" in table
+
+
+def test_version_is_the_same_everywhere():
+    import rlzoo
+
+    assert PROJECT["project"]["version"] == rlzoo.__version__
+    changelog = ROOT / "CHANGELOG.md"
+    assert re.search(rf"^## (\[?{re.escape(rlzoo.__version__)}|\[?Unreleased)", changelog.read_text(), re.MULTILINE)
