@@ -78,6 +78,8 @@ def test_ids_name_an_unknown_phone(cmu: TextFrontend) -> None:
         ("2021-08-18", "august eighteenth twenty twenty one"),
         ("12/25/2005", "december twenty fifth two thousand five"),
         ("the 1980s and '90s", "the nineteen eighties and nineties"),
+        ("1412 old men, 1412 bottles", "fourteen twelve old men , one thousand four hundred twelve bottles"),
+        ("1984 was not in 1914 books", "nineteen eighty four was not in nineteen fourteen books"),
         ("1900, 1805 and 2000", "nineteen hundred , eighteen oh five and two thousand"),
         (
             "1,234,567 and 0.25",
@@ -193,11 +195,14 @@ def test_without_stress_only_the_schwa_keeps_its_digit() -> None:
         ("blickly", "B L IH1 K L IY0"),
         ("wug'll", "W AH1 G AH0 L"),
         ("wugs'", "W AH1 G Z"),
+        ("wugour", "W AH1 G ER0"),
+        ("plimisation", "P L IH1 M AH0 Z EY1 SH AH0 N"),
     ],
 )
 def test_inflections_of_known_words(word: str, phones: str) -> None:
     stems = {"wug": "W AH1 G", "blick": "B L IH1 K", "dort": "D AO1 R T", "dorch": "D AO1 R CH"}
     stems |= {"trimmy": "T R IH1 M IY0", "plime": "P L AY1 M"}
+    stems |= {"wugor": "W AH1 G ER0", "plimization": "P L IH1 M AH0 Z EY1 SH AH0 N"}
     lexicon = Lexicon({stem: tuple(sound.split()) for stem, sound in stems.items()})
     assert lexicon.lookup(word) == phones.split()
     assert lexicon.lookup("zzz") is None

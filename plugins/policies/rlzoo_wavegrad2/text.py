@@ -20,7 +20,7 @@ from rlzoo.errors import DataError
 from rlzoo_wavegrad2.english import letters
 from rlzoo_wavegrad2.english.lexicon import Lexicon, sibilant_ending
 from rlzoo_wavegrad2.english.normalize import PAUSE, spoken
-from rlzoo_wavegrad2.symbols import CONSONANTS, VOWELS, phone_ids, strip_stress
+from rlzoo_wavegrad2.symbols import VOWELS, phone_ids, strip_stress
 
 Style = Literal["cmu", "flite"]
 
@@ -104,9 +104,7 @@ class TextFrontend:
             base = list(flite_exceptions()[word[:-2]])
             return base + sibilant_ending(base)
         found = shared_lexicon().lookup(word)
-        if found is None:
-            found = guess(word)
-        return _reduce(found) if self.style == "flite" else found
+        return guess(word) if found is None else found
 
 
 def guess(word: str) -> list[str]:
@@ -121,25 +119,6 @@ def guess(word: str) -> list[str]:
 
 def _letter(letter: str) -> list[str]:
     return shared_lexicon().lookup(letter + ".") or []
-
-
-# Where flite has a schwa and the dictionary an unstressed IH: after what, and what follows up to the end of the word.
-_REDUCED: tuple[tuple[frozenset[str], tuple[str, ...]], ...] = (
-    (frozenset(("T", "D")), ("D",)),  # wanted
-    (frozenset(("S", "Z", "SH", "ZH", "CH", "JH")), ("Z",)),  # ages
-    (frozenset(CONSONANTS), ("T", "IY0")),  # activity
-    (frozenset(CONSONANTS), ("T", "IY0", "Z")),
-    (frozenset(CONSONANTS), ("K", "AH0", "L")),  # practical
-)
-
-
-def _reduce(phones: list[str]) -> list[str]:
-    """flite's reduced vowels in the endings where it and the dictionary differ regularly."""
-    for before, after in _REDUCED:
-        index = len(phones) - len(after) - 1
-        if index > 0 and phones[index] == "IH0" and phones[index - 1] in before and tuple(phones[index + 1 :]) == after:
-            return [*phones[:index], "AH0", *after]
-    return phones
 
 
 @cache

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -25,7 +26,10 @@ _CLITICS: Mapping[str, tuple[str, ...]] = {
 }
 # Words younger than the dictionary, or needed by `normalize.py`.
 _ADDENDA = {
+    "brooch": "B R OW1 CH",
     "chatbot": "CH AE1 T B AA2 T",
+    "choirboy": "K W AY1 ER0 B OY2",
+    "couscous": "K UW1 S K UW2 S",
     "cpu": "S IY1 P IY1 Y UW1",
     "frontend": "F R AH1 N T EH2 N D",
     "github": "G IH1 T HH AH2 B",
@@ -37,8 +41,19 @@ _ADDENDA = {
     "smartphone": "S M AA1 R T F OW2 N",
     "vlog": "V L AO1 G",
     "vocoder": "V OW1 K OW2 D ER0",
+    "yoghurt": "Y OW1 G ER0 T",
     "zeroth": "Z IH1 R OW0 TH",
 }
+# Spellings that the American dictionary has another way; no right side matches a left side again.
+_BRITISH = (
+    ("is(e|es|ed|er|ers|ing|ation|ations)$", r"iz\1"),
+    ("ys(e|es|ed|er|ers|ing)$", r"yz\1"),
+    ("our", "or"),
+    ("ll(ed|er|ers|ing)$", r"l\1"),
+    ("tre(s?)$", r"ter\1"),
+    ("ence(s?)$", r"ense\1"),
+    ("ogue(s?)$", r"og\1"),
+)
 
 
 class Lexicon:
@@ -74,7 +89,8 @@ class Lexicon:
         """Phones of `word` or of the known word that it is an inflection of; None for an unknown word."""
         if word in self._words:
             return list(self._words[word])
-        return self._clitic(word) or self._plural(word) or self._past(word) or self._suffixed(word)
+        made = self._clitic(word) or self._plural(word) or self._past(word) or self._suffixed(word)
+        return made or self._british(word)
 
     def _clitic(self, word: str) -> list[str] | None:
         for ending, phones in _CLITICS.items():
@@ -124,6 +140,10 @@ class Lexicon:
                 # 'full' + 'ly' has one L.
                 return [*(base[:-1] if base[-1] == phones[0] == "L" else base), *phones]
         return None
+
+    def _british(self, word: str) -> list[str] | None:
+        spellings = [re.sub(british, american, word) for british, american in _BRITISH if re.search(british, word)]
+        return next((found for spelling in spellings if (found := self.lookup(spelling))), None)
 
     def _first(self, stems: list[str]) -> list[str] | None:
         return next((list(self._words[stem]) for stem in stems if len(stem) > 2 and stem in self._words), None)

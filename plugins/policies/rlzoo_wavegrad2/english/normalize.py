@@ -67,6 +67,8 @@ _DOTTED_ONLY = frozenset(
 _TRAILING = frozenset(str.split("etc jr sr inc ltd corp co bros esq"))
 # Two capitals that are an emphasised word rather than an acronym.
 _SHORT_WORDS = frozenset(str.split("am an as at be by do go he hi if in is me my no of oh on or so to up we"))
+_PLURALS = frozenset(str.split("people men women children feet teeth mice geese sheep fish percent dollars"))
+_NO_PLURALS = frozenset(str.split("is was has does as his its this us thus perhaps always"))
 _LETTER_NAMES = frozenset("abcdefghijklmnopqrstuvwxyz")
 _KINGS = (
     "King|Queen|Pope|Louis|Henry|Edward|George|Charles|James|Richard|William|Elizabeth|Napoleon|Frederick|Philip|"
@@ -156,10 +158,23 @@ def _unit(match: Match) -> str:
     return _say([*numerals.decimal(number), head, tail])
 
 
+def _counts_things(match: Match) -> bool:
+    """Whether a number that may be a year stands before a plural: '1412 bottles', but 'in 1412 bottles were'."""
+    if re.search(
+        r"(?i)\b(?:in|since|by|until|till|before|after|during|of|from|year)\s+$", match.string[: match.start()]
+    ):
+        return False
+    following = re.match(r"\s+([a-z]+)\b", match.string[match.end() :])
+    if following is None:
+        return False
+    word = following[1]
+    return word in _PLURALS or (word.endswith("s") and not word.endswith("ss") and word not in _NO_PLURALS)
+
+
 def _plain(match: Match) -> str:
     sign = ["minus"] if match["sign"] else []
     number = match["number"]
-    if re.fullmatch(r"1[1-9]\d\d|20\d\d", number) and not sign:
+    if re.fullmatch(r"1[1-9]\d\d|20\d\d", number) and not sign and not _counts_things(match):
         return _say(numerals.year(int(number)))
     return _say(sign + numerals.decimal(number))
 
