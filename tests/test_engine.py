@@ -10,6 +10,7 @@ import torch
 
 from rlzoo.api import Algorithm, Reward, Scores
 from rlzoo.config import Choice, RewardChoice
+from rlzoo.engine import divergence
 from rlzoo.engine.budget import Counters
 from rlzoo.engine.context import Context
 from rlzoo.engine.events import Finished, Note, Saved, Started, StepDone
@@ -186,7 +187,7 @@ def test_a_policy_that_trains_as_another_than_it_samples_is_stopped(tmp_path, mo
     forward = GaussianToy.forward
 
     def with_dropout(self, x_t, t, cond):
-        return torch.nn.functional.dropout(forward(self, x_t, t, cond), 0.1, training=True)
+        return torch.nn.functional.dropout(forward(self, x_t, t, cond), 0.5, training=True)
 
     monkeypatch.setattr(GaussianToy, "forward", with_dropout)
     run = toy_run()
@@ -371,6 +372,29 @@ def test_the_reference_stays_and_copies_are_counted(tmp_path):
     ctx.reference.denoising_loss(trajectory.final, trajectory.cond, *ctx.draw(trajectory, "x"))
     assert ctx.counters.local_evaluations == before + 12
     assert not any(p.requires_grad for p in ctx.reference.parameters())
+
+
+def test_divergence_is_measured_whoever_samples_and_once_a_step(tmp_path):
+    ctx = context(tmp_path, train={"kl_every": 2})
+    with torch.no_grad():
+        ctx.policy.bias.add_(0.1)
+    prompts = ctx.next_prompts()
+    trajectory = ctx.rollout(prompts, policy=ctx.reference, keep="final")
+    measured = ctx.metrics["policy/kl"]
+    # Both are Gaussians of one std, so the KL is half the squared distance of their means in units of it.
+    k = torch.tensor(divergence.probe(trajectory.schedule, trajectory.seeds))
+    before = ctx.rollout(prompts, policy=ctx.reference).states[k, torch.arange(12)]
+    with torch.no_grad():
+        ours, theirs = (
+            p.transition(before, k, trajectory.cond, trajectory.schedule) for p in (ctx.policy, ctx.reference)
+        )
+    distance = ((ours.mean - theirs.mean) / theirs.std[:, None]) ** 2 * ours.mask
+    assert measured == pytest.approx(float((0.5 * distance.sum(1) / ours.mask.sum(1)).mean()), rel=1e-4)
+    ctx.rollout()
+    assert ctx.metrics["policy/kl"] == measured
+    ctx.step, ctx.metrics = 1, {}
+    ctx.rollout()
+    assert "policy/kl" not in ctx.metrics
 
 
 def test_prompts_come_in_shuffled_epochs(tmp_path):

@@ -107,10 +107,10 @@ class Context:
         everyone = list(self.next_prompts() if prompts is None else prompts)
         G = samples_per_prompt or self.rollout_table.samples_per_prompt
         mine = self._share(everyone)
-        sampler = policy or self.policy
+        sampler = self.policy if policy is None else policy
         schedule = self._schedule(sampler, num_steps, deterministic)
         rows = rollout.rows_of(everyone, mine, G, self.seed, self.step)
-        probe = self._probe(schedule, rows.seeds) if policy is None else ()
+        probe = self._probe(schedule, rows.seeds)
         plan = rollout.Plan(
             schedule=schedule,
             seeds=rows.seeds,
