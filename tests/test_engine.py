@@ -224,10 +224,21 @@ def test_the_checks_change_no_bit_of_the_run(tmp_path):
     assert lines[:2] == lines[2:]
 
 
+class AlikeWithinAPrompt(Reward[Options]):
+    def score(self, samples, prompts):
+        return Scores(torch.tensor([float(len(prompt.id) + ord(prompt.id[-1])) for prompt in prompts]))
+
+
+def test_scores_that_differ_between_prompts_only_are_no_error(tmp_path):
+    run, events = with_reward(toy_run(), AlikeWithinAPrompt), []
+    train(run, start(run, tmp_path / "run"), observer=events.append)
+    assert any(isinstance(event, Note) and "score alike" in event.message for event in events)
+
+
 def test_equal_scores_are_no_error_and_are_said(tmp_path):
     run, events = with_reward(toy_run(), ConstantReward), []
     train(run, start(run, tmp_path / "run"), observer=events.append)
-    assert any(isinstance(event, Note) and "all scores are equal" in event.message for event in events)
+    assert any(isinstance(event, Note) and "score alike" in event.message for event in events)
 
 
 # --- rewards that break their contract -------------------------------------------------------------------------------

@@ -136,6 +136,21 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path, uninterrupted):
     ).read_bytes().replace(str(uninterrupted.path).encode(), b"")
 
 
+def test_lowering_the_steps_of_an_interrupted_run_finishes_it_where_it_is(tmp_path):
+    run = toy_run(train={"steps": 8, "save_every": 8})
+    rundir = start(run, tmp_path / "run")
+
+    def interrupt(event):
+        if isinstance(event, StepDone) and event.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        train(run, rundir, observer=interrupt)
+    result = train(toy_run(train={"steps": 2}), rundir, resume=True)
+    assert result.steps == 3
+    assert "gain" in result.scores["total"]
+
+
 # --- damaged and foreign checkpoints ---------------------------------------------------------------------------------
 
 

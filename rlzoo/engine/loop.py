@@ -111,6 +111,9 @@ class Loop:
                     f"stopped after step {ctx.step} of {table.steps}; everything is saved",
                     f"continue with rlzoo run --resume {self.rundir.path}",
                 )
+        if read(self.rundir, ctx.step) is None:
+            # A run that was interrupted, and whose number of steps was lowered below that.
+            self._evaluate(live)
         if exhausted:
             self.observe(Note(f"the budget of {exhausted} is used up after step {ctx.step}"))
         return exhausted or "steps"

@@ -25,6 +25,7 @@ from rlzoo._types import Minibatch, Scores, Trajectory
 from rlzoo.engine.context import Context
 from rlzoo.engine.minibatches import minibatches
 from rlzoo.errors import ContractError
+from rlzoo.functional import group_statistics
 
 ATTEMPTS = 3
 """Steps in which the reward check is tried while all scores are equal."""
@@ -52,6 +53,8 @@ class _Call:
     metrics: dict[str, float]
     prompts: int
     """How many prompts it took."""
+    trajectory: Trajectory | None
+    """What a call of `score` was about."""
 
 
 @dataclass
@@ -61,14 +64,14 @@ class _Tape:
     calls: list[_Call] = field(default_factory=list)
     position: int = 0
 
-    def play(self, ctx: Context, make: Callable[[], Any]) -> Any:
+    def play(self, ctx: Context, make: Callable[[], Any], trajectory: Trajectory | None = None) -> Any:
         """The next result: from the tape, or made and recorded."""
         if self.position == len(self.calls):
             before, known, cursor = _counts(ctx), dict(ctx.metrics), ctx.cursor.position
             result = make()
             counts = {name: value - before[name] for name, value in _counts(ctx).items()}
             metrics = {name: value for name, value in ctx.metrics.items() if known.get(name) != value}
-            self.calls.append(_Call(result, counts, metrics, ctx.cursor.position - cursor))
+            self.calls.append(_Call(result, counts, metrics, ctx.cursor.position - cursor, trajectory))
         else:
             call = self.calls[self.position]
             result = call.result
@@ -135,7 +138,9 @@ class SelfCheck:
 
         def score(trajectory: Trajectory, *, grad: bool = False) -> Scores:
             scores: Scores = (
-                kind.score(ctx, trajectory, grad=True) if grad else tape.play(ctx, lambda: kind.score(ctx, trajectory))
+                kind.score(ctx, trajectory, grad=True)
+                if grad
+                else tape.play(ctx, lambda: kind.score(ctx, trajectory), trajectory)
             )
             return scores if sign > 0 else Scores(-scores.values, scores.parts)
 
@@ -202,17 +207,21 @@ class SelfCheck:
                 "self-check: the first step applies no gradient; whether the reward reaches it was not checked"
             )
             return False
-        scored = [call.result for call in tape.calls if isinstance(call.result, Scores)]
-        if scored and all(self._all_equal(scores) for scores in scored):
+        scored = [(call.result, call.trajectory) for call in tape.calls if call.trajectory is not None]
+        if scored and not any(self._differ(scores, trajectory) for scores, trajectory in scored):
             notes.append(
-                "self-check: all scores are equal, so that nothing can be learnt from this step; checked later"
+                "self-check: every prompt's samples score alike, so nothing can be learnt from this step; checked later"
             )
             return False
         return True
 
-    def _all_equal(self, scores: Scores) -> bool:
-        everyone = self._ctx.gather(scores.values.detach())
-        return bool((everyone == everyone[0]).all())
+    def _differ(self, scores: Scores, trajectory: Trajectory) -> bool:
+        """Whether scores differ where an algorithm compares them: within a prompt's group, or between groups of one."""
+        values, group = self._ctx.gather(scores.values.detach()), self._ctx.gather(trajectory.group)
+        if len(group.unique()) == len(group):
+            group = torch.zeros_like(group)
+        mean, _ = group_statistics(values.double(), group)
+        return bool(((values - mean).abs() > 1e-9 * values.abs()).any())
 
 
 def _check_gradients(plain: Tensor, turned: Tensor | None, algorithm: Algorithm[Any]) -> None:
