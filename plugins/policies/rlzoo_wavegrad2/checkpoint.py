@@ -120,12 +120,14 @@ def save_voice(path: str | Path, state: Mapping[str, Tensor], config: Mapping[st
 
     Args:
         config: `network`, the fields of `NetworkConfig`, and whatever else a voice needs: text style, card ...
-        half: store matrices and kernels in float16; vectors (biases, norms) stay as they are, they weigh nothing.
+        half: store matrices and kernels in float16; vectors (biases, norms) stay as they are, they weigh nothing. The
+            description tells it under `half`.
 
     Raises:
         DataError: a weight beyond float16's range, or the file cannot be written.
     """
     path = Path(path)
+    config = {**config, "half": half}
     tensors = {}
     for key, value in state.items():
         value = value.detach().cpu()
