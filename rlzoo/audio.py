@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import soundfile
@@ -24,6 +24,14 @@ from rlzoo.errors import DataError
 
 SPEECH_LEVEL_DBFS = -26.0
 """Active speech level that listening tests and MOS predictors are usually calibrated to (ITU-T P.56, P.800)."""
+
+# What resampy and librosa call "kaiser_best", in torchaudio's terms.
+_RESAMPLING: dict[str, Any] = {
+    "lowpass_filter_width": 64,
+    "rolloff": 0.9475937167399596,
+    "resampling_method": "sinc_interp_kaiser",
+    "beta": 14.769656459379492,
+}
 
 _FRAME_SECONDS = 0.02
 _ACTIVITY_MARGIN_DB = 15.9  # ITU-T P.56: speech is active down to this far below its active level
@@ -93,12 +101,16 @@ def write_audio(path: str | Path, wave: Tensor, sample_rate: int) -> Path:
 
 
 def resample(wave: Tensor, from_rate: int, to_rate: int) -> Tensor:
-    """(..., L) at `from_rate` -> (..., ceil(L · to / from)) at `to_rate`: windowed sinc, differentiable."""
+    """(..., L) at `from_rate` -> (..., ceil(L · to / from)) at `to_rate`: Kaiser-windowed sinc, differentiable.
+
+    The filter is long on purpose. Predictors hear where the band ends: with a short one (6 zero crossings) DNSMOS Pro
+    scores natural speech 0.25 lower than after the usual high-quality resamplers.
+    """
     if from_rate == to_rate:
         return wave
     from torchaudio.functional import resample as sinc
 
-    resampled: Tensor = sinc(wave, from_rate, to_rate)
+    resampled: Tensor = sinc(wave, from_rate, to_rate, **_RESAMPLING)
     return resampled
 
 

@@ -177,6 +177,11 @@ _SAFE: dict[tuple[str, str], Callable[..., Any]] = {
     ("copyreg", "_reconstructor"): _reconstruct,
     ("copyreg", "__newobj__"): lambda kind, *args: _reconstruct(kind),
     ("_codecs", "encode"): _encode,
+    ("torch.jit._pickle", "build_intlist"): _first,
+    ("torch.jit._pickle", "build_doublelist"): _first,
+    ("torch.jit._pickle", "build_boollist"): _first,
+    ("torch.jit._pickle", "build_tensorlist"): _first,
+    ("torch.jit._pickle", "restore_type_tag"): _first,
     ("datetime", "datetime"): lambda *args: args,
     ("datetime", "timedelta"): lambda *args: args,
 }

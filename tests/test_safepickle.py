@@ -223,3 +223,20 @@ def test_a_file_that_is_no_checkpoint(tmp_path: Path) -> None:
         load_untrusted(tmp_path / "a.pt")
     with pytest.raises(DataError, match="does not exist"):
         load_untrusted(tmp_path / "b.pt")
+
+
+def test_a_torchscript_archive_gives_its_tensors_and_runs_nothing(tmp_path: Path) -> None:
+    program = (
+        b"\x80\x02c__torch__.model\nScaler\n)\x81}(X\x05\x00\x00\x00shapectorch.jit._pickle\nbuild_intlist\n](K\x02K\x03e"
+        b"\x85RX\x06\x00\x00\x00weightctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storagectorch\nFloatStorage\n"
+        b"X\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x02tQK\x00(K\x02t(K\x01t\x89ccollections\nOrderedDict\n)RtRub."
+    )
+    path = tmp_path / "scripted.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("scripted/data.pkl", program)
+        archive.writestr("scripted/data/0", torch.tensor([1.5, -2.0]).numpy().tobytes())
+        archive.writestr("scripted/code/__torch__/model.py", "class Scaler(Module): raise SystemExit")
+    read = load_untrusted(path)
+    assert read.type_name == "__torch__.model.Scaler"
+    assert read["weight"].tolist() == [1.5, -2.0]
+    assert read["shape"] == [2, 3]
