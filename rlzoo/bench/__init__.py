@@ -1,0 +1,1 @@
+"""Benchmarks: a grid of algorithms, rewards and seeds at equal budgets, and what can be concluded from it."""
