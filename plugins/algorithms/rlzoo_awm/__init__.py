@@ -20,7 +20,7 @@ class AWMOptions(Options):
     clip: Annotated[float, Field(gt=0, lt=1)] = 1e-4
     """Half-width of the ratio's trust region."""
     kl: Annotated[float, Field(ge=0)] = 0.0
-    """Weight of the squared distance to the anchor's predictions."""
+    """Weight of the squared distance to the predictions of the anchor, by default the starting weights."""
     anchor: Literal["reference", "ema"] = "reference"
     """What that distance is to: the starting weights, or a moving average of the policy."""
     anchor_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99

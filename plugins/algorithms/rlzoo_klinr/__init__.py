@@ -16,7 +16,7 @@ class KLinROptions(Options):
     alpha: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the reward."""
     beta: Annotated[float, Field(ge=0)] = 0.01
-    """Weight of the KL of a whole trajectory."""
+    """Weight of the KL of a whole trajectory to the starting weights."""
     estimator: Literal["k1", "k2", "k3", "exact"] = "exact"
     """How the KL of a step is measured; only `k1` and `exact` give the gradient of the penalised objective."""
     clip: Annotated[float, Field(gt=0, lt=1)] = 1e-4

@@ -32,5 +32,5 @@ def rlzoo_algorithms() -> Iterable[AlgorithmSpec]:
         options=OnlyDLOptions,
         needs=frozenset({"log-prob", "denoising-loss"}),
         reference="arXiv:2508.03123",
-        expected_failures={"algorithm_follows_reward": "a control: the score does not enter its loss"},
+        expected_failures={"follows_the_reward": "a control: the score does not enter its loss"},
     )

@@ -28,5 +28,5 @@ def rlzoo_algorithms() -> Iterable[AlgorithmSpec]:
         options=SFTOptions,
         needs=frozenset({"denoising-loss"}),
         reference="arXiv:2006.11239",
-        expected_failures={"algorithm_follows_reward": "a control: the score does not enter its loss"},
+        expected_failures={"follows_the_reward": "a control: the score does not enter its loss"},
     )
