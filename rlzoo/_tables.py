@@ -53,7 +53,7 @@ class TrainTable(Options):
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Exponential moving average of the weights, used for evaluation and synthesis; 0: off."""
     advantage: Literal["prompt", "group", "batch", "none"] = "group"
-    """Standardise rewards per prompt with running statistics, within a prompt's group of this step, over the batch, or not at all."""
+    """Standardise rewards per prompt with running statistics, within a prompt's group, over the batch, or not."""
     advantage_clip: Annotated[float, Field(gt=0)] = 5.0
     logprob_reduction: Literal["mean", "sum"] = "mean"
     """Log-probabilities per element (as DDPO) or of the whole state; ratio clips are scaled accordingly."""
@@ -64,13 +64,13 @@ class TrainTable(Options):
     micro_batch: Count = 16
     """Transitions through the network at once, in one process. Changes memory and speed, never results."""
     step_selection: Literal["all", "fraction", "window"] = "all"
-    """Which denoising steps are trained: all stochastic ones, a random share of each row's, or a run of consecutive ones."""
+    """Which denoising steps are trained: all stochastic ones, a random share of each row's, or a run of neighbours."""
     step_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the stochastic steps for `fraction` and `window`."""
     kl_every: Annotated[int, Field(ge=0)] = 1
     """Measure the KL to the reference every so many steps, penalised or not; 0: never."""
     eval_every: Annotated[int, Field(ge=0)] = 10
-    """Evaluate on the held-out prompts every so many steps, besides before the first and after the last; 0: only these two."""
+    """Evaluate on held-out prompts every so many steps, besides before the first and after the last; 0: only then."""
     save_every: Annotated[int, Field(ge=1)] = 10
     """Checkpoint every so many steps, besides after the last and when stopped."""
     keep_checkpoints: Count = 2
@@ -78,7 +78,7 @@ class TrainTable(Options):
     device: str = "auto"
     """`auto` (cuda where there is one), `cpu`, `cuda`, `cuda:1`."""
     self_checks: bool = True
-    """Before the first update: the ratio is 1, the reward's gradient reaches the policy, log-probabilities are finite."""
+    """Before the first update: the ratio is 1, the reward reaches the policy, log-probabilities are finite."""
     budget: BudgetTable = BudgetTable()
 
 

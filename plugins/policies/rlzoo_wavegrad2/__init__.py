@@ -18,7 +18,7 @@ class WaveGrad2Options(Options):
     num_steps: Annotated[int, Field(ge=1, le=1000)] = 6
     """Denoising steps K unless the run says otherwise."""
     schedule: str = "auto"
-    """Noise schedule: auto (tuned for the voice where it was, else placed), placed, linear, maum-8, wavegrad-6, -7, -12."""
+    """Noise schedule: auto (tuned for the voice and K, else placed), placed, linear, maum-8, wavegrad-6, -7, -12."""
     clip_clean: bool = True
     """Clamp the implied clean waveform to [-1, 1] in every step, as published; where it bites, its gradient is zero."""
     trainable: Literal["denoiser", "all"] = "denoiser"
@@ -57,6 +57,11 @@ class PretrainOptions(Options):
     spectral_weight: Annotated[float, Field(ge=0)] = 0.1
     """Weight of the auxiliary log-mel read-out of the hidden frames; 0: the published losses alone."""
     precision: Literal["fp32", "bf16-mixed"] = "bf16-mixed"
+    validate_every: Annotated[int, Field(ge=1)] = 2000
+    """Judge held-out recordings every so many steps."""
+    validation_utterances: Annotated[int, Field(ge=1)] = 4
+    validation_steps: tuple[Annotated[int, Field(ge=2)], ...] = (10, 50)
+    """Denoising steps K of the samples in validation."""
     log_every: Annotated[int, Field(ge=1)] = 20
     save_every: Annotated[int, Field(ge=1)] = 500
     seed: int = 0

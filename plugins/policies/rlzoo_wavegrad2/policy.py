@@ -54,6 +54,7 @@ class WaveGrad2Policy(GaussianDiffusionPolicy):
 
     @property
     def device(self) -> torch.device:
+        """Where the weights are."""
         return next(self.network.parameters()).device
 
     def condition(self, prompts: Sequence[Prompt]) -> Batch:
@@ -97,12 +98,15 @@ class WaveGrad2Policy(GaussianDiffusionPolicy):
         return {"ids": row[0], "durations": durations[0], "hidden": hidden[0].t()}
 
     def state_shape(self, cond: Batch) -> tuple[int, ...]:
+        """`(L,)`, L the longest row's samples."""
         return (cond.get("hidden").shape[2] * self.config.hop,)
 
     def lengths(self, cond: Batch) -> Tensor:
+        """(N,) samples of each row."""
         return cond.get("frames") * self.config.hop
 
     def mask(self, cond: Batch) -> Tensor | None:
+        """(N, L), false behind a row's end."""
         (size,) = self.state_shape(cond)
         return torch.arange(size, device=self.device) < self.lengths(cond)[:, None]
 
@@ -114,8 +118,9 @@ class WaveGrad2Policy(GaussianDiffusionPolicy):
             encoded = self.network.encode(cond.get("ids"), cond.get("phones"))
             hidden = self.network.resampling(encoded, cond.get("durations"), cond.get("phones"))
         if x_t.device.type != "cpu":
-            return self.network.decoder(x_t, hidden, level, cond.get("frames"))
-        # One row at a time, cut to its own length: on a CPU the activations of one row stay in its caches, padding costs
+            batch: Tensor = self.network.decoder(x_t, hidden, level, cond.get("frames"))
+            return batch
+        # One row at a time, cut to its own length: on a CPU one row's activations stay in the caches, padding costs
         # nothing, and a row's result is bit for bit what it would be alone.
         rows = []
         for row, frames in enumerate(cond.get("frames").tolist()):
@@ -127,6 +132,7 @@ class WaveGrad2Policy(GaussianDiffusionPolicy):
         return torch.cat(rows)
 
     def schedule(self, num_steps: int | None = None) -> Schedule:
+        """K steps of the schedule in the options; ConfigError for a K that a fixed schedule does not have."""
         return to_schedule(named_levels(self.options.schedule, num_steps or self.options.num_steps, self.tuned))
 
     def sample_times(self, uniform: Tensor) -> Tensor:
@@ -140,4 +146,5 @@ class WaveGrad2Policy(GaussianDiffusionPolicy):
         return (1 - level**2).sqrt().float()
 
     def decode(self, x: Tensor, cond: Batch) -> Samples:
+        """(N, L) -> audio clamped to [-1, 1], at the voice's rate."""
         return Samples(x.clamp(-1, 1), self.lengths(cond), self.media)

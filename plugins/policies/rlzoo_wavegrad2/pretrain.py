@@ -12,107 +12,23 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from rlzoo.corpus.speech import SpeechCorpus, frame_durations
-from rlzoo.errors import ConfigError, DataError, Diverged
+from rlzoo._allocator import keep_freed_memory
+from rlzoo.corpus.speech import SpeechCorpus
+from rlzoo.errors import ConfigError, DataError, Diverged, Interrupted
 from rlzoo_wavegrad2 import PretrainOptions
-from rlzoo_wavegrad2.network import PRESETS, NetworkConfig, WaveGrad2Network
+from rlzoo_wavegrad2.checkpoint import save_voice
+from rlzoo_wavegrad2.data import Batch, LogMel, collate, corpus_gain, load_utterances, windows
+from rlzoo_wavegrad2.network import PRESETS, WaveGrad2Network
 from rlzoo_wavegrad2.schedules import training_levels
-from rlzoo_wavegrad2.symbols import phone_ids
-
-
-@dataclass(frozen=True)
-class Utterance:
-    """ids (P,), frames (P,) int64, wave (T·hop,) float32."""
-
-    id: str
-    ids: Tensor
-    frames: Tensor
-    wave: Tensor
-
-
-def load_utterances(corpus: SpeechCorpus, config: NetworkConfig, gain: float | None = None) -> list[Utterance]:
-    """Everything in memory; `gain` None scales each recording to a peak of 1, as published."""
-    found = []
-    for item in corpus:
-        wave = item.load()
-        total = len(wave) // config.hop
-        if total < 1:
-            continue
-        wave = wave[: total * config.hop]
-        scale = gain if gain is not None else 1 / wave.abs().max().clamp(min=1e-4).item()
-        frames = frame_durations(item.ends, config.hop / config.sample_rate, total)
-        ids = torch.tensor(phone_ids(list(item.phones)))
-        found.append(Utterance(item.id, ids, torch.tensor(frames), (wave * scale).clamp(-1, 1).half()))
-    if not found:
-        raise DataError(f"no usable recording in '{corpus.folder}'", "check metadata.csv and the phone times")
-    return found
-
-
-@dataclass(frozen=True)
-class Batch:
-    """ids (U, P), lengths (U,), frames (U, P), waves: one per utterance."""
-
-    ids: Tensor
-    lengths: Tensor
-    frames: Tensor
-    waves: list[Tensor]
-
-
-def collate(utterances: list[Utterance], device: torch.device) -> Batch:
-    pad = nn.utils.rnn.pad_sequence
-    lengths = torch.tensor([len(u.ids) for u in utterances])
-    ids = pad([u.ids for u in utterances], batch_first=True)
-    frames = pad([u.frames for u in utterances], batch_first=True)
-    return Batch(ids.to(device), lengths.to(device), frames.to(device), [u.wave.float().to(device) for u in utterances])
-
-
-class LogMel(nn.Module):
-    """(B, T·hop) -> (B, 40, T): log-mel magnitudes, one column per hidden frame."""
-
-    def __init__(self, config: NetworkConfig, bands: int = 40) -> None:
-        super().__init__()
-        from torchaudio.functional import melscale_fbanks
-
-        self.hop, self.window_size = config.hop, 4 * config.hop
-        self.fft = 2 ** math.ceil(math.log2(self.window_size))
-        banks = melscale_fbanks(self.fft // 2 + 1, 0.0, config.sample_rate / 2, bands, config.sample_rate, "slaney", "slaney")
-        self.register_buffer("banks", banks)
-        self.register_buffer("window", torch.hann_window(self.window_size))
-
-    def forward(self, wave: Tensor) -> Tensor:
-        side = (self.fft - self.hop) // 2
-        padded = F.pad(wave, (side, self.fft - self.hop - side))
-        spectrum = torch.stft(
-            padded, self.fft, self.hop, self.window_size, self.window, center=False, return_complex=True
-        ).abs()
-        return (spectrum.transpose(1, 2) @ self.banks).clamp(min=1e-3).log().transpose(1, 2)
-
-
-def windows(batch: Batch, hidden: Tensor, size: int, count: int, hop: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """`count` windows of `size` frames from each row: hidden (U·count, H, size), waves (U·count, size·hop).
-
-    A row shorter than the window is zero padded, as published.
-    """
-    cut_hidden, cut_waves = [], []
-    for row, wave in enumerate(batch.waves):
-        total = len(wave) // hop
-        for _ in range(count):
-            start = int(torch.randint(max(1, total - size + 1), (1,), generator=generator))
-            h = hidden[row, :, start : min(start + size, total)]
-            w = wave[start * hop : (start + size) * hop]
-            cut_hidden.append(F.pad(h, (0, size - h.shape[1])))
-            cut_waves.append(F.pad(w, (0, size * hop - len(w))))
-    return torch.stack(cut_hidden), torch.stack(cut_waves)
+from rlzoo_wavegrad2.validation import validate
 
 
 class Losses(nn.Module):
@@ -123,6 +39,7 @@ class Losses(nn.Module):
         self.network, self.options = network, options
         self.mel = LogMel(network.config)
         self.readout = nn.Conv1d(network.config.hidden_channels, 40, 1)
+        self.levels: Tensor
         self.register_buffer("levels", training_levels())
 
     def draw_levels(self, count: int, generator: torch.Generator) -> Tensor:
@@ -132,6 +49,7 @@ class Losses(nn.Module):
         return (self.levels[s] + mix * (self.levels[s - 1] - self.levels[s])).float()
 
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """The losses `noise`, `duration` and `spectral`, scalars."""
         o, net = self.options, self.network
         hop = net.config.hop
         encoded = net.encode(batch.ids, batch.lengths)
@@ -160,6 +78,7 @@ class Losses(nn.Module):
         }
 
     def total(self, losses: dict[str, Tensor]) -> Tensor:
+        """Their weighted sum."""
         o = self.options
         return losses["noise"] + o.duration_weight * losses["duration"] + o.spectral_weight * losses["spectral"]
 
@@ -174,11 +93,147 @@ def learning_rate(step: int, elapsed: float, options: PretrainOptions) -> float:
     return decayed * min(1.0, (step + 1) / options.warmup_steps)
 
 
-def save(path: Path, state: dict[str, Any]) -> None:
-    """Written whole or not at all."""
-    temporary = path.with_suffix(".tmp")
-    torch.save(state, temporary)
-    temporary.replace(path)
+class Pretraining:
+    """One training run: everything that a resumed run needs, and the files it writes."""
+
+    def __init__(self, data: Path, out: Path, options: PretrainOptions) -> None:
+        if options.preset not in PRESETS:
+            raise ConfigError(f"unknown preset '{options.preset}'", f"choose one of {', '.join(PRESETS)}")
+        self.options, self.out = options, out
+        self.checkpoint, self.voice, self.log = out / "train.pt", out / "voice.safetensors", out / "train.jsonl"
+        self.config = PRESETS[options.preset]
+        automatic = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = torch.device(automatic if options.device == "auto" else options.device)
+        self.corpus = self._open(data, "train")
+        self.gain = None if options.peak == "each" else corpus_gain(self.corpus)
+        self.utterances = load_utterances(self.corpus, self.config, self.gain)
+        held_out = self._open(data, "validation")[: options.validation_utterances]
+        self.held_out = load_utterances(held_out, self.config, self.gain)
+        torch.manual_seed(options.seed)
+        self.generator = torch.Generator().manual_seed(options.seed)
+        self.losses = Losses(WaveGrad2Network(self.config), options).to(self.device)
+        self.network = self.losses.network
+        self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+        self.optimizer = torch.optim.AdamW(
+            self.losses.parameters(), options.learning_rate, weight_decay=options.weight_decay, fused=True
+        )
+        self.step, self.seconds = 0, 0.0
+
+    def _open(self, data: Path, split: str) -> SpeechCorpus:
+        rate, textgrids = self.config.sample_rate, self.options.textgrids
+        return SpeechCorpus.open(data, split=split, sample_rate=rate, textgrids=textgrids)
+
+    def train_step(self) -> dict[str, float]:
+        """One update; returns its losses and the gradient's norm."""
+        o = self.options
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.step, self.seconds, o)
+        rows = torch.randint(len(self.utterances), (o.utterances_per_step,), generator=self.generator).tolist()
+        parts = self.losses(collate([self.utterances[i] for i in rows], self.device), self.generator)
+        total = self.losses.total(parts)
+        if not torch.isfinite(total):
+            raise Diverged(f"the loss is {total.item()} at step {self.step}", "lower learning_rate, then --resume")
+        total.backward()
+        norm = nn.utils.clip_grad_norm_(self.losses.parameters(), o.grad_clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        self._update_average()
+        return {name: value.item() for name, value in parts.items()} | {"grad_norm": norm.item()}
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        # The average forgets its random start: its horizon grows with the steps made.
+        decay = min(self.options.ema_decay, self.step / (self.step + 9))
+        for name, value in self.network.state_dict().items():
+            if value.is_floating_point():
+                self.average[name].lerp_(value, 1 - decay)
+            else:
+                self.average[name].copy_(value)
+
+    def store(self) -> None:
+        """Write the voice and, last and whole, the checkpoint."""
+        card = {
+            "step": self.step,
+            "minutes": round(self.seconds / 60, 2),
+            "sentences": len(self.corpus),
+            "hours_of_speech": round(self.corpus.hours, 3),
+            "phones": list(self.corpus.phones),
+            "gain": self.gain,
+            "options": self.options.model_dump(mode="json"),
+        }
+        description = {
+            "network": self.config.model_dump(),
+            "preset": self.options.preset,
+            "text": self.options.text_style,
+            "card": card,
+        }
+        save_voice(self.voice, self.average, description)
+        state = {
+            "losses": self.losses.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average,
+            "generator": self.generator.get_state(),
+            "torch_rng": torch.get_rng_state(),
+            "step": self.step,
+            "seconds": self.seconds,
+        }
+        temporary = self.checkpoint.with_suffix(".tmp")
+        try:
+            torch.save(state, temporary)
+            temporary.replace(self.checkpoint)
+        except (OSError, RuntimeError) as error:
+            temporary.unlink(missing_ok=True)
+            hint = "check free space and permissions, then --resume"
+            raise DataError(f"cannot write '{self.checkpoint}': {error}", hint) from error
+
+    def restore(self) -> None:
+        """Go on from the checkpoint; rows of the log behind it are dropped."""
+        if not self.checkpoint.exists():
+            raise DataError(f"nothing to resume in '{self.out}'", "leave out --resume to start a new training run")
+        try:
+            state = torch.load(self.checkpoint, weights_only=True, map_location=self.device)
+            self.losses.load_state_dict(state["losses"])
+        except (OSError, RuntimeError, KeyError, pickle.UnpicklingError) as error:
+            raise DataError(f"cannot read '{self.checkpoint}': {error}", "start again in another --out") from error
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.average = state["average"]
+        self.generator.set_state(state["generator"].cpu())
+        torch.set_rng_state(state["torch_rng"].cpu())
+        self.step, self.seconds = state["step"], state["seconds"]
+        rows = self.log.read_text(encoding="utf-8").splitlines() if self.log.exists() else []
+        kept = [row for row in rows if json.loads(row)["step"] <= self.step]
+        self.log.write_text("".join(row + "\n" for row in kept), encoding="utf-8")
+
+    def run(self, on_step: Callable[[dict[str, float]], None]) -> None:
+        """Train until the budget is used up, logging, validating and saving on the way."""
+        o = self.options
+        started = time.monotonic() - self.seconds
+        running: dict[str, float] = {}
+        self.network.train()
+        while self.step < o.steps and not (o.minutes and self.seconds >= 60 * o.minutes):
+            for name, value in self.train_step().items():
+                running[name] = running.get(name, 0.0) + value / o.log_every
+            self.seconds = time.monotonic() - started
+            if self.step % o.log_every == 0:
+                self._report({name: round(value, 5) for name, value in running.items()}, on_step)
+                running = {}
+            if self.step % o.validate_every == 0:
+                self._validate(on_step)
+            elif self.step % o.save_every == 0:
+                self.store()
+        self._validate(on_step)
+
+    def _validate(self, on_step: Callable[[dict[str, float]], None]) -> None:
+        self.store()
+        folder = self.out / "validation" / f"{self.step:07d}"
+        self._report(validate(self.voice, self.held_out, folder, self.options.validation_steps), on_step)
+
+    def _report(self, metrics: dict[str, float], on_step: Callable[[dict[str, float]], None]) -> None:
+        row = {"step": self.step, "seconds": round(self.seconds, 1), **metrics}
+        with self.log.open("a", encoding="utf-8") as log:
+            log.write(json.dumps(row) + "\n")
+        on_step(row)
 
 
 def pretrain(
@@ -187,105 +242,28 @@ def pretrain(
     options: PretrainOptions,
     *,
     resume: bool = False,
-    on_step: Callable[[dict[str, float]], None] | None = None,
+    on_step: Callable[[dict[str, float]], None] = lambda row: None,
 ) -> Path:
     """Train until the budget is used up; writes `train.pt` (to resume) and `voice.safetensors` (to use) into `out`.
 
     Raises:
         ConfigError: unknown preset, or `out` holds another run.
-        DataError: what is wrong with the corpus.
+        DataError: what is wrong with the corpus or with the files in `out`.
         Diverged: a loss that is not finite; the last checkpoint stays.
+        Interrupted: after Ctrl-C, when everything is saved.
     """
-    from rlzoo_wavegrad2.checkpoint import save_voice
-
-    if options.preset not in PRESETS:
-        raise ConfigError(f"unknown preset '{options.preset}'", f"choose one of {', '.join(PRESETS)}")
-    config = PRESETS[options.preset]
-    device = torch.device("cuda" if options.device == "auto" and torch.cuda.is_available() else options.device.replace("auto", "cpu"))
-    out.mkdir(parents=True, exist_ok=True)
-    checkpoint = out / "train.pt"
-    if checkpoint.exists() and not resume:
+    if (out / "train.pt").exists() and not resume:
         raise ConfigError(f"'{out}' already holds a training run", "continue it with --resume, or choose another --out")
-
-    torch.manual_seed(options.seed)
-    generator = torch.Generator().manual_seed(options.seed)
-    losses = Losses(WaveGrad2Network(config), options).to(device)
-    network = losses.network
-    average = {name: value.detach().clone() for name, value in network.state_dict().items()}
-    fused = device.type in ("cpu", "cuda")
-    optimizer = torch.optim.AdamW(losses.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay, fused=fused)
-    corpus = SpeechCorpus.open(data, split="train", sample_rate=config.sample_rate, textgrids=options.textgrids)
-    gain = None if options.peak == "each" else corpus_gain(corpus)
-    utterances = load_utterances(corpus, config, gain)
-    step, elapsed = 0, 0.0
+    keep_freed_memory()
+    out.mkdir(parents=True, exist_ok=True)
+    training = Pretraining(data, out, options)
     if resume:
-        if not checkpoint.exists():
-            raise DataError(f"nothing to resume in '{out}'", "leave out --resume to start a new training run")
-        state = torch.load(checkpoint, weights_only=True, map_location=device)
-        losses.load_state_dict(state["losses"])
-        optimizer.load_state_dict(state["optimizer"])
-        average = state["average"]
-        generator.set_state(state["generator"].cpu())
-        torch.set_rng_state(state["torch_rng"].cpu())
-        step, elapsed = state["step"], state["elapsed"]
-
-    def store() -> None:
-        save(checkpoint, {
-            "losses": losses.state_dict(), "optimizer": optimizer.state_dict(), "average": average,
-            "generator": generator.get_state(), "torch_rng": torch.get_rng_state(), "step": step, "elapsed": elapsed,
-        })  # fmt: skip
-        card = {"step": step, "minutes": elapsed / 60, "hours_of_speech": corpus.hours, "sentences": len(corpus),
-                "options": options.model_dump(mode="json"), "phones": list(corpus.phones), "gain": gain}  # fmt: skip
-        save_voice(out / "voice.safetensors", average, {"network": config.model_dump(), "preset": options.preset,
-                   "text": options.text_style, "card": card})  # fmt: skip
-
-    network.train()
-    started = time.monotonic() - elapsed
-    log = (out / "train.jsonl").open("a", encoding="utf-8")
-    running: dict[str, float] = {}
-    while step < options.steps and not (options.minutes and elapsed >= 60 * options.minutes):
-        rate = learning_rate(step, elapsed, options)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        rows = torch.randint(len(utterances), (options.utterances_per_step,), generator=generator).tolist()
-        parts = losses(collate([utterances[i] for i in rows], device), generator)
-        total = losses.total(parts)
-        if not torch.isfinite(total):
-            raise Diverged(f"the loss is {total.item()} at step {step}", "lower learning_rate, then --resume")
-        total.backward()
-        norm = nn.utils.clip_grad_norm_(losses.parameters(), options.grad_clip)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        # The average forgets its random start: its horizon grows with the steps made.
-        decay = min(options.ema_decay, (step + 1) / (step + 10))
-        with torch.no_grad():
-            for name, value in network.state_dict().items():
-                if value.is_floating_point():
-                    average[name].lerp_(value, 1 - decay)
-                else:
-                    average[name].copy_(value)
-        step += 1
-        elapsed = time.monotonic() - started
-        for name, value in (*parts.items(), ("grad_norm", norm)):
-            running[name] = running.get(name, 0.0) + value.item() / options.log_every
-        if step % options.log_every == 0:
-            row = {"step": step, "seconds": round(elapsed, 1), "learning_rate": rate, **{k: round(v, 5) for k, v in running.items()}}
-            log.write(json.dumps(row) + "\n")
-            log.flush()
-            running = {}
-            if on_step is not None:
-                on_step(row)
-        if step % options.save_every == 0:
-            store()
-    store()
-    log.close()
-    return out / "voice.safetensors"
-
-
-def corpus_gain(corpus: SpeechCorpus) -> float:
-    """One gain for all recordings: 19 of 20 peaks come out below 0.95, the loudest are clipped."""
-    peaks = sorted(float(item.load().abs().max()) for item in corpus)
-    return 0.95 / max(1e-4, peaks[int(0.95 * (len(peaks) - 1))])
-
-
-__all__ = ["pretrain"]
+        training.restore()
+    try:
+        training.run(on_step)
+    except KeyboardInterrupt:
+        training.store()
+        raise Interrupted(
+            f"stopped after step {training.step}; everything is saved", "continue with --resume"
+        ) from None
+    return training.voice

@@ -6,7 +6,7 @@ float64: at the clean end 1 - l^2 is 1e-6.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ TERMINAL_LEVEL = 0.0814
 """Level at which training ends, sqrt(alpha_bar_1000); a rollout that starts from N(0, 1) must begin near it."""
 
 BETAS: dict[str, tuple[float, ...]] = {
-    # Published with maum-ai/wavegrad2 ("fast") and with the two public WaveGrad vocoders (tuned for their LJSpeech models).
+    # Published with maum-ai/wavegrad2 ("fast") and with the public WaveGrad vocoders (tuned for LJSpeech models).
     "maum-8": (1e-6, 2e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 9e-1),
     "wavegrad-6": (1e-6, 1.89287e-5, 1.19432e-4, 1.00475e-3, 1.10943e-2, 0.06),
     "wavegrad-7": (1e-6, 5e-6, 1.8929e-5, 1e-4, 1e-3, 0.0111, 0.06),
@@ -56,11 +56,11 @@ def placed_levels(num_steps: int, sigma_min: float = 0.03, power: float = 1.0) -
     return torch.cat([torch.ones(1, dtype=torch.float64), torch.sigmoid(2 * snr).sqrt()])
 
 
-def named_levels(name: str, num_steps: int, tuned: dict[str, Sequence[float]]) -> Tensor:
+def named_levels(name: str, num_steps: int, tuned: Mapping[str, Sequence[float]]) -> Tensor:
     """Levels of schedule `name` with K = `num_steps`.
 
-    `auto`: the one tuned for this voice and K if there is one, else `placed`; `placed`: even in log-SNR; `linear`: betas
-    linspace(1e-6, 0.01, 1000) subsampled to K levels; or a name of `BETAS`.
+    `auto`: the one tuned for this voice and K if there is one, else `placed`; `placed`: even in log-SNR; `linear`:
+    betas linspace(1e-6, 0.01, 1000) subsampled to K levels; or a name of `BETAS`.
 
     Raises:
         ConfigError: no such name, or a fixed schedule with another K.

@@ -63,7 +63,7 @@ class FiLM(nn.Module):
     def forward(self, x: Tensor, level: Tensor, extent: Extent | None) -> tuple[Tensor, Tensor]:
         signal = lrelu(self.signal_conv(x))
         signal = trim(signal + self.embedding(level)[..., None].to(signal.dtype), extent)
-        # Two convolutions: the halves of a fused one would be strided views, which costs more in every use than it saves.
+        # Two convolutions: the halves of a fused one would be strided views, dearer in every use than it saves.
         return self.scale_conv(signal), self.shift_conv(signal)
 
 
@@ -80,6 +80,7 @@ class DownBasic(nn.Module):
         self.factor = factor
 
     def forward(self, x: Tensor, extent: Extent | None) -> Tensor:
+        """(B, I, L) -> (B, O, L // factor)."""
         low = downsample(x, self.factor)
         main = low
         for conv in list(self.main_branch)[1:]:
@@ -101,6 +102,7 @@ class DownBlockLarge(nn.Module):
         self.residual_branch = nn.ModuleList([Conv(outputs, outputs, 1)])
 
     def forward(self, x: Tensor, extent: Extent | None) -> Tensor:
+        """(B, I, L) -> (B, O, L // factor)."""
         x = self.downsampling_basic_block(x, extent)
         main = x
         for conv in self.main_branch:
@@ -126,14 +128,17 @@ class UpBasic(nn.Module):
         super().__init__()
         first = Conv(inputs, outputs, 3, dilations[0])
         # Published names: with upsampling the sequence is (LReLU, interpolation, conv), without it (LReLU, conv).
-        entry = {"upsampling": nn.ModuleDict({"2": first})} if factor > 1 else {"noupsampling": nn.ModuleDict({"1": first})}
+        entry = (
+            {"upsampling": nn.ModuleDict({"2": first})} if factor > 1 else {"noupsampling": nn.ModuleDict({"1": first})}
+        )
         self.first_block_main_branch = nn.ModuleDict({**entry, "modulation": Modulation(outputs, dilations[1])})
-        self.first_block_residual_branch = nn.ModuleList([Conv(inputs, outputs, 1)])
+        mix = Conv(inputs, outputs, 1)
+        self.first_block_residual_branch = nn.ModuleList([mix])
         self.second_block_main_branch = nn.ModuleDict(
             {"modulation_0": Modulation(outputs, dilations[2]), "modulation_1": Modulation(outputs, dilations[3])}
         )
         self.factor = factor
-        self._first = [first]  # in a list: registered once, under its published name
+        self._first, self._mix = [first], [mix]  # in lists: registered once, under their published names
 
     def forward(self, x: Tensor, scale: Tensor, shift: Tensor, extents: tuple[Extent | None, Extent | None]) -> Tensor:
         before, after = extents
@@ -142,11 +147,10 @@ class UpBasic(nn.Module):
             last = None if before is None else before.lengths - 1
             x = extend(x, before)
             main = upsample_convolve(lrelu(x), first.conv1d.weight, first.conv1d.bias, self.factor, last)
-            mix = self.first_block_residual_branch[0].conv1d
-            residual = upsample_convolve(x, mix.weight, mix.bias, self.factor, last)
+            residual = upsample_convolve(x, self._mix[0].conv1d.weight, self._mix[0].conv1d.bias, self.factor, last)
         else:
             main = first(lrelu(x))
-            residual = self.first_block_residual_branch[0](x)
+            residual = self._mix[0](x)
         h = residual + self.first_block_main_branch["modulation"](main, scale, shift, after)
         second = self.second_block_main_branch["modulation_0"](h, scale, shift, after)
         return trim(h + self.second_block_main_branch["modulation_1"](second, scale, shift, after), after)
@@ -186,9 +190,7 @@ class Denoiser(nn.Module):
         self.dblocks = nn.ModuleList(
             down_block(a, b, f, (1, 2, 4)) for a, b, f in zip(down, down[1:], factors[:0:-1], strict=False)
         )
-        self.films = nn.ModuleList(
-            FiLM(a, b, config.pos_emb_scale) for a, b in zip(down, up[:0:-1], strict=False)
-        )
+        self.films = nn.ModuleList(FiLM(a, b, config.pos_emb_scale) for a, b in zip(down, up[:0:-1], strict=False))
 
     def forward(self, noisy: Tensor, hidden: Tensor, level: Tensor, frames: Tensor | None = None) -> Tensor:
         """`frames` (B,) int64: valid hidden frames of each row; None: all rows fill the batch."""
@@ -219,4 +221,3 @@ def init_orthogonal(module: nn.Module) -> None:
 
 
 __all__ = ["Denoiser", "init_orthogonal"]
-

@@ -55,9 +55,11 @@ class Encoder(nn.Module):
         self.lstm = nn.LSTM(channels, channels // 2, batch_first=True, bidirectional=True)
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """(B, P), valid counts (B,) -> (B, P, C), zero on padding."""
         valid = sequence_mask(lengths, ids.shape[1])
         x = self.embedding(ids) * valid[..., None]
-        for conv, norm in self.cnn:  # type: ignore[misc]
+        for layer in self.cnn:
+            conv, norm = layer.children()
             x = conv(x.transpose(1, 2)).transpose(1, 2)
             # Normalising only the valid positions keeps padding out of the statistics.
             normed = torch.zeros_like(x)
@@ -75,6 +77,7 @@ class LSTMHead(nn.Module):
         self.fc = nn.Sequential(nn.Linear(2 * channels, 1, bias=False))
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """(B, P, I), valid counts (B,) -> (B, P)."""
         out: Tensor = self.fc(run_lstm(self.lstm, x, lengths))
         return out.squeeze(2)
 
@@ -82,8 +85,8 @@ class LSTMHead(nn.Module):
 def gaussian_upsampling(hidden: Tensor, frames: Tensor, sigma: Tensor, lengths: Tensor) -> Tensor:
     """Spread phonemes over frames with Gaussians round their centres (Shen et al., arXiv:2010.04301).
 
-    hidden (B, P, H), frames (B, P) duration in frames, sigma (B, P) in frames, lengths (B,) phonemes -> (B, H, T), T the
-    longest total. Weights are the Gaussians' densities over their sum + 1e-8, on the 0-based frame grid, as published.
+    hidden (B, P, H), frames (B, P) duration in frames, sigma (B, P) in frames, lengths (B,) phonemes -> (B, H, T), T
+    the longest total. Weights are the densities over their sum + 1e-8, on the 0-based frame grid, as published.
     """
     valid = sequence_mask(lengths, hidden.shape[1])
     frames = frames * valid

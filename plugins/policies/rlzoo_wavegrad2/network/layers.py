@@ -6,6 +6,7 @@ alike), and it makes upsampling by polyphase filters a reshape.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ SLOPE = 0.2
 
 
 def lrelu(x: Tensor) -> Tensor:
+    """Leaky ReLU with the published slope."""
     return F.leaky_relu(x, SLOPE)
 
 
@@ -45,7 +47,7 @@ class _Modulate(torch.autograd.Function):
 
 def modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """lrelu(scale x + shift), all (B, C, L) and of one dtype."""
-    out: Tensor = _Modulate.apply(x, scale, shift)  # type: ignore[no-untyped-call]
+    out: Tensor = _Modulate.apply(x, scale, shift)
     return out
 
 
@@ -58,6 +60,7 @@ class Conv(nn.Module):
         self.dilation = dilation
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, I, L) -> (B, O, L)."""
         return convolve(x, self.conv1d.weight, self.conv1d.bias, self.dilation)
 
 
@@ -69,6 +72,7 @@ class LReLUConv(nn.Module):
         self.convolution = Conv(inputs, outputs, 3, dilation)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, I, L) -> (B, O, L)."""
         out: Tensor = self.convolution(lrelu(x))
         return out
 
@@ -96,27 +100,36 @@ def upsample(x: Tensor, factor: int) -> Tensor:
 
 def polyphase_weight(weight: Tensor, factor: int) -> Tensor:
     """(O, I, k) fine taps, k 1 or 3 -> (factor O, I, 3) coarse taps: interpolation folded into the convolution."""
+    table = _polyphase_table(factor, weight.shape[2]).to(weight)
+    return torch.einsum("ptn,oit->poin", table, weight).flatten(0, 1)
+
+
+@cache
+def _polyphase_table(factor: int, taps: int) -> Tensor:
+    """(phase, fine tap, coarse neighbour): what each fine tap takes from the coarse samples."""
     phases = interpolation_weights(factor)
-    taps = weight.shape[2]
-    table = torch.zeros(factor, taps, 3, dtype=torch.float64)  # (phase, fine tap, coarse neighbour)
+    table = torch.zeros(factor, taps, 3, dtype=torch.float64)
     for phase in range(factor):
         for tap in range(taps):
             coarse, rest = divmod(phase + tap - taps // 2, factor)
             for neighbour in range(3):
                 if phases[rest, neighbour] != 0:
                     table[phase, tap, coarse + neighbour] += phases[rest, neighbour]
-    return torch.einsum("ptn,oit->poin", table.to(weight), weight).flatten(0, 1)
+    return table
 
 
-def upsample_convolve(x: Tensor, weight: Tensor, bias: Tensor, factor: int, last: Tensor | None = None) -> Tensor:
+def upsample_convolve(
+    x: Tensor, weight: Tensor, bias: Tensor | None, factor: int, last: Tensor | None = None
+) -> Tensor:
     """conv_k(upsample(x)), (B, I, L) -> (B, O, factor L), k 1 or 3, as one convolution over the coarse samples.
 
     Each fine tap is a mixture of coarse neighbours, so that the upsampled input never exists. At both ends the fine
-    convolution is zero padded where interpolation repeats the edge; the difference is taken off again. `last` (B,): index
-    of each row's last valid coarse sample, behind which x must repeat it; None: all rows fill L.
+    convolution is zero padded where interpolation repeats the edge; the difference is taken off again. `last` (B,):
+    index of each row's last valid coarse sample, behind which x must repeat it; None: all rows fill L.
     """
     outputs = weight.shape[0]
-    coarse = convolve(replicate_edges(x), polyphase_weight(weight, factor), bias.repeat(factor), pad=False)
+    repeated = None if bias is None else bias.repeat(factor)
+    coarse = convolve(replicate_edges(x), polyphase_weight(weight, factor), repeated, pad=False)
     fine = coarse.transpose(1, 2).unflatten(2, (factor, outputs)).flatten(1, 2)  # (B, factor L, O)
     if weight.shape[2] == 3:
         rows = torch.arange(x.shape[0], device=x.device)
@@ -131,6 +144,6 @@ def upsample_convolve(x: Tensor, weight: Tensor, bias: Tensor, factor: int, last
 
 def downsample(x: Tensor, factor: int) -> Tensor:
     """Linear interpolation down, (B, C, L) -> (B, C, L // factor): the middle of each group of `factor` samples."""
-    if factor % 2:
-        return x[..., factor // 2 :: factor]
-    return (x[..., factor // 2 - 1 :: factor] + x[..., factor // 2 :: factor]) / 2
+    middle: Tensor = x[..., factor // 2 :: factor]
+    mean: Tensor = middle if factor % 2 else 0.5 * (x[..., factor // 2 - 1 :: factor] + middle)
+    return mean

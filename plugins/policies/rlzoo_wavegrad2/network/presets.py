@@ -40,6 +40,7 @@ class NetworkConfig(Options):
 
     @property
     def hidden_channels(self) -> int:
+        """H: encoder and speaker side by side."""
         return self.encoder_channels + self.speaker_channels
 
     @property
@@ -53,8 +54,8 @@ Preset = Literal["mini", "base", "large"]
 PRESETS: dict[str, NetworkConfig] = {
     "base": NetworkConfig(),
     "large": NetworkConfig(large=True, dilations=((1, 2, 4, 8),) * 5),
-    # 8 kHz, 10 ms frames. Channels are multiples of 16 so that matrix units on CPU and GPU are filled; the parameters fit
-    # 10 MB in fp16 with room, and the fewest channels stand at the highest rates, where they cost most.
+    # 8 kHz, 10 ms frames. Channels are multiples of 16 so that matrix units on CPU and GPU are filled; the parameters
+    # fit 10 MB in fp16 with room, and the fewest channels stand at the highest rates, where they cost most.
     "mini": NetworkConfig(
         sample_rate=8000,
         encoder_channels=192,
