@@ -66,7 +66,7 @@ def test_the_installed_package_passes_the_check(site, tmp_path):
     checked = rlzoo(site, tmp_path, "plugins", "check", "loudness", "--json")
     assert checked.returncode == 0, checked.stdout + checked.stderr
     results = json.loads(checked.stdout)
-    assert {result["outcome"] for result in results} == {"passed"}
+    assert {result["outcome"] for result in results} <= {"passed", "skipped"}
     assert len(results) >= 6
 
 

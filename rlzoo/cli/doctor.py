@@ -19,7 +19,7 @@ from rlzoo.errors import RlzooError
 from rlzoo.plugin import RewardSpec
 from rlzoo.registry import Registry, discover, import_target
 
-PACKAGES = ("torch", "torchaudio", "lightning-fabric", "numpy", "soundfile", "pydantic", "onnxruntime")
+PACKAGES = ("torch", "torchaudio", "lightning-fabric", "numpy", "soundfile", "pydantic", "onnx")
 
 
 def doctor() -> None:
