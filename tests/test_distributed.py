@@ -34,7 +34,7 @@ def launch(rundir, processes, tmp_path):
     for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):
         environment.pop(name, None)
     done = subprocess.run(
-        [*command, str(script), str(rundir.path)], env=environment, capture_output=True, text=True, timeout=120
+        [*command, str(script), str(rundir.path)], env=environment, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr[-3000:]
 

@@ -111,7 +111,7 @@ def test_killed_at_a_random_moment_and_resumed_equals_never_stopped(tmp_path, un
     moment = random.SystemRandom().uniform(0.0, 1.6)
     process = subprocess.Popen([*command, "start", "0.25"], env=environment)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while not rundir.metrics() and time.monotonic() < deadline:
             time.sleep(0.02)
         time.sleep(moment)
@@ -121,7 +121,7 @@ def test_killed_at_a_random_moment_and_resumed_equals_never_stopped(tmp_path, un
     print(f"killed {moment:.2f} s after the first step, when {len(rundir.metrics())} steps were done")
     assert 1 <= len(rundir.metrics()) <= 8
     assert rundir.status()["state"] == "running", "SIGKILL leaves no time to say anything"
-    subprocess.run([*command, "resume", "0"], env=environment, check=True, timeout=60)
+    subprocess.run([*command, "resume", "0"], env=environment, check=True, timeout=300)
     assert_same(rundir, uninterrupted)
     assert not list((rundir / "checkpoints").glob(".*")), "nothing half written is left behind"
 
