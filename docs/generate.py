@@ -23,7 +23,7 @@ from rlzoo.cli.plugins import option_type
 from rlzoo.registry import HOOK, NOUN, Registry, discover
 
 ROOT = Path(__file__).resolve().parent.parent
-PUBLIC = ("plugin", "api", "functional", "audio", "assets", "errors", "testing")
+PUBLIC = ("plugin", "api", "functional", "audio", "assets", "errors", "safepickle", "testing")
 """Public modules of `rlzoo`; nothing else is promised."""
 
 NOTE = "<!-- Written by `make docs`; do not edit. -->\n"
@@ -70,9 +70,8 @@ def plugins_page() -> str:
     intro = (
         "# Plugins in this repository\n\n"
         "Each folder is an import package of its own; it uses only the public modules of `rlzoo`. A package has\n"
-        "`__init__.py` (hooks and options, light), its heavy modules, and a README. How to write one:\n"
-        "[algorithm](../docs/write-an-algorithm.md), [policy](../docs/write-a-policy.md), "
-        "[reward](../docs/write-a-reward.md).\n\n"
+        "`__init__.py` (hooks and options, light), its heavy modules, and a README.\n"
+        "[How to write one](../docs/write-a-plugin.md).\n\n"
     )
     return NOTE + intro + table(("Name", "Kind", "Tier", "Paper", "Summary"), rows)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import pickle
 import resource
 import signal
 import subprocess
@@ -10,6 +12,7 @@ import sys
 import textwrap
 import time
 import tomllib
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -285,6 +288,50 @@ def test_a_bug_keeps_its_traceback_and_says_that_it_is_one(rlzoo_, monkeypatch):
     assert outcome.code == 1
     assert "ZeroDivisionError" in outcome.err
     assert "This is a bug" in outcome.err
+
+
+class Evil:
+    def __reduce__(self):
+        return Path.touch, (Path("PWNED"),)
+
+
+def zipped(content: bytes) -> bytes:
+    """The layout of torch.save."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        archive.writestr("archive/data.pkl", content)
+        archive.writestr("archive/version", "3")
+    return made.getvalue()
+
+
+CHECKPOINTS = {
+    "empty.ckpt": (b"", "is not a complete PyTorch checkpoint"),
+    "junk.ckpt": (bytes(100), "is not a complete PyTorch checkpoint"),
+    "truncated.ckpt": (zipped(bytes(5000))[:3000], "is not a complete PyTorch checkpoint"),
+    "truncated.safetensors": ((1000).to_bytes(8, "little") + b"{", "is not a complete safetensors file"),
+    "code.ckpt": (zipped(pickle.dumps({"state_dict": Evil()}, protocol=2)), "code and not weights; nothing was run"),
+}
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_a_bad_checkpoint_is_refused_and_runs_nothing(name, rlzoo_, here):
+    content, message = CHECKPOINTS[name]
+    (here / name).write_bytes(content)
+    spoken = rlzoo_("synth", "--text", "hello", "--out", "x.wav", "--checkpoint", name)
+    assert (spoken.code, message in spoken.error()[0]) == (4, True), spoken.err
+    flags = ["--algo", "dlpo", "--reward", "dnsmos", "--set", f"policy.checkpoint={name}", "--out", "r"]
+    assert rlzoo_("run", *flags, "--device", "cpu").code == 4
+    assert [path.name for path in here.iterdir()] == [name]
+
+
+def test_a_damaged_run_checkpoint_is_recognised(rlzoo_, here):
+    assert rlzoo_(*RUN).code == 0
+    weights = here / "r/checkpoints/000002/policy.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    for arguments in (["run", "--resume", "r", "--steps", "3"], ["eval", "--checkpoint", "r"]):
+        outcome = rlzoo_(*arguments)
+        assert outcome.code == 4
+        assert "policy.safetensors is not as it was written" in outcome.error()[0]
 
 
 PROMPT_FILES = {"empty": b"", "binary": bytes(range(256)) * 4, "no letters": b"A sentence.\n... !?\n"}

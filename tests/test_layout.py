@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PACKAGES = sorted(path.parent for path in (ROOT / "plugins").glob("*/*/__init__.py"))
 FOLDER = {"algorithm": "algorithms", "policy": "policies", "reward": "rewards", "prompts": "prompts"}
-PUBLIC = {"plugin", "api", "functional", "audio", "testing", "errors", "assets", "corpus", "safepickle"}
+PUBLIC = {"plugin", "api", "functional", "audio", "testing", "errors", "assets", "corpus", "safepickle", "rewards"}
 
 packages = pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)
 
