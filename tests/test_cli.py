@@ -196,7 +196,7 @@ def test_resume_takes_no_other_flags(rlzoo_):
 
 def test_a_run_is_judged_again_with_the_same_numbers(rlzoo_, here):
     assert rlzoo_(*TOY_RUN, "--reward", "toy", "--out", "r").code == 0
-    judged = rlzoo_("eval", "--checkpoint", "r", "--out", "scores.json")
+    judged = rlzoo_("eval", "r", "--out", "scores.json")
     assert judged.code == 0, judged.err
     again = json.loads((here / "scores.json").read_text())
     written = json.loads((here / "r/eval/000002.json").read_text())
@@ -328,7 +328,7 @@ def test_a_damaged_run_checkpoint_is_recognised(rlzoo_, here):
     assert rlzoo_(*RUN).code == 0
     weights = here / "r/checkpoints/000002/policy.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
-    for arguments in (["run", "--resume", "r", "--steps", "3"], ["eval", "--checkpoint", "r"]):
+    for arguments in (["run", "--resume", "r", "--steps", "3"], ["eval", "r"]):
         outcome = rlzoo_(*arguments)
         assert outcome.code == 4
         assert "policy.safetensors is not as it was written" in outcome.error()[0]

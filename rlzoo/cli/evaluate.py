@@ -14,7 +14,7 @@ import typer
 from rlzoo import assets
 from rlzoo.cli._output import columns, err, out
 from rlzoo.cli._shared import Device, PluginFiles, PolicyName, Prompts, Rewards, Seed, Sets
-from rlzoo.cli.synth import Checkpoint, DenoisingSteps, policy_source
+from rlzoo.cli.synth import DenoisingSteps, policy_source
 from rlzoo.config import Choice, ResolvedRun, choose
 from rlzoo.errors import ConfigError, DataError
 from rlzoo.registry import Registry, discover
@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 
 
 def evaluate(
+    checkpoint: Annotated[
+        Path | None, typer.Argument(help="A run directory, one checkpoint in it, or a policy's weight file.")
+    ] = None,
     reward: Rewards = [],  # noqa: B006
-    checkpoint: Checkpoint = None,
     audio: Annotated[
         list[Path],
         typer.Option("--audio", help="Judge this file, or the WAV and FLAC files of this folder; repeatable."),
@@ -74,7 +76,7 @@ def evaluate(
 
 
 def _run_of(checkpoint: Path | None, registry: Registry) -> ResolvedRun | None:
-    """The run that --checkpoint points at, if it is a run's."""
+    """The run that is named, if it is one."""
     if checkpoint is None or not checkpoint.is_dir():
         return None
     inside = checkpoint.absolute().parent.name == "checkpoints"
