@@ -1,0 +1,196 @@
+"""WaveGrad 2 as a policy: schedules, rows that stand alone, published sampler, training times."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from rlzoo_wavegrad2 import WaveGrad2Options
+from rlzoo_wavegrad2.checkpoint import save_voice
+from rlzoo_wavegrad2.network import NetworkConfig, WaveGrad2Network
+from rlzoo_wavegrad2.policy import SHIPPED, WaveGrad2Policy
+from rlzoo_wavegrad2.schedules import (
+    BETAS,
+    TERMINAL_LEVEL,
+    levels_of,
+    named_levels,
+    placed_levels,
+    to_schedule,
+    training_levels,
+)
+
+from rlzoo.api import Prompt
+from rlzoo.errors import ConfigError, DataError
+
+TINY = NetworkConfig(
+    sample_rate=8000,
+    encoder_channels=16,
+    speaker_channels=4,
+    predictor_channels=8,
+    down_channels=(4, 8, 8),
+    up_channels=(12, 8, 8, 4),
+    factors=(5, 4, 4),
+    dilations=((1, 2, 4, 8),) * 3,
+)
+PROMPTS = [Prompt("a", "Open the door."), Prompt("b", "It is late and the rain has not stopped.")]
+
+
+@pytest.fixture(scope="module")
+def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    network = WaveGrad2Network(TINY)
+    predictor = network.resampling.duration_predictor
+    with torch.no_grad():  # gates wide open: every phone lasts about 60 ms, so that texts have audio
+        for suffix in ("l1", "l1_reverse"):
+            getattr(predictor.lstm, f"bias_ih_{suffix}").fill_(3.0)
+        predictor.fc[0].weight.fill_(0.004)
+    path = tmp_path_factory.mktemp("voice") / "tiny.safetensors"
+    save_voice(path, network.state_dict(), {"network": TINY.model_dump(), "text": "flite"})
+    return path
+
+
+@pytest.fixture
+def policy(voice: Path) -> WaveGrad2Policy:
+    return WaveGrad2Policy(WaveGrad2Options(checkpoint=voice))
+
+
+def test_training_schedule_ends_where_it_was_published_to() -> None:
+    levels = training_levels()
+    assert len(levels) == 1001
+    assert levels[0] == 1
+    assert levels[-1].item() == pytest.approx(TERMINAL_LEVEL, abs=5e-5)
+
+
+@pytest.mark.parametrize("num_steps", [1, 2, 6, 50])
+def test_placed_levels_start_in_noise_and_fall(num_steps: int) -> None:
+    levels = placed_levels(num_steps)
+    assert len(levels) == num_steps + 1
+    assert levels[-1].item() == pytest.approx(TERMINAL_LEVEL)
+    assert (levels.diff() < 0).all()
+
+
+def test_fixed_schedules_are_their_betas_and_know_their_length() -> None:
+    levels = named_levels("maum-8", 8, {})
+    assert torch.allclose(1 - (levels[1:] / levels[:-1]) ** 2, torch.tensor(BETAS["maum-8"], dtype=torch.float64))
+    with pytest.raises(ConfigError, match="has 6 steps, not 8"):
+        named_levels("wavegrad-6", 8, {})
+    with pytest.raises(ConfigError, match="unknown schedule"):
+        named_levels("nonsense", 8, {})
+
+
+def test_tuned_schedule_is_taken_for_its_number_of_steps_only() -> None:
+    tuned = {"2": [0.9, 0.1]}
+    assert named_levels("auto", 2, tuned).tolist() == [1.0, 0.9, 0.1]
+    assert torch.equal(named_levels("auto", 3, tuned), placed_levels(3))
+
+
+def test_transition_is_the_published_posterior(policy: WaveGrad2Policy) -> None:
+    """Ho et al., Eq. 6 - 7, written with betas as the public code writes it."""
+    betas = torch.tensor(BETAS["wavegrad-6"], dtype=torch.float64)
+    schedule = to_schedule(levels_of(betas))
+    cond = policy.condition(PROMPTS[:1])
+    x = torch.randn(1, *policy.state_shape(cond), generator=torch.Generator().manual_seed(0))
+    alpha_bar = (1 - betas).cumprod(0)
+    for k in range(6):
+        i = 5 - k
+        before = alpha_bar[i - 1] if i else torch.tensor(1.0, dtype=torch.float64)
+        with torch.no_grad():
+            step = policy.transition(x, torch.tensor([k]), cond, schedule)
+            eps = policy.network.decoder(x, cond.get("hidden"), alpha_bar[i].sqrt().float()[None])
+        clean = ((x - (1 - alpha_bar[i]).sqrt() * eps) / alpha_bar[i].sqrt()).clamp(-1, 1)
+        first = betas[i] * before.sqrt() / (1 - alpha_bar[i])
+        second = (1 - before) * (1 - betas[i]).sqrt() / (1 - alpha_bar[i])
+        assert torch.allclose(step.mean.double(), (first * clean + second * x).double(), atol=2e-4)
+        variance = betas[i] * (1 - before) / (1 - alpha_bar[i])
+        assert step.std.double().item() == pytest.approx(variance.sqrt().item(), rel=1e-4, abs=1e-9)
+
+
+def test_rows_of_a_batch_equal_rows_alone(policy: WaveGrad2Policy) -> None:
+    both, alone = policy.condition(PROMPTS), policy.condition(PROMPTS[:1])
+    size = alone.get("hidden").shape[2] * TINY.hop
+    assert both.get("frames")[0] == alone.get("frames")[0] < both.get("frames")[1]
+    x = torch.randn(2, *policy.state_shape(both)) * policy.mask(both)
+    schedule, k = policy.schedule(4), torch.tensor([1, 1])
+    with torch.no_grad():
+        batch = policy.transition(x, k, both, schedule)
+        single = policy.transition(x[:1, :size], k[:1], alone, schedule)
+    assert torch.equal(batch.mean[0, :size], single.mean[0])
+    assert torch.equal(batch.log_prob(x)[:1], single.log_prob(x[:1, :size]))
+    assert not batch.mean[0, size:].any()
+
+
+def test_training_times_follow_the_published_distribution(policy: WaveGrad2Policy) -> None:
+    uniform = torch.linspace(0, 1, 1001)[:-1]
+    sigma = policy.sample_times(uniform)
+    assert torch.allclose(sigma.double(), (1 - training_levels()[:-1] ** 2).sqrt(), atol=2e-4)
+
+
+def test_only_the_denoiser_is_trained_by_default(voice: Path) -> None:
+    def trained(policy: WaveGrad2Policy) -> set[str]:
+        return {name.split(".")[1] for name, p in policy.named_parameters() if p.requires_grad}
+
+    assert trained(WaveGrad2Policy(WaveGrad2Options(checkpoint=voice))) == {"decoder"}
+    everything = WaveGrad2Policy(WaveGrad2Options(checkpoint=voice, trainable="all"))
+    assert trained(everything) == {"decoder", "encoder", "resampling", "speaker_embedding"}
+    assert not any(p.requires_grad for p in everything.network.resampling.duration_predictor.parameters())
+
+
+def test_gradient_reaches_the_encoder_when_it_is_trained(voice: Path) -> None:
+    policy = WaveGrad2Policy(WaveGrad2Options(checkpoint=voice, trainable="all"))
+    cond = policy.condition(PROMPTS)
+    x = torch.randn(2, *policy.state_shape(cond))
+    step = policy.transition(x, torch.tensor([0, 1]), cond, policy.schedule(4))
+    with torch.no_grad():
+        frozen = policy.transition(x, torch.tensor([0, 1]), cond, policy.schedule(4))
+    # At the noisiest level an error of the prediction is magnified by 1 / 0.08.
+    assert torch.allclose(step.mean, frozen.mean, atol=1e-3)
+    step.log_prob(x).sum().backward()
+    gradient = policy.network.encoder.embedding.weight.grad
+    assert gradient is not None
+    assert gradient.abs().sum() > 0
+
+
+def test_pace_changes_the_length(voice: Path) -> None:
+    slow, fast = (
+        WaveGrad2Policy(WaveGrad2Options(checkpoint=voice, pace=p)).condition(PROMPTS[1:]).get("frames").item()
+        for p in (0.5, 2.0)
+    )
+    assert slow / fast == pytest.approx(4, rel=0.2)
+
+
+def test_phones_may_be_given_instead_of_text(policy: WaveGrad2Policy) -> None:
+    cond = policy.condition([Prompt("x", "", {"phones": "sil HH AH0 L OW sil"})])
+    assert cond.get("phones").tolist() == [6]
+
+
+def test_a_text_without_words_names_its_prompt(policy: WaveGrad2Policy) -> None:
+    with pytest.raises(DataError, match="prompt 'silent'"):
+        policy.condition([Prompt("silent", "...")])
+
+
+def test_the_shipped_voice_is_small_safe_and_speaks() -> None:
+    assert SHIPPED.suffix == ".safetensors"
+    assert SHIPPED.stat().st_size < 10_000_000
+    policy = WaveGrad2Policy(WaveGrad2Options())
+    cond = policy.condition([Prompt("a", "The light is green.")])
+    seconds = policy.lengths(cond).item() / policy.config.sample_rate
+    assert 0.6 < seconds < 2.5
+    schedule = policy.schedule()
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1, *policy.state_shape(cond), generator=generator)
+    with torch.no_grad():
+        for k in range(len(schedule)):
+            step = policy.transition(x, torch.tensor([k]), cond, schedule)
+            x = step.rsample(torch.randn(x.shape, generator=generator)) if schedule.stochastic[k] else step.mode
+    wave = policy.decode(x, cond).data[0]
+    # Voiced speech on one pitch of 200 Hz: energy stands on its harmonics, not between them.
+    power = torch.fft.rfft(wave).abs() ** 2
+    frequency = torch.fft.rfftfreq(len(wave), 1 / policy.config.sample_rate)
+    off = (frequency / 200 - (frequency / 200).round()).abs() * 200
+    band = (frequency > 150) & (frequency < 900)
+    on_harmonic = power[band & (off < 20)].sum() / power[band].sum()
+    assert on_harmonic > 0.5  # noise would give 20 %
+    assert 0.01 < wave.std() < 0.5
+    assert math.isfinite(float(wave.abs().max()))
