@@ -1,0 +1,80 @@
+"""Rewards that are computed elsewhere: behind a URL, or in worker processes with an environment of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import Field, HttpUrl, model_validator
+
+from rlzoo.plugin import Options, RewardSpec, hookimpl
+
+
+class SharedOptions(Options):
+    """Options of both."""
+
+    sample_rate: Annotated[int, Field(ge=1_000, le=192_000)] | None = None
+    """Rate in Hz at which the scorer wants audio; none: as it comes, the rate is in the request."""
+    batch: Annotated[int, Field(ge=1, le=4096)] = 16
+    """Rows per request."""
+    scorer_version: str = "1"
+    """Part of the score cache's key: change it when the scorer's numbers change."""
+
+
+class HTTPOptions(SharedOptions):
+    """Where the scorer is, and how patient to be with it."""
+
+    url: HttpUrl
+    """Takes a POST of JSON; see the README of this plugin."""
+    timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    """For one answer."""
+    retries: Annotated[int, Field(ge=0, le=20)] = 3
+    """After a lost connection, a timeout, or the status 429, 500, 502, 503 or 504."""
+    backoff_seconds: Annotated[float, Field(ge=0, le=60)] = 0.5
+    """Pause before the first retry, doubled each time."""
+    token_env: str = ""
+    """Environment variable with a bearer token, so that no secret stands in a run file."""
+
+
+class ProcessOptions(SharedOptions):
+    """What to start, how often, and with which environment."""
+
+    command: tuple[str, ...] = ()
+    """Program and arguments that answer one line of JSON with one line; see the README of this plugin."""
+    reward: str = ""
+    """Instead of `command`: a registered reward."""
+    options: dict[str, Any] = {}  # noqa: RUF012 - pydantic copies defaults
+    """Options of `reward`."""
+    python: Path | None = None
+    """Interpreter for `reward`, for instance of another virtual environment that has rlzoo; none: this one."""
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
+    """Processes."""
+    env: dict[str, str] = {}  # noqa: RUF012 - pydantic copies defaults
+    """Variables added to the environment of the processes, e.g. CUDA_VISIBLE_DEVICES."""
+    timeout_seconds: Annotated[float, Field(gt=0, le=86_400)] = 300.0
+    """For one answer, the first of which includes loading."""
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if bool(self.command) == bool(self.reward):
+            raise ValueError("give either `command` or `reward`")
+        if self.command and (self.options or self.python):
+            raise ValueError("`options` and `python` go with `reward`")
+        return self
+
+
+@hookimpl
+def rlzoo_rewards() -> Iterator[RewardSpec]:
+    yield RewardSpec(
+        name="http",
+        summary="scores from a service behind a URL, batched, with retries",
+        target="rlzoo_remote.http:HTTPReward",
+        options=HTTPOptions,
+    )
+    yield RewardSpec(
+        name="process",
+        summary="scores from worker processes with an environment of their own",
+        target="rlzoo_remote.process:ProcessReward",
+        options=ProcessOptions,
+    )
