@@ -53,9 +53,7 @@ def hacking_flag(
     falls = {name: paired(*scores, alternative="less", seed=seed) for name, scores in judges.items()}
     adjusted = holm({name: fall.p for name, fall in falls.items()})
     worse = tuple(
-        name
-        for name, fall in falls.items()
-        if adjusted[name] < level and fall.gain.value < -allowed.get(name, 0.0)
+        name for name, fall in falls.items() if adjusted[name] < level and fall.gain.value < -allowed.get(name, 0.0)
     )
     rose = rise.p < level and rise.gain.value > 0
     return Verdict(rose and bool(worse), rise, falls, adjusted, worse)

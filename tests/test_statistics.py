@@ -154,9 +154,7 @@ def quietness(clips):
 def test_a_reward_that_pays_for_loudness_trips_the_flag():
     clips = speech(np.random.default_rng(4), 12)
     tuned = np.clip(12 * clips, -1, 1)  # what a policy does that is paid for loudness
-    found = hacking_flag(
-        (loudness(tuned), loudness(clips)), {"guard": (clipping_guard(tuned), clipping_guard(clips))}
-    )
+    found = hacking_flag((loudness(tuned), loudness(clips)), {"guard": (clipping_guard(tuned), clipping_guard(clips))})
     assert found.hacked
     assert found.worse == ("guard",)
     assert "guard" in str(found)

@@ -15,7 +15,7 @@ budget) is said once for all and cannot be changed for one algorithm.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +29,7 @@ from rlzoo._tables import BudgetTable, Count
 from rlzoo.config import ResolvedRun, checked, resolve
 from rlzoo.errors import ConfigError
 from rlzoo.plugin import Options
-from rlzoo.registry import Registry, discover, did_you_mean
+from rlzoo.registry import Registry, did_you_mean, discover
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]*$")]
 BASE = "base"
@@ -48,9 +48,9 @@ class AlgorithmEntry(Options):
     """The algorithm."""
     label: Name = ""
     """What tables and folders call it; default: its name."""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
     """The algorithm's options."""
-    run: dict[str, Any] = {}
+    run: dict[str, Any] = Field(default_factory=dict)
     """Its own values of [train] and [rollout], laid over the suite's."""
     search_trials: Annotated[int, Field(ge=0)] = 0
     """Runs that were spent on finding these options; part of the report, equal for all in a fair suite."""
@@ -86,6 +86,8 @@ class SuiteTable(Options):
     """Modules or files of one-file plugins."""
     threads: Count = 1
     """CPU threads of each run: the same everywhere, because sums depend on it in the last digit."""
+    headline: str = "total"
+    """Score that profiles, curves and comparisons show: `total` is the training reward; better a judge."""
     listen: Annotated[int, Field(ge=0)] = 3
     """Held-out prompts whose audio goes into the report."""
 
@@ -264,7 +266,6 @@ def _plugin_file(name: str, suite: Path) -> Path:
     if found is None or not found.origin:
         raise ConfigError(f"suite '{suite}': there is no module '{name}'", "plugins are modules or .py files")
     return Path(found.origin)
-
 
 
 __all__ = ["BASE", "AlgorithmEntry", "Cell", "RewardEntry", "Suite", "SuiteTable", "load", "shipped", "suites_folder"]

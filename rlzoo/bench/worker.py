@@ -1,6 +1,6 @@
 """One `rlzoo run` in a process of its own: the same command a user would type, with its figures written down.
 
-    python -m rlzoo.bench.worker RESULT ARGUMENT...     runs `rlzoo ARGUMENT...` and writes RESULT (JSON)
+python -m rlzoo.bench.worker RESULT ARGUMENT...     runs `rlzoo ARGUMENT...` and writes RESULT (JSON)
 """
 
 from __future__ import annotations

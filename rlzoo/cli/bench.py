@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rlzoo.cli._output import duration, err, out
-from rlzoo.errors import ConfigError, RlzooError
+from rlzoo.cli._output import columns, duration, err, out
+from rlzoo.cli._shared import (
+    Algo,
+    ConfigFile,
+    Device,
+    PluginFiles,
+    PolicyName,
+    Preset,
+    Prompts,
+    Rewards,
+    Seed,
+    Sets,
+    Steps,
+    resolved,
+)
+from rlzoo.errors import ConfigError, DataError, RlzooError
+
+if TYPE_CHECKING:
+    from rlzoo.bench.compare import Point
 
 app = typer.Typer(no_args_is_help=True, help="Compare algorithms fairly: equal budgets, several seeds, intervals.")
 
@@ -48,7 +67,9 @@ def run(
     states = {job.key: jobs_.state_of(job) for job in todo}
     left = [job for job in todo if states[job.key] not in ("done", "diverged")]
     counts = Counter(states.values())
-    out.print(f"{found.name}: {len(todo)} runs ({', '.join(f'{n} {state}' for state, n in counts.items())}) in {folder}")
+    out.print(
+        f"{found.name}: {len(todo)} runs ({', '.join(f'{n} {state}' for state, n in counts.items())}) in {folder}"
+    )
     if dry_run:
         for job in left:
             out.print(f"  {states[job.key]:9} {job.key}")
@@ -71,3 +92,169 @@ def _assignment(item: str) -> tuple[str, str]:
     if not equals or not key:
         raise ConfigError(f"--slurm '{item}' is no assignment", "write --slurm key=value")
     return key, value
+
+
+@app.command("report")
+def report(
+    suite: Annotated[
+        str, typer.Argument(metavar="SUITE", help="Suite as in `bench run`, or a results.json made before.")
+    ],
+    out_dir: Folder = None,
+    to: Annotated[
+        Path | None, typer.Option("--to", help="Folder of the report; default: report/ beside the runs.")
+    ] = None,
+    preference: Annotated[
+        Path | None,
+        typer.Option("--preference", help="JSON with people's choices: {reward: {system: {rate, low, high}}}."),
+    ] = None,
+    publish: Annotated[
+        Path | None, typer.Option("--publish", help="Also write the results, without audio, to this JSON file.")
+    ] = None,
+) -> None:
+    """Tables, plots and one self-contained page from the runs of a suite. The same runs give the same bytes."""
+    from rlzoo.bench import collect, report
+    from rlzoo.bench.suite import load
+
+    if suite.endswith(".json"):
+        document = collect.read(Path(suite))
+        folder = to or Path(suite).parent / "report"
+    else:
+        found = load(suite)
+        runs = out_dir or Path("runs/bench") / found.name
+        document = collect.collect(found, runs)
+        folder = to or runs / "report"
+    if preference is not None:
+        document["preference"] = _preference(preference, document)
+    for item in document["left_out"]:
+        err.print(f"left out: {item['run']}: {item['reason']}")
+    if document["missing"]:
+        err.print(f"{len(document['missing'])} runs are missing, first {document['missing'][0]}")
+    written = report.write(document, folder)
+    if publish is not None:
+        try:
+            publish.parent.mkdir(parents=True, exist_ok=True)
+            publish.write_text(collect.dumps({**document, "audio": {}}), encoding="utf-8")
+        except OSError as error:
+            raise DataError(f"cannot write '{publish}': {error.strerror}", "choose another --publish") from error
+        written.append(publish)
+    for path in written:
+        out.print(str(path))
+
+
+def _preference(path: Path, document: dict[str, Any]) -> dict[str, Any]:
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))
+        return {
+            reward["label"]: {
+                system: {key: float(figures[key]) for key in ("rate", "low", "high")}
+                for system, figures in given.get(reward["label"], {}).items()
+            }
+            for reward in document["suite"]["rewards"]
+        }
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise DataError(
+            f"cannot read preferences from '{path}': {error}", "{reward: {system: {rate, low, high}}}"
+        ) from error
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run directories; the first is compared with.")],
+    baseline: Annotated[
+        Path | None, typer.Option("--baseline", help="Published results (JSON): is the run inside their band?")
+    ] = None,
+) -> None:
+    """Compare runs on the same held-out prompts, or one run with a published curve (exit 1 where it lies outside)."""
+    from rlzoo.bench import collect
+    from rlzoo.bench.compare import against, evaluated
+    from rlzoo.bench.compare import compare as compared
+
+    found = [evaluated(path) for path in runs]
+    if baseline is not None:
+        document = collect.read(baseline)
+        outside = [run.path for run in found if not _against(*against(document, run), run.path)]
+        if outside:
+            raise typer.Exit(1)
+        return
+    if len(found) < 2:
+        raise ConfigError("one run is nothing to compare", "give two or more, or --baseline FILE")
+    rows = [("run", "score", "first", "this", "difference", "95 % interval", "p", "prompts won")]
+    for comparison in compared(found):
+        for note in comparison.notes:
+            err.print(f"note: {comparison.run.path}: {note}")
+        for name, pair in comparison.scores.items():
+            gain = pair.gain
+            between = "" if gain.low is None else f"{gain.low:+.3f} to {gain.high:+.3f}"
+            won = f"{100 * pair.win_rate.value:.0f} % of {pair.count}"
+            figures = (f"{pair.second:.3f}", f"{pair.first:.3f}", f"{gain.value:+.3f}", between, f"{pair.p:.3g}", won)
+            rows.append((str(comparison.run.path), name, *figures))
+    out.print(columns(rows))
+    out.print("\nOne run of each is one seed: this says which policy is better, not which algorithm.")
+
+
+def _against(system: str, points: Sequence[Point], different: Sequence[str], path: Path) -> bool:
+    for text in different:
+        err.print(f"note: {path} differs from the reference: {text}")
+    rows = [("step", "budget used", "this run", "reference", "95 % band of a further run", "")]
+    for point in points:
+        band = point.band
+        between = "one seed only" if band.low is None else f"{band.low:.3f} to {band.high:.3f}"
+        said = "inside" if point.inside else "OUTSIDE"
+        rows.append((str(point.step), f"{point.used:g}", f"{point.score:.3f}", f"{band.value:.3f}", between, said))
+    out.print(f"{path} against {system}")
+    out.print(columns(rows))
+    inside = points[-1].inside
+    out.print("inside the band at the end" if inside else "outside the band at the end")
+    return inside
+
+
+def sweep(
+    space: Annotated[
+        list[str],
+        typer.Option("--space", help="key=log:LOW:HIGH, float:LOW:HIGH, int:LOW:HIGH or a,b,c; repeatable."),
+    ],
+    trials: Annotated[int, typer.Option(min=1, help="Runs to spend in all.")],
+    out_dir: Annotated[Path, typer.Option("--out", help="Folder of the sweep; given again, it goes on.")],
+    algo: Algo = "",
+    reward: Rewards = [],  # noqa: B006
+    policy: PolicyName = "",
+    prompts: Prompts = "",
+    seed: Seed = None,
+    steps: Steps = None,
+    device: Device = "",
+    config: ConfigFile = None,
+    preset: Preset = "",
+    sets: Sets = [],  # noqa: B006
+    plugin: PluginFiles = [],  # noqa: B006
+) -> None:
+    """Search for options by the reward of the training samples; held-out prompts are never looked at."""
+    import tomllib
+
+    from rlzoo.bench.sweep import Dimension, Search
+    from rlzoo.bench.sweep import sweep as search
+
+    found = resolved(
+        config=config,
+        algo=algo,
+        rewards=reward,
+        policy=policy,
+        prompts=prompts,
+        seed=seed,
+        device=device,
+        steps=steps,
+        preset=preset,
+        sets=sets,
+        plugin=plugin,
+    )
+    dimensions = tuple(Dimension.parse(text) for text in space)
+    files = tuple(path.absolute() for path in plugin)
+    document = search(Search(tomllib.loads(found.toml), dimensions, trials, out_dir, files, seed=found.run.seed))
+    best = document["best"]
+    rows = [("trial", "training reward", "values")]
+    ranked = sorted(document["trials"], key=lambda t: -float("inf") if t["value"] is None else t["value"], reverse=True)
+    for trial in ranked[:10]:
+        value = "diverged" if trial["value"] is None else f"{trial['value']:.4f}"
+        rows.append((str(trial["trial"]), value, ", ".join(f"{k}={v}" for k, v in trial["values"].items())))
+    out.print(columns(rows))
+    out.print(
+        f"\nbest of {document['search_trials']} trials: number {best['trial']}; as a run file: {out_dir / 'best.toml'}"
+    )
