@@ -102,6 +102,17 @@ def test_version(rlzoo_):
     assert rlzoo_("--version").out == f"rlzoo {rlzoo.__version__}\n"
 
 
+def test_as_a_module_for_torchrun():
+    done = subprocess.run([sys.executable, "-m", "rlzoo", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"rlzoo {rlzoo.__version__}\n"
+
+
+def test_several_processes_must_agree_on_a_directory(rlzoo_, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    assert rlzoo_(*TOY_RUN, "--reward", "toy").error()[1].strip() == "hint: give --out DIR"
+
+
 # --- what there is
 
 
