@@ -340,6 +340,16 @@ def test_presets_lie_between_defaults_and_the_user(with_presets, toys):
     assert caught.value.hint == "did you mean 'paper'?"
 
 
+def test_every_shipped_preset_resolves(registry):
+    count = 0
+    for name, spec in registry.specs["algorithm"].items():
+        for preset in presets(spec):
+            run = resolve(given(algorithm=name, rewards=["dnsmos"]), registry, preset=preset)
+            assert run.algorithm.spec is spec
+            count += 1
+    assert count >= len(registry.specs["algorithm"])
+
+
 # --- stand-ins
 
 
