@@ -53,11 +53,11 @@ class Worker:
         try:
             assert self._process.stdin is not None
             assert self._process.stdout is not None
-            self._process.stdin.write(line + "\n")
-            self._process.stdin.flush()
+            # A process that ended may have said why before it did.
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.write(line + "\n")
+                self._process.stdin.flush()
             text = self._process.stdout.readline()
-        except BrokenPipeError:
-            text = ""
         finally:
             timer.cancel()
         if late.is_set():
