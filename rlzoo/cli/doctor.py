@@ -80,7 +80,7 @@ def _weights(registry: Registry) -> list[tuple[str, str]]:
     for found in registry.specs.values():
         for spec in found.values():
             for asset in spec.assets:
-                there = "there" if assets.cached(asset) else f"not there, {asset.size / 1e6:,.0f} MB to download"
+                there = "there" if assets.cached(asset) else f"not there, {asset.size / 1e6:,.1f} MB to download"
                 rows.append((f"weights {asset.name}", f"{there}; {asset.terms()}"))
             if isinstance(spec, RewardSpec) and not spec.assets:
                 rows.append((f"reward {spec.name}", _availability(spec)))

@@ -35,11 +35,12 @@ def list_plugins(
         found = [describe(registry, k, name) for k in kinds for name in registry.names(k)]
         out.print(json.dumps({"plugins": found, "providers": [_provider(p) for p in registry.providers]}, indent=2))
         return
-    rows = [("KIND", "NAME", "TIER", "FROM", "SUMMARY")]
+    rows = [("KIND", "NAME", "TIER", "FROM", "PAPER", "SUMMARY")]
     for k in kinds:
         for name in registry.names(k):
             spec, provider = registry.specs[k][name], registry.provider(k, name)
-            rows.append((k, name, spec.tier, f"{provider.distribution} {provider.version}".strip(), spec.summary))
+            source = f"{provider.distribution} {provider.version}".strip()
+            rows.append((k, name, spec.tier, source, spec.reference or "-", spec.summary))
     out.print(columns(rows))
     for provider in registry.providers:
         if provider.disabled:
@@ -161,9 +162,15 @@ def option_type(schema: dict[str, Any]) -> str:
         return " or ".join(option_type(part) for part in schema["anyOf"])
     if "enum" in schema:
         return " | ".join(json.dumps(value) for value in schema["enum"])
+    if schema.get("type") == "null":
+        return "unset"
     kind = str(schema.get("const", schema.get("format", schema.get("type", "table"))))
     bounds = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
-    return ", ".join([kind, *(f"{sign} {schema[key]:g}" for key, sign in bounds.items() if key in schema)])
+    return ", ".join([kind, *(f"{sign} {_number(schema[key])}" for key, sign in bounds.items() if key in schema)])
+
+
+def _number(value: float) -> str:
+    return f"{value:g}" if abs(value) < 1e9 else f"2^{value.bit_length() - 1}" if isinstance(value, int) else f"{value}"
 
 
 def _provider(provider: Provider) -> dict[str, Any]:
