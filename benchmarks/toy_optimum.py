@@ -64,7 +64,7 @@ CASES = [
     Case("grpo", "grpo", "reward", QUADRATIC, {"beta": 0.0}, "group"),
     Case("draft, 1 step", "draft", "reward-all", QUADRATIC, {"steps": 1}),
     Case("draft, all steps", "draft", "reward-all", QUADRATIC, {"steps": 5}),
-    Case("rwr", "rwr", "fixed-point", QUADRATIC, {"inverse_temperature": 5.0}, "none"),
+    Case("rwr", "rwr", "fixed-point", QUADRATIC, {"inverse_temperature": 1.0}, "group"),
 ]
 
 
@@ -170,7 +170,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--only", default="", help="cases whose name begins so")
+    parser.add_argument("--only", default="", help="cases whose name begins so; the others stay in the results")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     wanted = parser.parse_args()
     torch.set_num_threads(1)
@@ -183,10 +183,14 @@ def main() -> None:
             shares = ", ".join(f"{r['share']:.4f}" for r in rows)
             print(f"{case.name:26s} {toy:9s} {time.monotonic() - started:6.1f} s  {shares}", flush=True)
     wanted.out.mkdir(parents=True, exist_ok=True)
+    done = {row["case"] for row in results}
     facts = {"steps": wanted.steps, "seeds": wanted.seeds, "beta": BETA, "prompts": PROMPTS, "torch": torch.__version__}
+    path = wanted.out / "toy_optimum.json"
+    if path.exists() and (known := json.loads(path.read_text()))["facts"] == facts:
+        results = [row for row in known["results"] if row["case"] not in done] + results
     cases = [{**asdict(case), "reward": case.reward.model_dump()} for case in CASES]
     content = json.dumps({"facts": facts, "cases": cases, "results": results}, indent=1)
-    (wanted.out / "toy_optimum.json").write_text(content + "\n")
+    path.write_text(content + "\n")
     (wanted.out / "toy_optimum.md").write_text(table(results) + "\n")
     figure(results, wanted.out / "toy_optimum.png", wanted.steps)
     print(table(results))

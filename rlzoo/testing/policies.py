@@ -206,8 +206,9 @@ def kl_has_a_gradient(subject: PolicySubject) -> None:
     _require(float(ours.kl(twin).detach().abs().max()) < 1e-6, "the KL of a step to itself is not zero")
     kl = ours.kl(theirs)
     _require(bool((kl > 0).all()), "the KL to other weights is not positive")
+    _require(kl.requires_grad, "the KL carries no gradient; is it inside no_grad?")
     found = torch.autograd.grad(kl.sum(), [p for p in policy.parameters() if p.requires_grad], allow_unused=True)
-    _require(any(g is not None and bool(g.any()) for g in found), "the KL has no gradient; is it inside no_grad?")
+    _require(any(g is not None and bool(g.any()) for g in found), "the gradient of the KL is zero")
 
 
 def copies_are_independent(subject: PolicySubject) -> None:

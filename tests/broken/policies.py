@@ -1,0 +1,138 @@
+"""Policies with one bug each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlzoo.api import Batch, Gaussian, Samples, Schedule
+from rlzoo.testing.specs import ToyPolicyOptions
+from rlzoo.testing.toys import GaussianToy
+
+
+class Toy(GaussianToy):
+    """A sound toy that is made without arguments."""
+
+    def __init__(self) -> None:
+        super().__init__(ToyPolicyOptions(pretrain_steps=0))
+        with torch.no_grad():
+            self.gain.fill_(0.9)
+            self.bias.fill_(0.2)
+
+
+class NoiseInside(Toy):
+    """Draws noise inside the network."""
+
+    def forward(self, x_t: Tensor, t: Tensor, cond: Batch) -> Tensor:
+        return super().forward(x_t, t, cond) + 0.01 * torch.randn_like(x_t)
+
+
+class TrainEvalMismatch(Toy):
+    """Drops half of the outputs when a gradient is wanted, as a dropout left on in training does."""
+
+    def forward(self, x_t: Tensor, t: Tensor, cond: Batch) -> Tensor:
+        output = super().forward(x_t, t, cond)
+        return output * (torch.arange(x_t.shape[-1]) % 2) if torch.is_grad_enabled() else output
+
+
+class UnmaskedPadding(Toy):
+    """Averages losses and log-probabilities over padding too."""
+
+    def mask(self, cond: Batch) -> Tensor | None:
+        return None
+
+
+class BatchStatistics(Toy):
+    """Subtracts the mean over the batch, as batch normalisation does."""
+
+    def forward(self, x_t: Tensor, t: Tensor, cond: Batch) -> Tensor:
+        output = super().forward(x_t, t, cond)
+        return (output - 0.1 * output[:1]) * cond.get("mask")
+
+
+class NoGradient(Toy):
+    """Predicts under no_grad."""
+
+    def predict(self, x_t: Tensor, t: Tensor, cond: Batch) -> Tensor:
+        with torch.no_grad():
+            return super().predict(x_t, t, cond)
+
+
+class DensityWithoutNoise(Toy):
+    """Claims a density for the last step, which has no noise."""
+
+    def schedule(self, num_steps: int | None = None) -> Schedule:
+        schedule = super().schedule(num_steps)
+        return Schedule(schedule.times, torch.ones_like(schedule.stochastic))
+
+
+@dataclass(frozen=True)
+class VarianceForStd(Gaussian):
+    """Divides by the standard deviation once instead of twice."""
+
+    def log_prob(self, x: Tensor, reduction: Any = "mean") -> Tensor:
+        return Gaussian(self.mean, self.std.sqrt(), self.mask).log_prob(x, reduction)
+
+
+class WrongDensity(Toy):
+    """Its log_prob is not that of its draws."""
+
+    def transition(self, *args: Any, **options: Any) -> Gaussian:
+        step = super().transition(*args, **options)
+        return VarianceForStd(step.mean, step.std, step.mask)
+
+
+@dataclass(frozen=True)
+class DetachedKL(Gaussian):
+    """Computes the KL without a gradient."""
+
+    def kl(self, other: Any, reduction: Any = "mean") -> Tensor:
+        with torch.no_grad():
+            return super().kl(other, reduction)
+
+
+class KLInsideNoGrad(Toy):
+    """Its KL has no gradient."""
+
+    def transition(self, *args: Any, **options: Any) -> Gaussian:
+        step = super().transition(*args, **options)
+        return DetachedKL(step.mean, step.std, step.mask)
+
+
+class SharedCopies(Toy):
+    """A deep copy is the policy itself."""
+
+    def __deepcopy__(self, memo: Any) -> SharedCopies:
+        return self
+
+
+class NoisyTail(Toy):
+    """Leaves something beyond a sample's length."""
+
+    def decode(self, x: Tensor, cond: Batch) -> Samples:
+        return Samples(x + 0.1, self.lengths(cond), self.media)
+
+
+class TurnedTarget(Toy):
+    """Trains towards the noise with its sign turned."""
+
+    def target(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        return -noise
+
+
+BROKEN = {
+    "same_seed_same_rollout": NoiseInside,
+    "ratio_starts_at_one": TrainEvalMismatch,
+    "ignores_padding": UnmaskedPadding,
+    "rows_are_independent": BatchStatistics,
+    "gradient_reaches_parameters": NoGradient,
+    "steps_are_sound": DensityWithoutNoise,
+    "log_prob_is_the_samplers": WrongDensity,
+    "kl_has_a_gradient": KLInsideNoGrad,
+    "copies_are_independent": SharedCopies,
+    "samples_are_valid": NoisyTail,
+    "target_leads_back": TurnedTarget,
+}

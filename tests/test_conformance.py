@@ -1,0 +1,205 @@
+"""The conformance kit: every announced plugin keeps its contract, and every check finds the bug it was written for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+from broken import algorithms as broken_algorithms
+from broken import policies as broken_policies
+from broken import prompt_sets as broken_prompts
+from broken import rewards as broken_rewards
+from pydantic import ConfigDict
+
+from rlzoo.plugin import AlgorithmSpec, Options, Spec
+from rlzoo.registry import discover
+from rlzoo.testing import (
+    Broken,
+    Skipped,
+    algorithms,
+    announcement,
+    check_algorithm,
+    check_plugin,
+    check_policy,
+    check_reward,
+    checks_of,
+    parametrize_with_checks,
+    policies,
+    prompt_sets,
+    rewards,
+)
+from rlzoo.testing.specs import TOY_FLOW, TOY_GAUSSIAN, TOY_PROMPTS, TOY_REWARD
+
+REGISTRY = discover()
+SLOW = {"wavegrad2", "dnsmos", "utmos", "nisqa"}  # speech models: seconds per check
+
+
+def plugins() -> list[Any]:
+    found = [(kind, spec) for kind, specs in REGISTRY.specs.items() for spec in specs.values()]
+    found += [("toy", spec) for spec in (TOY_GAUSSIAN, TOY_FLOW, TOY_REWARD, TOY_PROMPTS)]
+    return [
+        pytest.param(spec, check, id=f"{kind}-{spec.name}-{name}", marks=marks(spec, name))
+        for kind, spec in found
+        for name, check in checks_of(spec)
+    ]
+
+
+def marks(spec: Spec, name: str) -> list[Any]:
+    slow = spec.name in SLOW and name not in {check.__name__ for check in announcement.CHECKS}
+    expected = spec.expected_failures.get(name)
+    return [pytest.mark.slow] * slow + ([pytest.mark.xfail(reason=expected, strict=True)] if expected else [])
+
+
+@pytest.mark.parametrize(("spec", "check"), plugins())
+def test_every_plugin_keeps_its_contract(spec: Spec, check: Any) -> None:
+    try:
+        check()
+    except Skipped as skipped:
+        pytest.skip(str(skipped))
+
+
+def test_expected_failures_name_checks_that_exist() -> None:
+    for specs in REGISTRY.specs.values():
+        for spec in specs.values():
+            assert set(spec.expected_failures) <= {name for name, _ in checks_of(spec)}, spec.name
+
+
+# --- planted bugs ----------------------------------------------------------------------------------------------------
+
+
+def checks(module: Any) -> dict[str, Any]:
+    return {check.__name__: check for check in module.CHECKS}
+
+
+@pytest.mark.parametrize(("name", "bug"), broken_policies.BROKEN.items())
+def test_a_planted_policy_bug_is_found(name: str, bug: type) -> None:
+    checks(policies)[name](policies.PolicySubject(broken_policies.Toy))
+    with pytest.raises(Broken):
+        checks(policies)[name](policies.PolicySubject(bug))
+
+
+@pytest.mark.parametrize(("name", "bug"), broken_rewards.BROKEN)
+def test_a_planted_reward_bug_is_found(name: str, bug: type) -> None:
+    facts = frozenset({"reward-grad"}), frozenset({"vector"})
+    checks(rewards)[name](rewards.RewardSubject(broken_rewards.Sound, *facts))
+    with pytest.raises(Broken):
+        checks(rewards)[name](rewards.RewardSubject(bug, *facts))
+
+
+@pytest.mark.parametrize(("name", "bug"), broken_algorithms.BROKEN)
+def test_a_planted_algorithm_bug_is_found(name: str, bug: Any) -> None:
+    options = broken_algorithms.GradientOptions
+    checks(algorithms)[name](algorithms.AlgorithmSubject(broken_algorithms.Gradient, options))
+    with pytest.raises(Broken):
+        checks(algorithms)[name](algorithms.AlgorithmSubject(bug, options))
+
+
+@pytest.mark.parametrize(("name", "bug"), broken_prompts.BROKEN.items())
+def test_a_planted_prompt_bug_is_found(name: str, bug: type) -> None:
+    checks(prompt_sets)[name](prompt_sets.PromptSubject(broken_prompts.Sound))
+    with pytest.raises(Broken):
+        checks(prompt_sets)[name](prompt_sets.PromptSubject(bug))
+
+
+@pytest.mark.parametrize("module", [policies, rewards, algorithms, prompt_sets])
+def test_every_check_has_its_planted_bug(module: Any) -> None:
+    planted = {
+        policies: set(broken_policies.BROKEN),
+        rewards: {name for name, _ in broken_rewards.BROKEN},
+        algorithms: {name for name, _ in broken_algorithms.BROKEN},
+        prompt_sets: set(broken_prompts.BROKEN),
+    }
+    assert planted[module] == set(checks(module))
+
+
+class Silent(Options):
+    """An option without documentation."""
+
+    clip: float = 0.1
+
+
+class Open(Options):
+    """Takes unknown keys."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class WrongDefault(Options):
+    """A default that its own type refuses."""
+
+    clip: float = "wide"  # type: ignore[assignment]
+    """A number."""
+
+
+def record(**changes: Any) -> AlgorithmSpec:
+    facts: dict[str, Any] = {"name": "x", "summary": "a plugin", "target": "rlzoo.testing.toy_runs:PolicyGradient"}
+    return AlgorithmSpec(**facts | {"options": Options} | changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("announces_lightly", {"target": "heavy_plugin.algorithm:X"}),
+        ("describes_itself", {"summary": "two\nlines"}),
+        ("documents_its_options", {"options": Silent}),
+        ("closes_its_options", {"options": Open}),
+        ("has_valid_defaults", {"options": WrongDefault}),
+        ("has_valid_presets", {"target": "heavy_plugin:X"}),
+        ("points_at_its_class", {"target": "rlzoo.testing.toys:ToyReward"}),
+    ],
+)
+def test_a_planted_announcement_bug_is_found(name: str, changes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parent / "broken")
+    checks(announcement)[name](record())
+    with pytest.raises(Broken):
+        checks(announcement)[name](record(**changes))
+
+
+def test_every_announcement_check_has_its_planted_bug() -> None:
+    planted = {mark.args[1][i][0] for mark in test_a_planted_announcement_bug_is_found.pytestmark for i in range(7)}
+    assert planted == set(checks(announcement))
+
+
+# --- ways to use it --------------------------------------------------------------------------------------------------
+
+
+def test_a_class_can_be_checked_without_a_plugin() -> None:
+    assert {r.outcome for r in check_policy(broken_policies.Toy)} == {"passed"}
+    failed = [r for r in check_policy(broken_policies.UnmaskedPadding) if r.outcome == "failed"]
+    assert "ignores_padding" in {r.check for r in failed}
+    assert all(r.detail for r in failed)
+    sound = check_reward(broken_rewards.Sound, offers_gradient=True, accepts="vector")
+    assert {r.outcome for r in sound} == {"passed"}
+    turned = check_algorithm(broken_algorithms.TurnedSign, broken_algorithms.GradientOptions, frozenset({"log-prob"}))
+    assert "follows_the_reward" in {r.check for r in turned if r.outcome == "failed"}
+
+
+def test_expected_failures_are_shown_and_must_fail() -> None:
+    known = record(summary="", expected_failures={"describes_itself": "a test", "documents_its_options": "no reason"})
+    results = {r.check: r for r in check_plugin(known)}
+    assert results["describes_itself"].outcome == "expected"
+    assert "a test" in results["describes_itself"].detail
+    assert results["documents_its_options"].outcome == "failed"
+
+
+def test_the_decorator_makes_one_test_per_check(tmp_path: Path) -> None:
+    code = """
+        from rlzoo.testing import parametrize_with_checks
+
+        @parametrize_with_checks("short")
+        def test_contract(check):
+            check()
+    """
+    (tmp_path / "test_contract.py").write_text(textwrap.dedent(code))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert f"{len(checks_of(REGISTRY.prompts('short')))} passed" in done.stdout, done.stdout
+
+
+def test_the_decorator_needs_a_plugin_that_exists() -> None:
+    with pytest.raises(LookupError, match="0 plugins are named 'nothing'"):
+        parametrize_with_checks("nothing")
