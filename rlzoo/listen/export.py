@@ -1,0 +1,56 @@
+"""The pairs of a test as JSON lines, for the `preference` reward and Diffusion-DPO. Light.
+
+One object per answer: {"prompt": {"id", "text", "attributes"}, "preferred": path, "rejected": path, "rater": id,
+"tie": bool}. Of a tie, `preferred` is a and `rejected` is b, which means nothing. Anchors and repeats are left out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from rlzoo.errors import DataError
+from rlzoo.listen.study import Study
+
+
+def pairs(study: Study, excluded: set[int], *, ties: bool = True) -> list[dict[str, Any]]:
+    """Every answer to a plain pair, in order, by raters who are not `excluded`. Paths are absolute.
+
+    DataError where a recording is no longer where it was.
+    """
+    rows = []
+    for answer in study.answers():
+        if answer.kind != "pair" or answer.rater in excluded or (answer.preferred is None and not ties):
+            continue
+        winner = answer.preferred or "a"
+        loser = "b" if winner == "a" else "a"
+        rows.append(
+            {
+                "prompt": study.prompts[answer.pair],
+                "preferred": _existing(study.sources[winner, answer.pair]),
+                "rejected": _existing(study.sources[loser, answer.pair]),
+                "rater": str(answer.rater),
+                "tie": answer.preferred is None,
+            }
+        )
+    return rows
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write JSON lines, whole or not at all. DataError."""
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise DataError(f"cannot write '{path}': {error.strerror}", "choose another --out") from error
+
+
+def _existing(source: str) -> str:
+    if not Path(source).is_file():
+        raise DataError(f"recording '{source}' is no longer there", "put it back; pairs point at the original files")
+    return source
