@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from rlzoo import __version__
-from rlzoo.cli import assets, config, corpus, doctor, evaluate, plugins, pretrain, run, synth
+from rlzoo.cli import assets, bench, config, corpus, doctor, evaluate, plugins, pretrain, run, synth
 from rlzoo.cli._output import print_error
 from rlzoo.errors import RlzooError
 
@@ -44,11 +44,14 @@ app.command("run")(run.run)
 app.command("synth")(synth.synth)
 app.command("eval")(evaluate.evaluate)
 app.command("pretrain")(pretrain.pretrain)
+app.command("compare")(bench.compare)
+app.command("sweep")(bench.sweep)
 app.command("doctor")(doctor.doctor)
 app.add_typer(plugins.app, name="plugins")
 app.add_typer(config.app, name="config")
 app.add_typer(assets.app, name="assets")
 app.add_typer(corpus.app, name="corpus")
+app.add_typer(bench.app, name="bench")
 
 
 def main() -> None:
