@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -39,6 +39,7 @@ MinAnchors = Annotated[
     float,
     typer.Option("--min-anchors", help="Leave out raters who found a smaller share of the noisy anchors, e.g. 0.75."),
 ]
+Form = Literal["preference", "dpo"]
 
 
 @app.command()
@@ -123,14 +124,19 @@ def export(
     out_file: Annotated[Path, typer.Option("--out", help="JSON-lines file to write; `-`: standard output.")],
     min_anchors: MinAnchors = 0.0,
     ties: Annotated[bool, typer.Option("--ties/--no-ties", help="With or without answers 'about the same'.")] = True,
+    form: Annotated[
+        Form, typer.Option("--format", help="preference, or dpo: what `algorithm.preferences` reads.")
+    ] = "preference",
 ) -> None:
     """Pairs for `rlzoo reward train-preference` and Diffusion-DPO, one JSON object per answer."""
-    from rlzoo.listen.export import pairs, write
+    from rlzoo.listen.export import for_dpo, pairs, write
     from rlzoo.listen.report import unreliable
     from rlzoo.listen.study import Study
 
     study = Study.open(folder)
     rows = pairs(study, unreliable(study.answers(), min_anchors), ties=ties)
+    if form == "dpo":
+        rows = for_dpo(rows)
     if not rows:
         raise DataError(f"'{folder}' has no pairs to write", "let people answer first, or leave out --no-ties")
     if str(out_file) == "-":

@@ -2,7 +2,7 @@
 
 Ties ("about the same") are left out of the main figures: the preference is the share of b among the decided answers,
 with Wilson's interval (1927) and the exact two-sided binomial test against 1/2. Beside them stand the same figures with
-ties split evenly (half to either side; of an odd number one tie is dropped, so that the counts stay whole), and, because
+ties split evenly (half to either side; of an odd number one tie is dropped, so that the counts stay whole), and, as
 answers to one prompt or of one rater are not independent, sign tests over prompts and over raters.
 """
 

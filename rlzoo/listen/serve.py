@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import socket
 from collections.abc import Callable
@@ -45,15 +46,16 @@ def addresses(listening: socket.socket) -> list[str]:
     hosts = [host]
     if ipaddress.ip_address(host).is_unspecified:
         # Every interface: name those that this machine knows itself by.
-        hosts = sorted({str(info[4][0]) for info in _own_addresses()} - {host}) or [socket.gethostname()]
+        hosts = _own_addresses() or [socket.gethostname()]
     return [f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}" for name in hosts]
 
 
-def _own_addresses() -> list[tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[str | int, ...]]]:
+def _own_addresses() -> list[str]:
     try:
-        return list(socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET, socket.SOCK_STREAM))
+        found = socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET, socket.SOCK_STREAM)
     except socket.gaierror:
         return []  # a machine that cannot resolve its own name: the name itself is shown
+    return sorted({str(info[4][0]) for info in found})
 
 
 def serve(study: Study, listening: socket.socket, started: Callable[[], None] = lambda: None) -> None:
@@ -81,4 +83,5 @@ def serve(study: Study, listening: socket.socket, started: Callable[[], None] = 
         h11_max_incomplete_event_size=16 * 1024,
     )
     started()
-    uvicorn.Server(config).run(sockets=[listening])
+    with contextlib.suppress(KeyboardInterrupt):  # how the server says that it was asked to stop, after it has stopped
+        uvicorn.Server(config).run(sockets=[listening])

@@ -197,7 +197,7 @@ class Study:
         rows = self._all("SELECT id, side, pair, source, played FROM clip ORDER BY id")
         self.clips: dict[tuple[str, int], int] = {(side, pair): number for number, side, pair, _, _ in rows}
         self.sources: dict[tuple[str, int], str] = {(side, pair): source for _, side, pair, source, _ in rows}
-        self._played = {number: folder / played for number, _, _, _, played in rows}
+        self._played: dict[int, Path] = {number: folder / played for number, _, _, _, played in rows}
 
     @classmethod
     def open(cls, folder: Path) -> Study:
@@ -249,7 +249,8 @@ class Study:
     def rater(self, token: str) -> Rater | None:
         """Who a token belongs to."""
         rows = self._all(
-            "SELECT rater.id, name, count(answer.trial), count(trial.id) FROM rater JOIN trial ON trial.rater = rater.id"
+            "SELECT rater.id, name, count(answer.trial), count(trial.id)"
+            " FROM rater JOIN trial ON trial.rater = rater.id"
             " LEFT JOIN answer ON answer.trial = trial.id WHERE token_hash = ? GROUP BY rater.id",
             (_hash(token),),
         )
@@ -300,7 +301,7 @@ class Study:
             " WHERE rater = ?2 AND (first_sound = ?1 OR second_sound = ?1)",
             (sound, rater),
         )
-        return self._played[rows[0][0]] if rows else None
+        return self._played[int(rows[0][0])] if rows else None
 
     def volume_sound(self) -> Path:
         """A recording to set the volume with: clean, and the same for everybody."""
@@ -314,7 +315,8 @@ class Study:
         """Every answer, in the order in which it was given."""
         rows = self._all(
             "SELECT rater, trial.pair, kind, f.side, s.side, choice FROM answer JOIN trial ON trial.id = answer.trial"
-            " JOIN clip AS f ON f.id = trial.first JOIN clip AS s ON s.id = trial.second ORDER BY answered, answer.rowid"
+            " JOIN clip AS f ON f.id = trial.first JOIN clip AS s ON s.id = trial.second"
+            " ORDER BY answered, answer.rowid"
         )
         return [Answer(*row) for row in rows]
 

@@ -1,8 +1,8 @@
 """The pages of a listening test.
 
 A client sends a join key, a session token, opaque names of sounds and trials, a choice; all of them are looked up, none
-becomes part of a path. Sessions are cookies, or a personal link that sets one. Pages are escaped by the template engine,
-and a content security policy forbids scripts other than ours.
+becomes part of a path. Sessions are cookies, or a personal link that sets one. Pages are escaped by the template
+engine, and a content security policy forbids scripts other than ours.
 """
 
 from __future__ import annotations
