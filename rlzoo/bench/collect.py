@@ -86,6 +86,16 @@ def read(path: Path) -> Document:
     return document
 
 
+def published(folder: Path) -> dict[str, Document]:
+    """Every document in a folder of published results, by file name; results of another kind are passed over."""
+    found: dict[str, Document] = {}
+    for path in sorted(folder.glob("*.json")):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(content, dict) and str(content.get("format", "")).startswith(FORMAT.partition("/")[0] + "/"):
+            found[path.name] = read(path)
+    return found
+
+
 def dumps(document: Mapping[str, Any]) -> str:
     """As text; the same document gives the same bytes."""
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
@@ -339,4 +349,4 @@ def _wav(folder: Path, cell: Mapping[str, Any], file: str) -> str:
         ) from error
 
 
-__all__ = ["FORMAT", "OVERRUN", "Document", "collect", "dumps", "read"]
+__all__ = ["FORMAT", "OVERRUN", "Document", "collect", "dumps", "published", "read"]

@@ -213,6 +213,7 @@ def _inline(text: str) -> str:
     """Without what a page does not want: prologue, metadata, a fixed size."""
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
+    text = re.sub(r'<g id="[^"]*"', "<g", text)  # every plot has a patch_1; nothing refers to groups
     head, rest = text.split(">", 1)
     head = re.sub(r' (width|height)="[^"]*"', "", head)
     # Three decimals are far below a pixel.

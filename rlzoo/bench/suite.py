@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,7 +26,7 @@ from pydantic import Field
 from rlzoo import _layers, _toml
 from rlzoo._missing import resolve_missing_rewards
 from rlzoo._tables import BudgetTable, Count
-from rlzoo.config import ResolvedRun, checked, resolve
+from rlzoo.config import ResolvedRun, RewardChoice, checked, resolve
 from rlzoo.errors import ConfigError
 from rlzoo.plugin import Options
 from rlzoo.registry import Registry, did_you_mean, discover
@@ -195,7 +195,15 @@ class Suite:
                 except ConfigError as error:
                     raise ConfigError(f"suite '{self.path}', {cell.key}: {error.message}", error.hint) from error
                 if weights:
-                    resolve_missing_rewards(run, self.registry, strict=True)
+                    resolve_missing_rewards(_judged(run, self.registry), self.registry, strict=True)
+
+
+def _judged(run: ResolvedRun, registry: Registry) -> ResolvedRun:
+    """The run with its judges among the rewards, for a look at all weights."""
+    used = {choice.used for choice in run.rewards}
+    extra = [registry.reward(name) for name in run.eval.judges if name not in used]
+    choices = tuple(RewardChoice(spec, spec.options(), spec.name, 0.0, "error") for spec in extra)
+    return replace(run, rewards=(*run.rewards, *choices))
 
 
 def load(source: str) -> Suite:
