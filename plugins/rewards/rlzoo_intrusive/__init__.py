@@ -1,0 +1,54 @@
+"""Measures against a recording of the same text: cepstral distance, intelligibility, quality."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated
+
+from pydantic import Field
+
+from rlzoo.plugin import Options, RewardSpec, hookimpl
+
+
+class MCDOptions(Options):
+    """How spectra are compared."""
+
+    coefficients: Annotated[int, Field(ge=4, le=60)] = 24
+    """Cepstral coefficients, without the zeroth, which is the level."""
+    mels: Annotated[int, Field(ge=20, le=128)] = 80
+    """Bands of the spectrum they are made of."""
+
+
+class STOIOptions(Options):
+    """Which STOI."""
+
+    extended: bool = True
+    """Extended STOI, which also hears modulated noise (Jensen and Taal, 2016)."""
+
+
+class PESQOptions(Options):
+    """Wide-band PESQ has no options."""
+
+
+@hookimpl
+def rlzoo_rewards() -> Iterator[RewardSpec]:
+    yield RewardSpec(
+        name="mcd",
+        summary="minus the mel-cepstral distortion to the prompt's recording, in dB, after time warping",
+        target="rlzoo_intrusive.mcd:MCDReward",
+        options=MCDOptions,
+    )
+    yield RewardSpec(
+        name="stoi",
+        summary="short-time objective intelligibility against the prompt's recording, 0 to 1",
+        target="rlzoo_intrusive.aligned:STOIReward",
+        options=STOIOptions,
+        extra="intrusive",
+    )
+    yield RewardSpec(
+        name="pesq",
+        summary="wide-band PESQ against the prompt's recording, about 1 to 4.6",
+        target="rlzoo_intrusive.aligned:PESQReward",
+        options=PESQOptions,
+        extra="intrusive",
+    )
