@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from plain.wavegrad2 import denoise
 from rlzoo_wavegrad2.network import PRESETS, NetworkConfig, WaveGrad2Network
 from rlzoo_wavegrad2.network.encoder import gaussian_upsampling, run_lstm
 from rlzoo_wavegrad2.network.layers import downsample, modulate, upsample, upsample_convolve
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
-from plain.wavegrad2 import denoise
 
 NARROW = {
     "base": NetworkConfig(
@@ -45,7 +45,8 @@ def test_denoiser_and_its_gradients_equal_the_literal_network(name: str) -> None
     assert (fast - plain).norm() <= 1e-5 * plain.norm()
     for key, parameter in decoder.named_parameters():
         reference = weights[key].grad
-        assert parameter.grad is not None and reference is not None
+        assert parameter.grad is not None
+        assert reference is not None
         assert (parameter.grad - reference).norm() <= 1e-4 * reference.norm() + 1e-9, key
 
 

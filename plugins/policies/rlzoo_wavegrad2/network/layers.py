@@ -139,7 +139,8 @@ def upsample_convolve(
         places = torch.cat([begin, begin + factor * (end + 1) - 1])
         # Out of place: writing into a view would cost autograd two more copies.
         fine = fine.flatten(0, 1).index_add(0, places, -excess.to(fine.dtype)).view_as(fine)
-    return fine.transpose(1, 2)
+    result: Tensor = fine.transpose(1, 2)
+    return result
 
 
 def downsample(x: Tensor, factor: int) -> Tensor:
