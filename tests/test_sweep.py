@@ -9,6 +9,7 @@ from bench_tools import here
 from rlzoo.bench.suite import load
 from rlzoo.bench.sweep import Dimension, Search, objective, sweep
 from rlzoo.errors import ConfigError, DataError
+from rlzoo.rundir import RunDirectory
 
 pytest.importorskip("optuna")
 pytestmark = pytest.mark.filterwarnings("ignore::Warning:optuna")
@@ -66,12 +67,13 @@ def test_a_sweep_writes_its_effort_and_its_best_and_goes_on_where_it_stopped(tmp
     more = sweep(search(folder, trials=3), counted)
     assert runs[2:] == ["trial-0002"]
     assert more["trials"][:2] == first["trials"]
+    assert len({trial["values"]["train.learning_rate"] for trial in more["trials"]}) == 3
     best = max(more["trials"], key=lambda trial: trial["value"])
     assert more["best"]["trial"] == best["trial"]
     assert json.loads((folder / "sweep.json").read_text(encoding="utf-8")) == more
     file = tomllib.loads((folder / "best.toml").read_text(encoding="utf-8"))
     assert file["train"]["learning_rate"] == best["values"]["train.learning_rate"]
-    metrics = [json.loads(line) for line in (folder / f"runs/{runs[best['trial']]}/metrics.jsonl").open()]
+    metrics = RunDirectory(folder / "runs" / runs[best["trial"]]).metrics()
     assert best["value"] == pytest.approx(metrics[-1]["reward/total"])
 
 

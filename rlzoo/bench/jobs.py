@@ -224,7 +224,8 @@ def _error(job: Job, code: int) -> str:
         said = RunDirectory(job.run).status().get("error")
         if said:
             return str(said)
-    lines = job.beside(".log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    log = job.beside(".log")
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.is_file() else []
     return lines[-1] if lines else f"exit code {code}"
 
 

@@ -101,10 +101,13 @@ def sweep(search: Search, attempt: Attempt | None = None) -> dict[str, Any]:
     _claim(folder, plan)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     backend = optuna.storages.journal.JournalFileBackend(str(folder / "study.log"))
+    storage = optuna.storages.JournalStorage(backend)
+    known = [study.n_trials for study in optuna.get_all_study_summaries(storage)]
     study = optuna.create_study(
         study_name="sweep",
-        storage=optuna.storages.JournalStorage(backend),
-        sampler=optuna.samplers.TPESampler(seed=search.seed),
+        storage=storage,
+        # Continued with the same seed, the sampler would propose what it has proposed before.
+        sampler=optuna.samplers.TPESampler(seed=search.seed + sum(known)),
         direction="maximize",
         load_if_exists=True,
     )
