@@ -7,6 +7,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from rlzoo._allocator import keep_freed_memory
 from rlzoo.cli._output import err, out
 from rlzoo.cli._shared import Device, PluginFiles, Seed, overridden
 from rlzoo.config import DEFAULT_POLICY, checked
@@ -36,6 +37,7 @@ def pretrain(
         )
     flags = {"preset": preset or None, "seed": seed, "device": device or None}
     values = {key: value for key, value in flags.items() if value is not None} | overridden(sets)
+    keep_freed_memory()
     function = import_target(spec.pretrain, f"policy '{policy}'", spec.extra)
     model: type[Options] = get_type_hints(function)["options"]
     options = checked(model, values, "pretrain")

@@ -20,7 +20,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from rlzoo._allocator import keep_freed_memory
 from rlzoo.corpus.speech import SpeechCorpus
 from rlzoo.errors import ConfigError, DataError, Diverged, Interrupted
 from rlzoo_wavegrad2 import PretrainOptions
@@ -254,7 +253,6 @@ def pretrain(
     """
     if (out / "train.pt").exists() and not resume:
         raise ConfigError(f"'{out}' already holds a training run", "continue it with --resume, or choose another --out")
-    keep_freed_memory()
     out.mkdir(parents=True, exist_ok=True)
     training = Pretraining(data, out, options)
     if resume:
