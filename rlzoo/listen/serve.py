@@ -31,6 +31,7 @@ def bind(host: str | None, port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((address, port))
+        listening.listen(2048)
     except OSError as error:
         listening.close()
         raise ConfigError(

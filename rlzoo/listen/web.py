@@ -35,7 +35,7 @@ _HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; media-src 'self'; "
     "img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",  # join keys and session tokens may be part of an address
+    "referrer-policy": "same-origin",  # keys and tokens in addresses stay here; "no-referrer" would hide our own origin
     "x-robots-tag": "noindex",
 }
 _KINDS = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml"}
