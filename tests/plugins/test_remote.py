@@ -159,6 +159,9 @@ for line in sys.stdin:
 """
 
 
+WORKER = (sys.executable, "-m", "rlzoo_remote.worker")
+
+
 def process(tmp_path: Path, program: str, **options: object) -> ProcessReward:
     (tmp_path / "scorer.py").write_text(program)
     command = (sys.executable, "-I", "-S", str(tmp_path / "scorer.py"))
@@ -203,19 +206,19 @@ def test_a_program_that_is_not_there() -> None:
 def test_a_registered_reward_in_a_process_equals_itself_here() -> None:
     wave = torch.randn(16_000, generator=torch.Generator().manual_seed(0))
     samples = to_samples([wave], 16_000)
-    reward = ProcessReward(ProcessOptions(reward="guard", options={"max_dc": 0.5}))
+    reward = ProcessReward(ProcessOptions(command=(*WORKER, "guard", '{"max_dc": 0.5}')))
     found = reward.score(samples, PROMPTS[:1])
     expected = GuardReward(GuardOptions(max_dc=0.5)).score(samples, PROMPTS[:1])
     assert torch.allclose(found.values, expected.values)
     assert found.parts.keys() == expected.parts.keys()
     reward.close()
-    broken = ProcessReward(ProcessOptions(reward="gard"))
+    broken = ProcessReward(ProcessOptions(command=(*WORKER, "gard", "{}")))
     with pytest.raises(DataError, match="gard"):
         broken.score(samples, PROMPTS[:1])
 
 
-def test_options_that_contradict_each_other() -> None:
-    for options in ({}, {"command": ["a"], "reward": "b"}, {"command": ["a"], "options": {"x": 1}}):
+def test_impossible_options() -> None:
+    for options in ({}, {"command": []}, {"command": ["a"], "workers": 0}):
         with pytest.raises(ValidationError):
             ProcessOptions.model_validate(options)
     with pytest.raises(ValidationError):

@@ -52,5 +52,6 @@ def rlzoo_rewards() -> Iterator[RewardSpec]:
         summary="0 minus a penalty for clipping, offset, silence, level, bandwidth and speaking rate",
         target="rlzoo_guard.reward:GuardReward",
         options=GuardOptions,
+        reference="ITU-T P.56 (active speech level); the limits are rlzoo's own",
         tier="stable",
     )

@@ -30,6 +30,18 @@ class PESQOptions(Options):
     """Wide-band PESQ has no options."""
 
 
+_NO_RECORDINGS = dict.fromkeys(
+    (
+        "scores_are_sound",
+        "scores_are_deterministic",
+        "rows_are_independent",
+        "gradient_is_as_announced",
+        "extreme_clips_do_not_raise",
+    ),
+    "the kit's prompts bring no recordings to compare with; tests/plugins/test_intrusive.py makes these checks",
+)
+
+
 @hookimpl
 def rlzoo_rewards() -> Iterator[RewardSpec]:
     yield RewardSpec(
@@ -37,6 +49,7 @@ def rlzoo_rewards() -> Iterator[RewardSpec]:
         summary="minus the mel-cepstral distortion to the prompt's recording, in dB, after time warping",
         target="rlzoo_intrusive.mcd:MCDReward",
         options=MCDOptions,
+        expected_failures=_NO_RECORDINGS,
     )
     yield RewardSpec(
         name="stoi",
@@ -44,6 +57,7 @@ def rlzoo_rewards() -> Iterator[RewardSpec]:
         target="rlzoo_intrusive.aligned:STOIReward",
         options=STOIOptions,
         extra="intrusive",
+        expected_failures=_NO_RECORDINGS,
     )
     yield RewardSpec(
         name="pesq",
@@ -51,4 +65,5 @@ def rlzoo_rewards() -> Iterator[RewardSpec]:
         target="rlzoo_intrusive.aligned:PESQReward",
         options=PESQOptions,
         extra="intrusive",
+        expected_failures=_NO_RECORDINGS,
     )

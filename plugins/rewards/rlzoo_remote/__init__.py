@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated
 
-from pydantic import Field, HttpUrl, model_validator
+from pydantic import Field, HttpUrl
 
 from rlzoo.plugin import Options, RewardSpec, hookimpl
 
@@ -40,28 +39,15 @@ class HTTPOptions(SharedOptions):
 class ProcessOptions(SharedOptions):
     """What to start, how often, and with which environment."""
 
-    command: tuple[str, ...] = ()
-    """Program and arguments that answer one line of JSON with one line; see the README of this plugin."""
-    reward: str = ""
-    """Instead of `command`: a registered reward."""
-    options: dict[str, Any] = {}  # noqa: RUF012 - pydantic copies defaults
-    """Options of `reward`."""
-    python: Path | None = None
-    """Interpreter for `reward`, for instance of another virtual environment that has rlzoo; none: this one."""
+    command: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Program and arguments that answer one line of JSON with one line; see the README of this plugin. For a registered
+    reward in another environment: ["/env/bin/python", "-m", "rlzoo_remote.worker", "REWARD", "{options as JSON}"]."""
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     """Processes."""
     env: dict[str, str] = {}  # noqa: RUF012 - pydantic copies defaults
     """Variables added to the environment of the processes, e.g. CUDA_VISIBLE_DEVICES."""
     timeout_seconds: Annotated[float, Field(gt=0, le=86_400)] = 300.0
     """For one answer, the first of which includes loading."""
-
-    @model_validator(mode="after")
-    def _one_of_two(self) -> Self:
-        if bool(self.command) == bool(self.reward):
-            raise ValueError("give either `command` or `reward`")
-        if self.command and (self.options or self.python):
-            raise ValueError("`options` and `python` go with `reward`")
-        return self
 
 
 @hookimpl

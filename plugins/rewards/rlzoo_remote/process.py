@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import subprocess
-import sys
 import tempfile
 import threading
 import weakref
@@ -129,12 +127,8 @@ class ProcessReward(Reward[ProcessOptions]):
 
     def _start(self) -> None:
         o = self.options
-        command = o.command
-        if o.reward:
-            python = str(o.python) if o.python else sys.executable
-            command = (python, "-m", "rlzoo_remote.worker", o.reward, json.dumps(o.options))
         for _ in range(o.workers):
-            self._workers.append(Worker(command, o.env, o.timeout_seconds))
+            self._workers.append(Worker(o.command, o.env, o.timeout_seconds))
 
 
 def _finish(workers: list[Worker], pool: ThreadPoolExecutor) -> None:
