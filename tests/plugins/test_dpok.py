@@ -1,0 +1,121 @@
+"""DPOK: its KL, its clamp, its value network, and the whole gradient written out."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from rlzoo_dpok import DPOKOptions
+from rlzoo_dpok.algorithm import DPOK
+from rlzoo_dpok.value import Value, features
+from toy_contexts import TOYS, gradient, gradient_of, local, log_probs, steps_of, transition
+
+from rlzoo.api import Batch
+
+
+@pytest.mark.parametrize("kind", TOYS)
+def test_the_kl_is_that_of_torch_distributions(kind) -> None:
+    """With a constant score only beta KL is left: its gradient is that of the exact divergence of the normals."""
+    options = DPOKOptions(alpha=0.0, beta=0.7, baseline="advantage")
+    got = gradient(local(kind, shift=0.1), DPOK(options))
+    ctx = local(kind, shift=0.1)
+    DPOK(options).setup(ctx)  # draws the value network's seed
+    traj = ctx.rollout()
+    mask = ctx.policy.mask(traj.cond)
+    total = torch.zeros((), dtype=torch.float64)
+    for k in steps_of(traj):
+        ours, theirs = transition(ctx.policy, traj, k), transition(ctx.reference, traj, k)
+        p, q = (torch.distributions.Normal(d.mean, d.std[:, None]) for d in (ours, theirs))
+        total = total + ((torch.distributions.kl_divergence(p, q) * mask).sum(1) / mask.sum(1)).sum()
+    expected = 0.7 * total / (len(steps_of(traj)) * len(traj))
+    torch.testing.assert_close(got, gradient_of(expected, ctx), atol=1e-9, rtol=1e-6)
+    assert got.norm() > 1e-4
+
+
+def test_the_authors_penalty_is_the_distance_of_predictions() -> None:
+    got = gradient(local(shift=0.1), DPOK(DPOKOptions(alpha=0.0, beta=0.7, baseline="advantage", kl_space="eps")))
+    ctx = local(shift=0.1)
+    DPOK(DPOKOptions()).setup(ctx)
+    traj = ctx.rollout()
+    mask, total = ctx.policy.mask(traj.cond), torch.zeros((), dtype=torch.float64)
+    for k in steps_of(traj):
+        t = traj.schedule.times[k].expand(len(traj))
+        difference = ctx.policy.predict(traj.states[k], t, traj.cond)
+        difference = difference - ctx.reference.predict(traj.states[k], t, traj.cond)
+        total = total + ((difference**2 * mask).sum(1) / mask.sum(1)).sum()
+    expected = 0.7 * total / (len(steps_of(traj)) * len(traj))
+    torch.testing.assert_close(got, gradient_of(expected, ctx), atol=1e-9, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", TOYS)
+def test_the_step_is_reward_times_clamped_ratio(kind) -> None:
+    """A policy that has drifted: the plain clamp has no gradient outside its band, on either side."""
+
+    def drifted():
+        ctx = local(kind)
+        traj = ctx.rollout()
+        with torch.no_grad():
+            ctx.policy.bias.add_(0.05)
+        ctx.rollout = lambda: traj
+        return ctx, traj
+
+    ctx, _ = drifted()
+    got = gradient(ctx, DPOK(DPOKOptions(alpha=2.0, beta=0.0, baseline="advantage", clip=0.005)))
+    ctx, traj = drifted()
+    logp = log_probs(ctx.policy, traj)
+    ratio = (logp - traj.log_probs[: len(logp)]).exp()
+    inside = (ratio > 0.995) & (ratio < 1.005)
+    assert 0 < inside.sum() < inside.numel()
+    assert (ratio < 0.995).any()
+    assert (ratio > 1.005).any()
+    loss = (-2 * ctx.score(traj).values * ratio * inside).mean()
+    torch.testing.assert_close(got, gradient_of(loss, ctx), atol=1e-9, rtol=1e-6)
+
+
+def test_the_value_learns_what_a_state_is_worth() -> None:
+    """Scores that follow from the state's mean are predicted, and the baseline then removes them."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(256, 4, generator=generator) + torch.linspace(-2, 2, 256)[:, None]
+    cond = Batch({"mode": torch.zeros(256, dtype=torch.int64)})
+    inputs, scores = features(x, None, torch.full((256,), 0.5), cond), 3 + 2 * x.mean(1)
+    value = Value(inputs.shape[1], 32, 1e-2, seed=0, device=torch.device("cpu"))
+    value.calibrate(inputs, scores)
+    first = value.fit(inputs, scores, 1)
+    last = value.fit(inputs, scores, 300)
+    assert first == pytest.approx(float(scores.var(correction=0)), rel=0.05)  # it starts at the mean
+    after = float(((value(inputs) - scores) ** 2).mean().detach())
+    assert after < 0.05 * first
+    assert last < first
+
+
+def test_features_do_not_depend_on_padding_or_batch_mates() -> None:
+    text = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0))
+    text[0, :, 3:] = 0
+    x, mask = torch.randn(2, 4), torch.tensor([[True, True, False, False], [True] * 4])
+    together = features(x, mask, torch.full((2,), 0.3), Batch({"hidden": text}))
+    alone = features(x[:1, :2], None, torch.full((1,), 0.3), Batch({"hidden": text[:1, :, :3]}))
+    torch.testing.assert_close(together[0], alone[0])
+
+
+def test_the_value_survives_a_checkpoint_before_and_after_its_first_use() -> None:
+    first, ctx = DPOK(DPOKOptions()), local(update=True)
+    first.setup(ctx)
+    assert first.state_dict() == {}
+    first.step(ctx)
+    state = first.state_dict()
+    second = DPOK(DPOKOptions())
+    second.setup(ctx)
+    second.load_state_dict(state)
+    # Not yet used, it must still hand on what it was given.
+    assert set(second.state_dict()) == set(state)
+    value = second.built(first.value.net[0].in_features, torch.device("cpu"))
+    inputs = torch.randn(5, first.value.net[0].in_features)
+    assert torch.equal(value(inputs), first.value(inputs))
+
+
+def test_the_value_baseline_lowers_the_gradients_noise() -> None:
+    """Scores with a large mean: without a baseline every transition is pushed."""
+    norms = {}
+    for baseline in ("value", "advantage"):
+        ctx = local(samples=64)
+        norms[baseline] = float(gradient(ctx, DPOK(DPOKOptions(beta=0.0, baseline=baseline, scale=False))).norm())
+    assert norms["value"] < norms["advantage"]

@@ -1,0 +1,47 @@
+"""SFT: the pretraining loss, of samples of the starting weights or of recordings, and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from rlzoo_sft import SFTOptions
+from rlzoo_sft.algorithm import SFT
+from toy_contexts import PROMPTS, TOYS, gradient, gradient_of, local
+
+from rlzoo.errors import DataError
+from rlzoo.functional import row_noise, row_uniform
+
+
+@pytest.mark.parametrize("kind", TOYS)
+def test_the_reference_teaches(kind) -> None:
+    got = gradient(local(kind, shift=0.1), SFT(SFTOptions(updates=1)))
+    ctx = local(kind, shift=0.1)
+    traj = ctx.rollout(keep="final", policy=ctx.reference)
+    loss = ctx.policy.denoising_loss(traj.final, traj.cond, *ctx.draw(traj, "sft 0")).mean()
+    torch.testing.assert_close(got, gradient_of(loss, ctx), atol=1e-9, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", TOYS)
+def test_recordings_teach(kind) -> None:
+    got = gradient(local(kind, recordings=True), SFT(SFTOptions(source="recordings", updates=1)))
+    ctx = local(kind, recordings=True)
+    seed = int(torch.randint(2**62, (1,), generator=ctx.generator))
+    x, cond = ctx.policy.supervise(PROMPTS, ctx.recordings(PROMPTS))
+    keys = [f"{seed}/0/{prompt.id}" for prompt in PROMPTS]
+    t = ctx.policy.sample_times(row_uniform(keys, "time").double())
+    noise = row_noise(keys, "noise", x.shape[1:]).double()
+    loss = ctx.policy.denoising_loss(x.double(), cond, t, noise).mean()
+    torch.testing.assert_close(got, gradient_of(loss, ctx), atol=1e-9, rtol=1e-6)
+
+
+def test_recordings_are_required_where_they_are_asked_for() -> None:
+    with pytest.raises(DataError, match="no recordings"):
+        SFT(SFTOptions(source="recordings")).step(local())
+
+
+def test_scores_have_no_influence() -> None:
+    algorithm = SFT(SFTOptions())
+    assert not algorithm.uses_reward
+    ctx = local()
+    ctx.score = None  # calling it would raise
+    algorithm.step(ctx)
