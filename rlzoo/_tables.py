@@ -14,7 +14,7 @@ Count = Annotated[int, Field(ge=1)]
 class RolloutTable(Options):
     """`[rollout]`: what is sampled in each optimisation step, alike for every algorithm."""
 
-    prompts_per_step: Count = 4
+    prompts_per_step: Count = 6
     """Distinct prompts in one step, over all processes."""
     samples_per_prompt: Count = 4
     """Samples of each prompt; group-relative advantages need at least 2."""
@@ -43,8 +43,8 @@ class TrainTable(Options):
 
     steps: Count = 20
     """Optimisation steps: each samples, scores and updates."""
-    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 1e-4
-    """AdamW's."""
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 1e-3
+    """AdamW's. The default suits a few thousand parameters; whole networks want 1e-5 to 1e-4."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     grad_clip: Annotated[float, Field(gt=0)] = 1.0
     """Largest norm of the whole gradient."""

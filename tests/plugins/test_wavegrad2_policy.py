@@ -127,11 +127,14 @@ def test_training_times_follow_the_published_distribution(policy: WaveGrad2Polic
     assert torch.allclose(sigma.double(), (1 - training_levels()[:-1] ** 2).sqrt(), atol=2e-4)
 
 
-def test_only_the_denoiser_is_trained_by_default(voice: Path) -> None:
+def test_what_is_trained(voice: Path) -> None:
     def trained(policy: WaveGrad2Policy) -> set[str]:
         return {name.split(".")[1] for name, p in policy.named_parameters() if p.requires_grad}
 
-    assert trained(WaveGrad2Policy(WaveGrad2Options(checkpoint=voice))) == {"decoder"}
+    biases = WaveGrad2Policy(WaveGrad2Options(checkpoint=voice))
+    assert trained(biases) == {"decoder"}
+    assert all(name.endswith("bias") == p.requires_grad for name, p in biases.network.decoder.named_parameters())
+    assert trained(WaveGrad2Policy(WaveGrad2Options(checkpoint=voice, trainable="denoiser"))) == {"decoder"}
     everything = WaveGrad2Policy(WaveGrad2Options(checkpoint=voice, trainable="all"))
     assert trained(everything) == {"decoder", "encoder", "resampling", "speaker_embedding"}
     assert not any(p.requires_grad for p in everything.network.resampling.duration_predictor.parameters())

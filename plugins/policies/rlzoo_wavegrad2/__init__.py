@@ -15,14 +15,16 @@ class WaveGrad2Options(Options):
 
     checkpoint: Path | None = None
     """Voice to start from: our .safetensors, or a .ckpt of maum-ai/wavegrad2; unset: the voice that ships."""
-    num_steps: Annotated[int, Field(ge=1, le=1000)] = 6
+    num_steps: Annotated[int, Field(ge=1, le=1000)] = 3
     """Denoising steps K unless the run says otherwise."""
     schedule: str = "auto"
     """Noise schedule: auto (tuned for the voice and K, else placed), placed, linear, maum-8, wavegrad-6, -7, -12."""
     clip_clean: bool = True
     """Clamp the implied clean waveform to [-1, 1] in every step, as published; where it bites, its gradient is zero."""
-    trainable: Literal["denoiser", "all"] = "denoiser"
-    """What RL updates: the denoiser, or the text encoder and ranges too. The duration predictor is always frozen."""
+    trainable: Literal["biases", "denoiser", "all"] = "biases"
+    """What RL updates: the denoiser's biases (a few thousand numbers, which is what the few hundred samples of a CPU run
+    can tell), the denoiser (for a GPU, with a learning rate near 1e-5), or text encoder and ranges too. The duration
+    predictor is always frozen."""
     text: Literal["flite", "cmu"] | None = None
     """Pronunciation habits; unset: what the voice was trained on."""
     pace: Annotated[float, Field(gt=0.2, lt=5)] = 1.0

@@ -46,7 +46,8 @@ class WaveGrad2Policy(GaussianDiffusionPolicy):
         self.network.load_state_dict(state)
         self.eval()
         self.requires_grad_(False)
-        self.network.decoder.requires_grad_(True)
+        for name, parameter in self.network.decoder.named_parameters():
+            parameter.requires_grad_(options.trainable != "biases" or name.endswith("bias"))
         if options.trainable == "all":
             self.network.requires_grad_(True)
             # Durations are rounded to frames, so no reward can reach them; only their own loss could train them.
