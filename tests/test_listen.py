@@ -29,6 +29,22 @@ def speak(path: Path, seed: int, seconds: float = 0.4, level: float = 0.1) -> No
     soundfile.write(path, level * np.sin(2 * np.pi * (200 + 20 * seed) * time), RATE)
 
 
+@pytest.fixture(autouse=True)
+def closed(monkeypatch: pytest.MonkeyPatch):
+    """Every study that a test opens is closed after it."""
+    opened: list[Study] = []
+    begin = Study.__init__
+
+    def noted(self, *arguments) -> None:
+        opened.append(self)
+        begin(self, *arguments)
+
+    monkeypatch.setattr(Study, "__init__", noted)
+    yield
+    for study in opened:
+        study.close()
+
+
 @pytest.fixture
 def folders(tmp_path: Path) -> tuple[Path, Path]:
     for number in range(6):

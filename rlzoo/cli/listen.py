@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -86,12 +87,11 @@ def serve(
     settings = Settings(pairs, repeats, anchors, anchor_snr, raters, seed, question, text, level)
     listening = server.bind(host, port)
     try:
-        study = prepare(folder or Path("listening") / _name(a.label, b.label), a, b, settings)
-        server.serve(study, listening, lambda: _started(study, listening))
+        with closing(prepare(folder or Path("listening") / _name(a.label, b.label), a, b, settings)) as study:
+            server.serve(study, listening, lambda: _started(study, listening))
+            out.print(f"{len(study.answers())} answers; rlzoo listen report {study.folder}")
     finally:
         listening.close()
-    out.print(f"{len(study.answers())} answers; rlzoo listen report {study.folder}")
-    study.close()
 
 
 @app.command()
@@ -105,7 +105,8 @@ def report(
     from rlzoo.listen.report import report as count
     from rlzoo.listen.study import Study
 
-    found = count(Study.open(folder), min_anchors)
+    with closing(Study.open(folder)) as study:
+        found = count(study, min_anchors)
     document = json.dumps(found, indent=2, ensure_ascii=False)
     if out_file is not None:
         try:
@@ -133,8 +134,8 @@ def export(
     from rlzoo.listen.report import unreliable
     from rlzoo.listen.study import Study
 
-    study = Study.open(folder)
-    rows = pairs(study, unreliable(study.answers(), min_anchors), ties=ties)
+    with closing(Study.open(folder)) as study:
+        rows = pairs(study, unreliable(study.answers(), min_anchors), ties=ties)
     if form == "dpo":
         rows = for_dpo(rows)
     if not rows:
