@@ -51,11 +51,13 @@ class Case:
     options: dict[str, Any] = field(default_factory=dict)
     advantage: str = "none"
     rate: float = 0.08
+    samples: int = 64  # per prompt and step
 
 
 CASES = [
     Case("dpok", "dpok", "kl", LINEAR, {"beta": BETA, "scale": False}),
-    Case("grpo, KL in the loss", "grpo", "kl", LINEAR, {"beta": BETA}),
+    # Raw scores without a baseline: more samples where the others subtract one.
+    Case("grpo, KL in the loss", "grpo", "kl", LINEAR, {"beta": BETA}, samples=256),
     Case("klinr, k1", "klinr", "kl", LINEAR, {"beta": BETA, "estimator": "k1"}),
     Case("klinr, exact", "klinr", "kl", LINEAR, {"beta": BETA, "estimator": "exact"}),
     Case("klinr, exact, quadratic", "klinr", "kl", QUADRATIC, {"beta": BETA, "estimator": "exact"}),
@@ -64,7 +66,7 @@ CASES = [
     Case("grpo", "grpo", "reward", QUADRATIC, {"beta": 0.0}, "group"),
     Case("draft, 1 step", "draft", "reward-all", QUADRATIC, {"steps": 1}),
     Case("draft, all steps", "draft", "reward-all", QUADRATIC, {"steps": 5}),
-    Case("rwr", "rwr", "fixed-point", QUADRATIC, {"inverse_temperature": 1.0}, "group"),
+    Case("rwr", "rwr", "fixed-point", QUADRATIC, {"inverse_temperature": 0.3}, "group"),
 ]
 
 
@@ -86,7 +88,7 @@ def run(case: Case, toy: str, seed: int, steps: int) -> dict[str, Any]:
         TOYS[toy](ToyPolicyOptions()),
         ToyReward(case.reward),
         prompts,
-        rollout=RolloutTable(prompts_per_step=PROMPTS, samples_per_prompt=64),
+        rollout=RolloutTable(prompts_per_step=PROMPTS, samples_per_prompt=case.samples),
         train=train,
         seed=seed,
     )

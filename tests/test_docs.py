@@ -62,7 +62,7 @@ def test_generated_pages_are_fresh(path):
 def test_python_blocks_run(block, tmp_path, monkeypatch):
     where, _, code = block
     monkeypatch.chdir(tmp_path)
-    exec(compile(code, where, "exec"), {"__name__": "documentation"})
+    exec(compile(code, where, "exec", dont_inherit=True), {"__name__": "documentation"})
 
 
 @pytest.mark.parametrize("block", blocks("toml"), ids=lambda block: block[0])
