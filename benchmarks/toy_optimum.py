@@ -82,8 +82,14 @@ def best(case: Case, reference: Any, prompts: Any) -> float:
 def run(case: Case, toy: str, seed: int, steps: int) -> dict[str, Any]:
     """Train one toy; returns the share of the way to the optimum over the steps."""
     prompts = ToyPrompts(ToyPromptOptions(train=PROMPTS)).train()
-    train = TrainTable(learning_rate=case.rate, advantage=case.advantage, advantage_clip=1e9, logprob_reduction="sum",
-                       grad_clip=1e9)  # fmt: skip
+    train = TrainTable(
+        learning_rate=case.rate,
+        advantage=case.advantage,
+        advantage_clip=1e9,
+        grad_clip=1e9,
+        logprob_reduction="sum",
+        micro_batch=4096,
+    )
     ctx = LocalContext(
         TOYS[toy](ToyPolicyOptions()),
         ToyReward(case.reward),
