@@ -16,7 +16,7 @@ class RolloutTable(Options):
 
     prompts_per_step: Count = 6
     """Distinct prompts in one step, over all processes."""
-    samples_per_prompt: Count = 4
+    samples_per_prompt: Count = 6
     """Samples of each prompt; group-relative advantages need at least 2."""
     num_steps: Annotated[int, Field(ge=1)] | None = None
     """Denoising steps K of a rollout; unset: the policy's default."""
@@ -41,9 +41,9 @@ class BudgetTable(Options):
 class TrainTable(Options):
     """`[train]`: optimisation, alike for every algorithm."""
 
-    steps: Count = 20
+    steps: Count = 14
     """Optimisation steps: each samples, scores and updates."""
-    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 1e-3
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 3e-3
     """AdamW's. The default suits a few thousand parameters; whole networks want 1e-5 to 1e-4."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     grad_clip: Annotated[float, Field(gt=0)] = 1.0
@@ -69,7 +69,7 @@ class TrainTable(Options):
     """Share of the stochastic steps for `fraction` and `window`."""
     kl_every: Annotated[int, Field(ge=0)] = 1
     """Measure the KL to the reference every so many steps, penalised or not; 0: never."""
-    eval_every: Annotated[int, Field(ge=0)] = 10
+    eval_every: Annotated[int, Field(ge=0)] = 7
     """Evaluate on held-out prompts every so many steps, besides before the first and after the last; 0: only then."""
     save_every: Annotated[int, Field(ge=1)] = 10
     """Checkpoint every so many steps, besides after the last and when stopped."""

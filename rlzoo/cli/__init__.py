@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from rlzoo import __version__
-from rlzoo.cli import assets, bench, config, corpus, doctor, evaluate, plugins, pretrain, run, synth
+from rlzoo.cli import assets, bench, config, corpus, doctor, evaluate, listen, plugins, pretrain, run, synth
 from rlzoo.cli._output import print_error
 from rlzoo.errors import RlzooError
 
@@ -52,6 +52,7 @@ app.add_typer(config.app, name="config")
 app.add_typer(assets.app, name="assets")
 app.add_typer(corpus.app, name="corpus")
 app.add_typer(bench.app, name="bench")
+app.add_typer(listen.app, name="listen")
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ class WaveGrad2Options(Options):
 
     checkpoint: Path | None = None
     """Voice to start from: our .safetensors, or a .ckpt of maum-ai/wavegrad2; unset: the voice that ships."""
-    num_steps: Annotated[int, Field(ge=1, le=1000)] = 3
+    num_steps: Annotated[int, Field(ge=1, le=1000)] = 2
     """Denoising steps K unless the run says otherwise."""
     schedule: str = "auto"
     """Noise schedule: auto (tuned for the voice and K, else placed), placed, linear, maum-8, wavegrad-6, -7, -12."""
