@@ -18,13 +18,13 @@ class WaveGrad2Options(Options):
     num_steps: Annotated[int, Field(ge=1, le=1000)] = 2
     """Denoising steps K unless the run says otherwise."""
     schedule: str = "auto"
-    """Noise schedule: auto (tuned for the voice and K, else placed), placed, linear, maum-8, wavegrad-6, -7, -12."""
+    """Noise schedule: auto (tuned for voice and K, else placed), placed, linear, maum-8, wavegrad-6, -7, -12."""
     clip_clean: bool = True
     """Clamp the implied clean waveform to [-1, 1] in every step, as published; where it bites, its gradient is zero."""
     trainable: Literal["biases", "denoiser", "all"] = "biases"
-    """What RL updates: the denoiser's biases (a few thousand numbers, which is what the few hundred samples of a CPU run
-    can tell), the denoiser (for a GPU, with a learning rate near 1e-5), or text encoder and ranges too. The duration
-    predictor is always frozen."""
+    """What RL updates: the denoiser's biases (a few thousand numbers, which is what the few hundred samples of a CPU
+    run can tell), the denoiser (for a GPU, with a learning rate near 1e-5), or text encoder and ranges too. The
+    duration predictor is always frozen."""
     text: Literal["flite", "cmu"] | None = None
     """Pronunciation habits; unset: what the voice was trained on."""
     pace: Annotated[float, Field(gt=0.2, lt=5)] = 1.0
