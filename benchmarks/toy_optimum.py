@@ -58,9 +58,9 @@ CASES = [
     Case("dpok", "dpok", "kl", LINEAR, {"beta": BETA, "scale": False}),
     # Raw scores without a baseline: more samples where the others subtract one.
     Case("grpo, KL in the loss", "grpo", "kl", LINEAR, {"beta": BETA}, samples=256),
-    Case("klinr, k1", "klinr", "kl", LINEAR, {"beta": BETA, "estimator": "k1"}),
-    Case("klinr, exact", "klinr", "kl", LINEAR, {"beta": BETA, "estimator": "exact"}),
-    Case("klinr, exact, quadratic", "klinr", "kl", QUADRATIC, {"beta": BETA, "estimator": "exact"}),
+    Case("klinr, k1", "klinr", "kl", LINEAR, {"beta": BETA, "estimator": "k1"}, samples=256),
+    Case("klinr, exact", "klinr", "kl", LINEAR, {"beta": BETA, "estimator": "exact"}, samples=256),
+    Case("klinr, quadratic", "klinr", "kl", QUADRATIC, {"beta": BETA, "estimator": "exact"}),
     Case("ddpo, sf", "ddpo", "reward", QUADRATIC, {"estimator": "sf"}, "group"),
     Case("ddpo, is", "ddpo", "reward", QUADRATIC, {"estimator": "is"}, "group"),
     Case("grpo", "grpo", "reward", QUADRATIC, {"beta": 0.0}, "group"),

@@ -57,7 +57,7 @@ def test_expected_reward_and_kl_agree_with_sampling(kind) -> None:
 
 @TOYS
 def test_the_best_objective_under_a_linear_reward_is_the_tilted_density(kind) -> None:
-    """A linear reward tilts a Gaussian: E[r] + Var[r | x0] / (2 beta), the variance being what the steps' noise adds."""
+    """A linear reward tilts a Gaussian: E[r] + Var[r | x0] / (2 beta), the variance being the steps' own."""
     reference, beta = build(kind), 0.2
     chain = closed_form.chain(reference, PROMPTS)
     variance = torch.zeros_like(chain.gain[0])
