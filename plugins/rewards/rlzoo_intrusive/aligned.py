@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from pesq import BufferTooShortError, NoUtterancesError, pesq  # type: ignore[import-untyped]
-from pystoi import stoi  # type: ignore[import-untyped]
+from pesq import BufferTooShortError, NoUtterancesError, pesq
+from pystoi import stoi
 from torch import Tensor
 
 from rlzoo.api import Prompt, Reward, Samples, Scores
