@@ -57,9 +57,9 @@ class Case:
 CASES = [
     Case("dpok", "dpok", "kl", LINEAR, {"beta": BETA, "scale": False}),
     # Raw scores without a baseline: more samples where the others subtract one.
-    Case("grpo, KL in the loss", "grpo", "kl", LINEAR, {"beta": BETA}, samples=256),
-    Case("klinr, k1", "klinr", "kl", LINEAR, {"beta": BETA, "estimator": "k1"}, samples=256),
-    Case("klinr, exact", "klinr", "kl", LINEAR, {"beta": BETA, "estimator": "exact"}, samples=256),
+    Case("grpo, KL in the loss", "grpo", "kl", LINEAR, {"beta": BETA}, samples=512),
+    Case("klinr, k1", "klinr", "kl", LINEAR, {"beta": BETA, "estimator": "k1"}, samples=512),
+    Case("klinr, exact", "klinr", "kl", LINEAR, {"beta": BETA, "estimator": "exact"}, samples=512),
     Case("klinr, quadratic", "klinr", "kl", QUADRATIC, {"beta": BETA, "estimator": "exact"}),
     Case("ddpo, sf", "ddpo", "reward", QUADRATIC, {"estimator": "sf"}, "group"),
     Case("ddpo, is", "ddpo", "reward", QUADRATIC, {"estimator": "is"}, "group"),

@@ -288,10 +288,11 @@ def _validate(kind: Kind, spec: Any) -> None:
 
 
 def _import_file(path: Path) -> ModuleType:
-    if path.stem in sys.modules:
-        loaded = sys.modules[path.stem]
+    # A file that is imported already, under whatever name, is not run twice: its classes would be there twice.
+    for loaded in list(sys.modules.values()):
         if getattr(loaded, "__file__", None) == str(path):
             return loaded
+    if path.stem in sys.modules:
         raise PluginError(f"a module '{path.stem}' is already imported", "rename the file")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
