@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 import textwrap
@@ -51,7 +52,19 @@ def plugins() -> list[Any]:
 def marks(spec: Spec, name: str) -> list[Any]:
     slow = spec.name in SLOW and name not in {check.__name__ for check in announcement.CHECKS}
     expected = spec.expected_failures.get(name)
+    if missing := missing_module(spec):
+        return [pytest.mark.skip(reason=f"'{missing}' is not installed: pip install 'rlzoo-speech[{spec.extra}]'")]
     return [pytest.mark.slow] * slow + ([pytest.mark.xfail(reason=expected, strict=True)] if expected else [])
+
+
+def missing_module(spec: Spec) -> str | None:
+    """The package of the plugin's extra that is not here; any other failed import is the plugin's own fault."""
+    try:
+        if spec.extra:
+            importlib.import_module(spec.target.split(":")[0])
+    except ModuleNotFoundError as error:
+        return error.name
+    return None
 
 
 @pytest.mark.parametrize(("spec", "check"), plugins())
