@@ -63,7 +63,7 @@ def main() -> None:
         judges["nisqa"] = build_reward("nisqa", {"checkpoint": str(args.nisqa)})
 
     original = [item.load() for item in items]
-    systems = {"recordings": (original, float("nan"))}
+    systems = {"recordings": (original, 0.0)}
     for num_steps in args.steps:
         started = time.process_time()
         waves = [speak(policy, prompt, num_steps, seed) for seed, prompt in enumerate(prompts)]
