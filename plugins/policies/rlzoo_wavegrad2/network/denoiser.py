@@ -88,10 +88,6 @@ class DownBasic(nn.Module):
         return trim(main + self.residual_branch[0](low), extent)
 
 
-class DownBlock(DownBasic):
-    """The base model's downsampling block."""
-
-
 class DownBlockLarge(nn.Module):
     """A downsampling block followed by three more convolutions at the low rate."""
 
@@ -156,10 +152,6 @@ class UpBasic(nn.Module):
         return trim(h + self.second_block_main_branch["modulation_1"](second, scale, shift, after), after)
 
 
-class UpBlock(UpBasic):
-    """The base model's upsampling block."""
-
-
 class UpBlockLarge(UpBasic):
     """An upsampling block followed by a second one at the same rate under the same modulation."""
 
@@ -180,13 +172,13 @@ class Denoiser(nn.Module):
         down, up, factors = config.down_channels, config.up_channels, config.factors
         self.factors = factors
         self.ublock_preconv = Conv(config.hidden_channels, up[0], 3)
-        up_block = UpBlockLarge if config.large else UpBlock
+        up_block = UpBlockLarge if config.large else UpBasic
         self.ublocks = nn.ModuleList(
             up_block(a, b, f, d) for a, b, f, d in zip(up, up[1:], factors, config.dilations, strict=False)
         )
         self.ublock_postconv = Conv(up[-1], 1, 3)
         self.dblock_preconv = Conv(1, down[0], 5)
-        down_block = DownBlockLarge if config.large else DownBlock
+        down_block = DownBlockLarge if config.large else DownBasic
         self.dblocks = nn.ModuleList(
             down_block(a, b, f, (1, 2, 4)) for a, b, f in zip(down, down[1:], factors[:0:-1], strict=False)
         )
