@@ -73,7 +73,7 @@ def uninterrupted(tmp_path_factory):
     return rundir
 
 
-@pytest.mark.parametrize("after", [1, 2, 5])
+@pytest.mark.parametrize("after", [1, 2, 4, 5])  # 4: where an evaluation is due
 def test_interrupted_and_resumed_equals_never_stopped(tmp_path, uninterrupted, after):
     run = toy_run(train=STATEFUL)
     rundir = start(run, tmp_path / "run")

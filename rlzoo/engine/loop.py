@@ -88,8 +88,9 @@ class Loop:
                 trainable=sum(p.numel() for p in parameters if p.requires_grad),
             )
         )
-        if ctx.step == 0:
-            self._evaluate(live)
+        every = config.train.eval_every
+        if ctx.step == 0 or (every and ctx.step % every == 0 and read(self.rundir, ctx.step) is None):
+            self._evaluate(live)  # a signal saves at once and leaves a due evaluation to us
 
     def _steps(self, live: Live, stop: StopRequest) -> str:
         """Step until the number, a budget or a signal ends it; returns `steps` or the budget's name."""
