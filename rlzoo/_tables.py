@@ -68,7 +68,7 @@ class TrainTable(Options):
     step_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the stochastic steps for `fraction` and `window`."""
     kl_every: Annotated[int, Field(ge=0)] = 1
-    """Measure the KL to the reference every so many steps, penalised or not; 0: never."""
+    """Measure the KL to the reference every so many steps, penalised or not, on some 16 rows; 0: never."""
     eval_every: Annotated[int, Field(ge=0)] = 7
     """Evaluate on held-out prompts every so many steps, besides before the first and after the last; 0: only then."""
     save_every: Annotated[int, Field(ge=1)] = 10

@@ -408,6 +408,12 @@ def test_divergence_is_measured_whoever_samples_and_once_a_step(tmp_path):
     assert "policy/kl" not in ctx.metrics
 
 
+def test_divergence_takes_the_first_rows_of_every_prompt():
+    assert divergence.rows(prompts=6, repetitions=4, count=8).tolist() == [0, 1, 4, 5]
+    assert divergence.rows(prompts=2, repetitions=4, count=8).tolist() == list(range(8))
+    assert divergence.rows(prompts=50, repetitions=2, count=6).tolist() == [0, 2, 4]
+
+
 def test_prompts_come_in_shuffled_epochs(tmp_path):
     ctx = context(tmp_path)
     ids = [prompt.id for prompt in ctx.next_prompts(24)]

@@ -139,7 +139,8 @@ class Context:
         if done.probed is not None:
             k = torch.tensor(probe, device=self.device)
             size = self.rollout_table.micro_batch
-            kl = divergence.measure(self.policy, self.reference, trajectory, done.probed, k, size)
+            measured = divergence.rows(len(everyone), G, len(rows.seeds))
+            kl = divergence.measure(self.policy, self.reference, trajectory, measured, done.probed, k, size)
             mean, total = self.gather(kl).double().mean(0).tolist()
             self.metrics |= {"policy/kl": mean, "policy/kl_nats": total}
         return trajectory

@@ -11,6 +11,15 @@ from rlzoo._policy import Policy
 from rlzoo._types import Schedule, Trajectory
 from rlzoo.engine.rollout import seed_of
 
+ROWS = 16
+"""How many rows of a step are measured, or one of each prompt if that is more. All would cost a quarter of a step."""
+
+
+def rows(prompts: int, repetitions: int, count: int) -> Tensor:
+    """Which of a process's `count` rows are measured: of each of the step's prompts the same number, its first ones."""
+    each = max(1, ROWS // prompts)
+    return (torch.arange(count) % repetitions < each).nonzero()[:, 0]
+
 
 def probe(schedule: Schedule, seeds: Sequence[int]) -> tuple[int, ...]:
     """One stochastic step per row, from the row's seed; empty where there is no such step."""
@@ -19,13 +28,16 @@ def probe(schedule: Schedule, seeds: Sequence[int]) -> tuple[int, ...]:
 
 
 @torch.no_grad()
-def measure(policy: Policy, reference: Policy, trajectory: Trajectory, before: Tensor, k: Tensor, size: int) -> Tensor:
-    """(N, 2): KL(policy || reference) of step k (N,) from the states `before` (N, *S), in nats per element and in all.
+def measure(
+    policy: Policy, reference: Policy, trajectory: Trajectory, rows: Tensor, before: Tensor, k: Tensor, size: int
+) -> Tensor:
+    """(M, 2): KL(policy || reference) in `rows` (M,) at step k (N,) from the states `before` (N, *S).
 
-    Closed form, so it costs two network evaluations per row and no sampling; `size` rows at a time.
+    In nats per element and in all. Closed form, so it costs two network evaluations per row and no sampling; `size`
+    rows at a time.
     """
     measured: list[Tensor] = []
-    for index in torch.arange(len(trajectory), device=before.device).split(size):
+    for index in rows.to(before.device).split(size):
         there = (before[index], k[index], trajectory.cond[index], trajectory.schedule)
         ours, theirs = policy.transition(*there), reference.transition(*there)
         measured.append(torch.stack([ours.kl(theirs, "mean"), ours.kl(theirs, "sum")], 1))
