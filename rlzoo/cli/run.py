@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -100,6 +101,7 @@ def _start(found: Resolved, path: Path | None, strict: bool) -> None:
         return
     plugins = [(p.name, p.distribution, p.version) for p in found.registry.providers if p.provides]
     header = f"# {shlex.join(['rlzoo', *sys.argv[1:]])}\n\n"
+    parent_is_ours = not path.parent.exists()
     directory = RunDirectory.create(
         path, toml=header + found.toml, config=resolved_run.to_dict(), env=environment(plugins)
     )
@@ -108,7 +110,9 @@ def _start(found: Resolved, path: Path | None, strict: bool) -> None:
             _train(resolved_run, directory, resume=False)
         except RlzooError:
             # Nothing is left behind by a run that never began; evidence and results are kept.
-            directory.discard_if_unused()
+            if directory.discard_if_unused() and parent_is_ours:
+                with suppress(OSError):
+                    path.parent.rmdir()
             raise
 
 
