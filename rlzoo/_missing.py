@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from rlzoo.config import ResolvedRun, RewardChoice, check_capabilities
 from rlzoo.errors import ConfigError, DataError
 from rlzoo.plugin import Options, RewardSpec
-from rlzoo.registry import Registry, import_target
+from rlzoo.registry import Registry, weights_at_hand
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def resolve_missing_rewards(
             continue
         fallback = choice.spec.fallback
         if strict or choice.on_missing == "error" or not fallback:
-            hint = f"get them with `rlzoo assets pull {choice.spec.assets[0].name}`" if choice.spec.assets else ""
+            hint = _how_to_get(choice.spec)
             if fallback and not strict:
                 hint += f"; or allow the stand-in with on_missing = \"fallback\" ('{fallback}')"
             raise DataError(f"the weights of reward '{choice.spec.name}' cannot be had: {reason}", hint.lstrip("; "))
@@ -73,12 +73,15 @@ def resolve_missing_rewards(
     return out, tuple(replaced)
 
 
+def _how_to_get(spec: RewardSpec) -> str:
+    if spec.train:
+        return "train it: `rlzoo reward train-preference`, then name the file with the option `checkpoint`"
+    return f"get them with `rlzoo assets pull {spec.assets[0].name}`" if spec.assets else ""
+
+
 def _unavailable(spec: RewardSpec, options: Options, fetch: Fetch | None) -> str:
     """Why a reward cannot be used, empty where it can."""
-    if not spec.available:
-        return ""
-    available = import_target(spec.available, f"reward '{spec.name}'", spec.extra)
-    if available(options):
+    if weights_at_hand(spec, options):
         return ""
     if fetch is None or not spec.assets:
         return "they are neither named by an option nor in the cache"
@@ -86,4 +89,4 @@ def _unavailable(spec: RewardSpec, options: Options, fetch: Fetch | None) -> str
         fetch(spec)
     except DataError as error:
         return error.message
-    return "" if available(options) else "they were fetched, but are still not found"
+    return "" if weights_at_hand(spec, options) else "they were fetched, but are still not found"

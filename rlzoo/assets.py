@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +62,18 @@ class Asset:
         return self.licence if self.commercial_use else f"{self.licence} (NO COMMERCIAL USE)"
 
 
+WAV2VEC2_ASR = Asset(
+    name="wav2vec2-base-960h",
+    url="https://download.pytorch.org/torchaudio/models/wav2vec2_fairseq_base_ls960_asr_ls960.pth",
+    sha256="488fd4f16de84438ffc945334278c1b9fb9b7159a806c1080b16111a958c945d",
+    size=377_664_473,
+    licence="MIT",
+    commercial_use=True,
+    source="wav2vec 2.0 base tuned on 960 h of LibriSpeech (fairseq), as torchaudio publishes it",
+)
+"""Used by several rewards, as a recogniser and as an encoder."""
+
+
 def cache_dir() -> Path:
     """`RLZOO_CACHE`, else the platform's cache directory for `rlzoo`."""
     chosen = os.environ.get("RLZOO_CACHE")
@@ -81,6 +93,12 @@ def cached(asset: Asset) -> Path | None:
     """Its path if the cache has it in full length. Cheap: the checksum was verified on arrival, see `verify`."""
     path = asset.path
     return path if path.is_file() and path.stat().st_size == asset.size else None
+
+
+def at_hand(assets: Iterable[Asset], checkpoint: Path | None = None) -> bool:
+    """Whether weights can be had without a download. A named checkpoint always counts: if it is missing, that is an
+    error to report and not a reason to use something else."""
+    return checkpoint is not None or all(cached(asset) is not None for asset in assets)
 
 
 def sha256_of(path: Path, progress: Progress | None = None) -> str:
@@ -283,8 +301,10 @@ def bar(asset: Asset) -> Iterator[Progress]:
 
 
 __all__ = [
+    "WAV2VEC2_ASR",
     "Asset",
     "announce",
+    "at_hand",
     "bar",
     "cache_dir",
     "cached",

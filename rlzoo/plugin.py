@@ -83,6 +83,9 @@ class PolicySpec(Spec):
     """Media kind of its samples: `audio`, `image` or `vector`."""
     pretrain: str = ""
     """`package.module:function` behind `rlzoo pretrain`, where the policy can be trained from data."""
+    tune: str = ""
+    """`package.module:function` behind `rlzoo tune-schedule`: (voice, data, steps, *, out, utterances, textgrids,
+    device, on_trial) -> one result per K with `num_steps`, `distance`, `untuned`. Empty: no schedule to tune."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +98,11 @@ class RewardSpec(Spec):
     fallback: str = ""
     """Reward to use, loudly, when this one's weights cannot be had; empty: refuse."""
     available: str = ""
-    """`package.module:function(options) -> bool`, torch-free: can its weights be had without a download?"""
+    """`package.module:function(options) -> bool`, torch-free: can its weights be had without a download? Empty: they
+    can where its option `checkpoint` names a file or the cache has all of `assets`."""
+    train: str = ""
+    """`package.module:function(pairs, out, options, say) -> dict` behind `rlzoo reward train-preference`, where the
+    reward can be trained from people's choices."""
 
 
 @dataclass(frozen=True, kw_only=True)

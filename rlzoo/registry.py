@@ -22,6 +22,7 @@ from typing import Any, TypeVar, cast
 
 import pluggy
 
+from rlzoo.assets import at_hand
 from rlzoo.errors import ConfigError, PluginError
 from rlzoo.plugin import (
     API_VERSION,
@@ -246,6 +247,13 @@ def import_target(target: str, owner: str, extra: str = "") -> Any:
     if not hasattr(module, attribute):
         raise PluginError(f"{owner} names '{target}', but {module_name} has no '{attribute}'", "correct its record")
     return getattr(module, attribute)
+
+
+def weights_at_hand(spec: RewardSpec, options: Options) -> bool:
+    """Whether a reward's weights can be had without a download. Imports what it announces, and no torch."""
+    if spec.available:
+        return bool(import_target(spec.available, f"reward '{spec.name}'", spec.extra)(options))
+    return at_hand(spec.assets, getattr(options, "checkpoint", None))
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:

@@ -17,9 +17,9 @@ from rlzoo.cli._output import columns, out
 from rlzoo.config import given, resolve
 from rlzoo.errors import RlzooError
 from rlzoo.plugin import RewardSpec
-from rlzoo.registry import Registry, discover, import_target
+from rlzoo.registry import Registry, discover, weights_at_hand
 
-PACKAGES = ("torch", "torchaudio", "lightning-fabric", "numpy", "soundfile", "pydantic", "onnx")
+PACKAGES = ("torch", "torchaudio", "lightning-fabric", "numpy", "soundfile", "pydantic", "onnx", "speechmos")
 
 
 def doctor() -> None:
@@ -77,9 +77,11 @@ def _weights(registry: Registry) -> list[tuple[str, str]]:
     rows = [("cache", f"{assets.cache_dir()}{' (offline)' if assets.is_offline() else ''}")]
     folder = next(parent for parent in (assets.cache_dir(), *assets.cache_dir().parents) if parent.exists())
     rows.append(("free disk", f"{shutil.disk_usage(folder).free / 2**30:.0f} GiB for weights"))
+    seen: set[assets.Asset] = set()
     for found in registry.specs.values():
         for spec in found.values():
-            for asset in spec.assets:
+            for asset in {*spec.assets} - seen:
+                seen.add(asset)
                 there = "there" if assets.cached(asset) else f"not there, {asset.size / 1e6:,.1f} MB to download"
                 rows.append((f"weights {asset.name}", f"{there}; {asset.terms()}"))
             if isinstance(spec, RewardSpec) and not spec.assets:
@@ -91,7 +93,7 @@ def _availability(spec: RewardSpec) -> str:
     if not spec.available:
         return "needs no weights"
     try:
-        there = import_target(spec.available, f"reward '{spec.name}'", spec.extra)(spec.options())
+        there = weights_at_hand(spec, spec.options())
     except RlzooError as error:
         return f"cannot be used: {error.message}"
     return "weights are there" if there else "weights are not there"

@@ -72,10 +72,10 @@ def _policy_subject(spec: PolicySpec) -> Any:
 
 
 def _reward_subject(spec: RewardSpec) -> Any:
-    from rlzoo.registry import import_target
+    from rlzoo.registry import weights_at_hand
     from rlzoo.testing.rewards import RewardSubject
 
-    if spec.available and not import_target(spec.available, f"plugin '{spec.name}'", spec.extra)(spec.options()):
+    if not weights_at_hand(spec, spec.options()):
         raise Skipped("its weights are not on this machine")
     return RewardSubject(lambda: _target(spec)(spec.options()), spec.offers, spec.accepts)
 

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from rlzoo_dnsmos_pro import BVCC, DNSMOSProOptions, available
+from rlzoo_dnsmos_pro import BVCC, DNSMOSProOptions
 from rlzoo_dnsmos_pro.network import load, repeated
 from rlzoo_dnsmos_pro.reward import DNSMOSProReward
 from torch import Tensor, nn
 
 from rlzoo.api import Samples
+from rlzoo.assets import at_hand
 from rlzoo.audio import normalise_level, read_audio, to_samples
 from rlzoo.errors import DataError
 
@@ -165,7 +166,7 @@ def test_bad_input_is_refused(reward: DNSMOSProReward, tmp_path: Path, monkeypat
         load(tmp_path / "other.pt")
     monkeypatch.setenv("RLZOO_CACHE", str(tmp_path))
     monkeypatch.setenv("RLZOO_OFFLINE", "1")
-    assert not available(DNSMOSProOptions())
+    assert not at_hand((BVCC,))
     with pytest.raises(DataError, match="'dnsmos-pro-bvcc' is not in the cache"):
         DNSMOSProReward(DNSMOSProOptions())
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from rlzoo_nisqa import V2, NISQAOptions, NISQATTSOptions, available
+from rlzoo_nisqa import V2, NISQAOptions, NISQATTSOptions
 from rlzoo_nisqa.network import NISQA, Settings
 from rlzoo_nisqa.reward import DIMENSIONS, NISQAReward, NISQATTSReward, load
 from rlzoo_nisqa.spectrum import FrontEnd, reflected
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rlzoo.api import Samples
+from rlzoo.assets import at_hand
 from rlzoo.audio import read_audio, to_samples
 from rlzoo.errors import DataError
 
@@ -271,7 +272,7 @@ def test_bad_checkpoints_are_refused(v2_path: Path, tts_path: Path, tmp_path: Pa
 def test_without_weights_it_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RLZOO_CACHE", str(tmp_path))
     monkeypatch.setenv("RLZOO_OFFLINE", "1")
-    assert not available(NISQAOptions())
+    assert not at_hand((V2,))
     with pytest.raises(DataError, match="'nisqa-v2' is not in the cache"):
         NISQAReward(NISQAOptions())
     assert "NO COMMERCIAL USE" in V2.terms()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from rlzoo_utmos import STRONG, UTMOSOptions, available
+from rlzoo_utmos import STRONG, UTMOSOptions
 from rlzoo_utmos.checkpoint import load, renamed
 from rlzoo_utmos.network import StrongLearner
 from rlzoo_utmos.reward import UTMOSReward
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rlzoo.api import Samples
+from rlzoo.assets import at_hand
 from rlzoo.audio import to_samples
 from rlzoo.errors import DataError
 
@@ -227,12 +228,12 @@ def test_levelled_by_default(plain: Path) -> None:
 def test_without_weights_it_refuses_and_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RLZOO_CACHE", str(tmp_path))
     monkeypatch.setenv("RLZOO_OFFLINE", "1")
-    assert not available(UTMOSOptions())
+    assert not at_hand((STRONG,))
     with pytest.raises(DataError, match="not in the cache, and downloads are switched off") as error:
         UTMOSReward(UTMOSOptions())
     assert STRONG.url in error.value.hint
     absent = UTMOSOptions(checkpoint=tmp_path / "absent.pt")
-    assert available(absent)
+    assert at_hand((STRONG,), absent.checkpoint)
     with pytest.raises(DataError, match=r"absent\.pt' does not exist"):
         UTMOSReward(absent)
 
@@ -241,7 +242,7 @@ def test_weights_in_the_cache_are_found(plain: Path, tmp_path: Path, monkeypatch
     monkeypatch.setenv("RLZOO_CACHE", str(tmp_path))
     STRONG.path.parent.mkdir(parents=True)
     os.link(plain, STRONG.path)
-    assert not available(UTMOSOptions())  # not the published size
+    assert not at_hand((STRONG,))  # not the published size
     monkeypatch.setattr("rlzoo.assets.cached", lambda asset: asset.path)
     UTMOSReward(UTMOSOptions())
 

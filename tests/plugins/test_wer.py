@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,17 +12,18 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from rlzoo.api import Prompt
+from rlzoo.api import Prompt, Samples
+from rlzoo.assets import WAV2VEC2_ASR
 from rlzoo.audio import read_audio, to_samples
-from rlzoo.errors import ConfigError, DataError
+from rlzoo.errors import ConfigError, DataError, PluginError
 
 pytest.importorskip("pocketsphinx", reason="the extra 'wer' is not installed")
 pytest.importorskip("jiwer", reason="the extra 'wer' is not installed")
 pytest.importorskip("whisper_normalizer", reason="the extra 'wer' is not installed")
 
-from rlzoo_wer import WEROptions
-from rlzoo_wer.recognizers import PocketSphinx, Wav2Vec2
-from rlzoo_wer.reward import CERReward, WERReward, character_errors, word_errors
+from rlzoo_wer import WEROptions, available
+from rlzoo_wer.recognizers import PocketSphinx, Wav2Vec2, Whisper
+from rlzoo_wer.reward import CERReward, WERReward, character_errors, recognizer_of, word_errors
 
 RATE = 16_000
 CLIPS = Path(__file__).parents[2] / "../shared/data/ljspeech/wavs"
@@ -34,8 +38,8 @@ class Says:
     def to(self, device: torch.device | str) -> None:
         pass
 
-    def transcribe(self, wave: Tensor) -> str:
-        return self.texts[round(wave[0].item())]
+    def transcribe(self, samples: Samples) -> list[str]:
+        return [self.texts[round(first)] for first in samples.data[:, 0].tolist()]
 
 
 @pytest.fixture(scope="module")
@@ -95,9 +99,9 @@ def test_the_text_of_a_recording_beats_another_text(wer: WERReward) -> None:
     right, wrong = wer.score(to_samples([wave, wave], RATE), prompts).values.tolist()
     assert right >= -0.5
     assert wrong <= -1.0
-    state: list[str] = [PocketSphinx().transcribe(wave) for _ in range(2)]
-    assert state[0] == state[1]
-    assert "surpassed" in state[0]
+    first, second = (PocketSphinx().transcribe(to_samples([wave], RATE)) for _ in range(2))
+    assert first == second
+    assert "surpassed" in first[0]
 
 
 def test_a_prompt_without_words_and_the_wrong_rate_are_refused(wer: WERReward) -> None:
@@ -108,29 +112,54 @@ def test_a_prompt_without_words_and_the_wrong_rate_are_refused(wer: WERReward) -
 
 
 def test_options_that_contradict_each_other() -> None:
-    for options in ({"recognizer": "wav2vec2"}, {"checkpoint": "a.pth"}):
-        with pytest.raises(ValidationError, match="goes with recognizer"):
+    for options in ({"recognizer": "whisper"}, {"checkpoint": "a.pth"}):
+        with pytest.raises(ValidationError, match="checkpoint"):
             WEROptions.model_validate(options)
 
 
-def test_wav2vec2_reads_the_published_layout(tmp_path: Path) -> None:
-    """Random weights with the file's 32 labels; the recogniser must hear label by label what the network says."""
+def test_what_is_at_hand(tmp_path: Path) -> None:
+    assert available(WEROptions())
+    assert not available(WEROptions(recognizer="wav2vec2"))
+    assert available(WEROptions(recognizer="wav2vec2", checkpoint=tmp_path / "a.pth"))
+    with pytest.raises(DataError, match="'wav2vec2-base-960h' is not in the cache"):
+        recognizer_of(WEROptions(recognizer="wav2vec2"))
+    with pytest.raises(DataError, match=r"a.pth' does not exist"):
+        recognizer_of(WEROptions(recognizer="wav2vec2", checkpoint=tmp_path / "a.pth"))
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Random weights with the published file's 32 labels, where torchaudio's bundle looks for its download."""
     from torchaudio.models import wav2vec2_base
 
     torch.manual_seed(0)
-    network = wav2vec2_base(aux_num_out=32).eval()
-    path = tmp_path / "wav2vec2.pth"
-    torch.save(network.state_dict(), path)
-    recognizer = Wav2Vec2(path)
-    wave = noise(8_000, 0)
-    with torch.no_grad():
-        logits = network(wave[None])[0][0]
-    logits = torch.cat([logits[:, :1], logits[:, 4:]], 1)
-    assert torch.allclose(recognizer.network(wave[None])[0][0], logits, atol=1e-5)
-    best = [index for index in torch.unique_consecutive(logits.argmax(-1)).tolist() if index]
+    path = tmp_path_factory.mktemp("torch") / "hub/checkpoints" / WAV2VEC2_ASR.filename
+    path.parent.mkdir(parents=True)
+    torch.save(wav2vec2_base(aux_num_out=32).state_dict(), path)
+    yield path
+    path.unlink()
+
+
+def test_wav2vec2_equals_torchaudios_bundle(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bundle reads the very file; one clip at a time, because its padding leaks."""
+    from torchaudio.pipelines import WAV2VEC2_ASR_BASE_960H
+
+    monkeypatch.setenv("TORCH_HOME", str(published.parents[2]))
+    reference = WAV2VEC2_ASR_BASE_960H.get_model().eval()
+    recognizer = Wav2Vec2(published)
+    assert recognizer.network.state_dict().keys() == reference.state_dict().keys()
+    waves = [noise(8_000, 0), noise(3_000, 1), torch.zeros(1_000)]
+    texts = []
+    for wave in waves:
+        with torch.no_grad():
+            best = [
+                index for index in torch.unique_consecutive(reference(wave[None])[0][0].argmax(-1)).tolist() if index
+            ]
+        texts.append("".join(recognizer.labels[i] for i in best).replace("|", " ").strip())
     assert recognizer.labels[:4] == ("-", "|", "E", "T")
-    assert recognizer.transcribe(wave) == "".join(recognizer.labels[i] for i in best).replace("|", " ").strip()
-    assert isinstance(recognizer.transcribe(torch.zeros(10)), str)
+    assert recognizer.transcribe(to_samples(waves, RATE)) == texts
+    assert len(set(texts)) == 3
+    assert recognizer.transcribe(to_samples([torch.zeros(10)], RATE))
 
 
 def test_a_checkpoint_of_something_else(tmp_path: Path) -> None:
@@ -139,3 +168,64 @@ def test_a_checkpoint_of_something_else(tmp_path: Path) -> None:
     for name in ("a.pth", "b.pth", "absent.pth"):
         with pytest.raises(DataError, match="is not a wav2vec 2"):
             Wav2Vec2(tmp_path / name)
+
+
+def test_whisper_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(PluginError, match="needs the package 'transformers'") as error:
+        recognizer_of(WEROptions(recognizer="whisper", checkpoint=tmp_path))
+    assert "rlzoo-speech[whisper]" in error.value.hint
+
+
+@pytest.fixture(scope="module")
+def tiny_whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Whisper of random weights and a vocabulary of bytes, saved by transformers."""
+    transformers = pytest.importorskip("transformers", reason="the extra 'whisper' is not installed")
+    folder = tmp_path_factory.mktemp("whisper")
+    letters = [chr(code) for code in range(ord("!"), ord("~") + 1)] + ["\u0120"]
+    special = ["<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|transcribe|>", "<|notimestamps|>"]
+    (folder / "vocab.json").write_text(json.dumps({token: index for index, token in enumerate(letters)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    tokenizer = transformers.WhisperTokenizer(
+        str(folder / "vocab.json"), str(folder / "merges.txt"), unk_token="<|endoftext|>"
+    )
+    tokenizer.add_special_tokens({"additional_special_tokens": special})
+    number = tokenizer.convert_tokens_to_ids
+    torch.manual_seed(0)
+    config = transformers.WhisperConfig(
+        vocab_size=len(tokenizer), d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, num_mel_bins=80,
+        pad_token_id=number("<|endoftext|>"), bos_token_id=number("<|endoftext|>"),
+        eos_token_id=number("<|endoftext|>"), decoder_start_token_id=number("<|startoftranscript|>"),
+        suppress_tokens=None, begin_suppress_tokens=None,
+    )  # fmt: skip
+    model = transformers.WhisperForConditionalGeneration(config)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    model.generation_config.suppress_tokens = None
+    model.generation_config.begin_suppress_tokens = None
+    model.generation_config.is_multilingual = False
+    transformers.WhisperProcessor(transformers.WhisperFeatureExtractor(), tokenizer).save_pretrained(folder)
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_whisper_hears_rows_apart_and_long_clips_in_pieces(tiny_whisper: Path) -> None:
+    recognizer = recognizer_of(WEROptions(recognizer="whisper", checkpoint=tiny_whisper))
+    assert isinstance(recognizer, Whisper)
+    recognizer.max_tokens = 8
+    waves = [noise(RATE, 0), 0.01 * noise(RATE // 2, 1), torch.zeros(160), noise(31 * RATE, 2)]
+    together = recognizer.transcribe(to_samples(waves, RATE))
+    alone = [recognizer.transcribe(to_samples([wave], RATE))[0] for wave in waves]
+    assert together == alone
+    pieces = [recognizer.transcribe(to_samples([part], RATE))[0] for part in waves[3].split(30 * RATE)]
+    assert together[3] == " ".join(piece for piece in pieces if piece).strip()
+    assert any(together)
+
+
+def test_a_folder_that_is_no_whisper(tiny_whisper: Path, tmp_path: Path) -> None:
+    for content in (None, "{", '{"model_type": "whisper"}'):
+        if content is not None:
+            (tmp_path / "config.json").write_text(content)
+        with pytest.raises(DataError, match="is no folder of a Whisper model"):
+            Whisper(tmp_path)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from rlzoo.assets import Asset, cached
+from rlzoo.assets import Asset
 from rlzoo.plugin import Options, RewardSpec, hookimpl
 
 BVCC = Asset(
@@ -33,11 +33,6 @@ class DNSMOSProOptions(Options):
     without this its ranking of vocoders was measured to agree with people much less."""
 
 
-def available(options: DNSMOSProOptions) -> bool:
-    """Whether the weights can be had without a download (a named checkpoint counts). Imports no torch."""
-    return options.checkpoint is not None or cached(BVCC) is not None
-
-
 @hookimpl
 def rlzoo_rewards() -> Iterator[RewardSpec]:
     yield RewardSpec(
@@ -50,5 +45,4 @@ def rlzoo_rewards() -> Iterator[RewardSpec]:
         tier="stable",
         assets=(BVCC,),
         fallback="dnsmos",
-        available="rlzoo_dnsmos_pro:available",
     )

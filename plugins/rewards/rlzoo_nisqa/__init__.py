@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from rlzoo.assets import Asset, cached
+from rlzoo.assets import Asset
 from rlzoo.plugin import Options, RewardSpec, hookimpl
 
 _WEIGHTS = "https://github.com/gabrielmittag/NISQA/raw/b1f74030a069b616c8d71f92c211e44ba94a0fae/weights"
@@ -57,16 +57,6 @@ class NISQATTSOptions(SharedOptions):
     """What is done to clips before they are heard."""
 
 
-def available(options: NISQAOptions) -> bool:
-    """Whether NISQA's weights can be had without a download (a named checkpoint counts). Imports no torch."""
-    return options.checkpoint is not None or cached(V2) is not None
-
-
-def available_tts(options: NISQATTSOptions) -> bool:
-    """Whether NISQA-TTS's weights can be had without a download (a named checkpoint counts). Imports no torch."""
-    return options.checkpoint is not None or cached(TTS) is not None
-
-
 @hookimpl
 def rlzoo_rewards() -> Iterator[RewardSpec]:
     yield RewardSpec(
@@ -78,7 +68,6 @@ def rlzoo_rewards() -> Iterator[RewardSpec]:
         reference="arXiv:2104.09494",
         tier="stable",
         assets=(V2,),
-        available="rlzoo_nisqa:available",
     )
     yield RewardSpec(
         name="nisqa-tts",
@@ -89,5 +78,4 @@ def rlzoo_rewards() -> Iterator[RewardSpec]:
         reference="doi:10.21437/Interspeech.2020-2382",
         tier="stable",
         assets=(TTS,),
-        available="rlzoo_nisqa:available_tts",
     )

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from rlzoo.assets import Asset, cached
+from rlzoo.assets import Asset
 from rlzoo.plugin import Options, RewardSpec, hookimpl
 
 STRONG = Asset(
@@ -33,12 +33,6 @@ class UTMOSOptions(Options):
     closer to people, and a policy cannot earn reward by gain."""
 
 
-def available(options: UTMOSOptions) -> bool:
-    """Whether the weights can be had without a download. A named `checkpoint` always counts: if it is missing, that is
-    an error to report and not a reason to use something else. Imports no torch."""
-    return options.checkpoint is not None or cached(STRONG) is not None
-
-
 @hookimpl
 def rlzoo_rewards() -> Iterator[RewardSpec]:
     yield RewardSpec(
@@ -51,5 +45,4 @@ def rlzoo_rewards() -> Iterator[RewardSpec]:
         tier="stable",
         assets=(STRONG,),
         fallback="dnsmos",
-        available="rlzoo_utmos:available",
     )

@@ -1,21 +1,18 @@
 """The strong learner: wav2vec 2.0 base, domain and listener embeddings, BLSTM, projection. Batches may be ragged.
 
-Right padding reaches valid frames in three places, each closed here: the GroupNorm after the first convolution (its
-statistics run over time), attention and the positional convolution (torchaudio masks both when given lengths), and the
-backward LSTM (packed). **N** rows, **L** samples at 16 kHz, **F** frames of 20 ms.
+Right padding does not reach valid frames: `rlzoo.wav2vec2` keeps it out of wav2vec 2.0, packing out of the backward
+LSTM. **N** rows, **L** samples at 16 kHz, **F** frames of 20 ms.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from rlzoo.audio import valid_mask
+from rlzoo.wav2vec2 import frames
 
-MIN_SAMPLES = 400
-"""The receptive field of one frame."""
 WIDTH = 768
 EMBEDDING = 128
 HIDDEN = 512
@@ -54,7 +51,7 @@ class StrongLearner(nn.Module):
 
     def forward(self, waves: Tensor, lengths: Tensor) -> Tensor:
         """(N, L), (N,) -> (N,)."""
-        frames_NF, lengths_N = self._frames(waves, lengths)
+        frames_NF, lengths_N = frames(self.wav2vec2, waves, lengths)
         hidden = self.wav2vec2.encoder(frames_NF, lengths_N)
         N, size, _ = hidden.shape
         constant = torch.cat([self.domain, self.listener], 1).expand(N, size, -1)
@@ -66,30 +63,3 @@ class StrongLearner(nn.Module):
         mean_N = (score_NF * valid_mask(lengths_N, size)).sum(1) / lengths_N
         mos_N: Tensor = mean_N * 2 + 3
         return mos_N
-
-    def _frames(self, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, L), (N,) -> (N, F, 512), (N,): the convolutional front end."""
-        first, *rest = self.wav2vec2.feature_extractor.conv_layers
-        h = first.conv(waves[:, None])
-        lengths = _after(lengths, first.conv)
-        h = F.gelu(masked_group_norm(h, lengths, first.layer_norm))
-        for layer in rest:
-            h = F.gelu(layer.conv(h))
-            lengths = _after(lengths, layer.conv)
-        return h.transpose(1, 2), lengths
-
-
-def _after(lengths: Tensor, conv: nn.Conv1d) -> Tensor:
-    return torch.div(lengths - conv.kernel_size[0], conv.stride[0], rounding_mode="floor") + 1
-
-
-def masked_group_norm(x: Tensor, lengths: Tensor, norm: nn.GroupNorm) -> Tensor:
-    """(N, C, F), (N,) -> (N, C, F): each channel normalised over its row's own frames. Padding stays zero."""
-    mask = valid_mask(lengths, x.shape[-1])[:, None]
-    count = lengths[:, None, None]
-    # Two passes: subtracting the mean first keeps float32 exact enough to equal the unpadded norm.
-    mean = (x * mask).sum(-1, keepdim=True) / count
-    centred = (x - mean) * mask
-    variance = centred.square().sum(-1, keepdim=True) / count
-    scaled = centred * (variance + norm.eps).rsqrt()
-    return (scaled * norm.weight[:, None] + norm.bias[:, None]) * mask

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from typing import Self
 
 import torch
-from torch.nn import functional as F
 
 from rlzoo.api import Prompt, Reward, Samples, Scores
 from rlzoo.assets import obtain
 from rlzoo.audio import full_precision, normalise_level, require_rate
+from rlzoo.wav2vec2 import padded
 from rlzoo_utmos import STRONG, UTMOSOptions
 from rlzoo_utmos.checkpoint import load
-from rlzoo_utmos.network import MIN_SAMPLES
 
 
 class UTMOSReward(Reward[UTMOSOptions]):
@@ -39,8 +38,5 @@ class UTMOSReward(Reward[UTMOSOptions]):
         require_rate(samples, self.sample_rate, "utmos")
         if self.options.level_dbfs is not None:
             samples = normalise_level(samples, self.options.level_dbfs)
-        lengths = samples.lengths.clamp(min=MIN_SAMPLES)
-        longest = int(lengths.max())
-        waves = F.pad(samples.data, (0, max(0, longest - samples.data.shape[-1])))[:, :longest]
-        with full_precision(waves.device):
-            return Scores(self.network(waves, lengths))
+        with full_precision(samples.data.device):
+            return Scores(self.network(*padded(samples.data, samples.lengths)))

@@ -1,34 +1,33 @@
-"""Recognisers: (L,) at 16 kHz -> what was said, upper or lower case, words separated by blanks."""
+"""Recognisers: N clips at 16 kHz -> what was said in each, upper or lower case, words separated by blanks."""
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from rlzoo import wav2vec2
+from rlzoo.api import Samples
 from rlzoo.audio import full_precision
-from rlzoo.errors import DataError
+from rlzoo.errors import DataError, PluginError
 
 RATE = 16_000
-_HINT = "give torchaudio's wav2vec2_fairseq_base_ls960_asr_ls960.pth (download.pytorch.org/torchaudio/models)"
 
 
 class Recognizer(Protocol):
-    """Deterministic, and blind to what it heard before."""
+    """Deterministic, and blind to batch mates and to what it heard before."""
 
-    def transcribe(self, wave: Tensor) -> str:
-        """(L,) at 16 kHz -> text; empty where nothing was recognised."""
+    def transcribe(self, samples: Samples) -> list[str]:
+        """(N, L) at 16 kHz -> N texts; empty where nothing was recognised."""
 
     def to(self, device: torch.device | str) -> None:
         """Move weights, where there are any."""
 
 
 class PocketSphinx:
-    """The recogniser and English model of the pocketsphinx package; always on the CPU."""
+    """The recogniser and English model of the pocketsphinx package; always on the CPU, clip by clip."""
 
     def __init__(self) -> None:
         from pocketsphinx import Decoder
@@ -38,8 +37,11 @@ class PocketSphinx:
     def to(self, device: torch.device | str) -> None:
         """Nothing to move."""
 
-    def transcribe(self, wave: Tensor) -> str:
+    def transcribe(self, samples: Samples) -> list[str]:
         """Each clip starts from a fresh front end: by default the decoder adapts to what it heard before."""
+        return [self._one(samples.row(row)) for row in range(len(samples))]
+
+    def _one(self, wave: Tensor) -> str:
         pcm = (wave.detach().cpu().clamp(-1, 1) * 32_767).round().to(torch.int16)
         self._decoder.reinit_feat()
         self._decoder.start_utt()
@@ -53,34 +55,90 @@ class Wav2Vec2:
     """wav2vec 2.0 base, fine-tuned with CTC on LibriSpeech; the best label of each frame (arXiv:2006.11477)."""
 
     blank = 0
-    min_samples = 400
 
     def __init__(self, checkpoint: Path) -> None:
-        from torchaudio.models import wav2vec2_base
         from torchaudio.pipelines import WAV2VEC2_ASR_BASE_960H
 
         self.labels = WAV2VEC2_ASR_BASE_960H.get_labels()
-        self.network = wav2vec2_base(aux_num_out=len(self.labels)).eval().requires_grad_(False)
-        try:
-            state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-            if state["aux.weight"].shape[0] == len(self.labels) + 3:
-                # The published file still has three labels of fairseq's (begin, end, unknown) behind the blank.
-                keep = [0, *range(4, len(self.labels) + 3)]
-                state = state | {name: state[name][keep] for name in ("aux.weight", "aux.bias")}
-            self.network.load_state_dict(state)
-        except (OSError, EOFError, RuntimeError, KeyError, TypeError, AttributeError, pickle.UnpicklingError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise DataError(f"'{checkpoint}' is not a wav2vec 2.0 recogniser: {reason}", _HINT) from error
+        self.network = wav2vec2.load_recognizer(checkpoint)
 
     def to(self, device: torch.device | str) -> None:
         """Move the network."""
         self.network.to(device)
 
-    def transcribe(self, wave: Tensor) -> str:
-        """One clip at a time: padding would leak through the first normalisation."""
-        wave = F.pad(wave.detach(), (0, max(0, self.min_samples - wave.shape[0])))
-        with torch.no_grad(), full_precision(wave.device):
-            logits, _ = self.network(wave[None])
-        best = logits[0].argmax(-1)
+    @torch.no_grad()
+    def transcribe(self, samples: Samples) -> list[str]:
+        """All clips at once; padding is kept out by `rlzoo.wav2vec2`."""
+        with full_precision(samples.data.device):
+            frames, lengths = wav2vec2.frames(self.network, *wav2vec2.padded(samples.data, samples.lengths))
+            logits = self.network.aux(self.network.encoder(frames, lengths))
+        return [self._text(best[:size]) for best, size in zip(logits.argmax(-1), lengths.tolist(), strict=True)]
+
+    def _text(self, best: Tensor) -> str:
         letters = [self.labels[index] for index in torch.unique_consecutive(best).tolist() if index != self.blank]
         return "".join(letters).replace("|", " ").strip()
+
+
+class Whisper:
+    """Whisper of any size, from a folder of transformers (arXiv:2212.04356): greedy, English, without timestamps."""
+
+    piece = 30 * RATE
+    """It hears 30 s at a time; longer clips are cut there and the texts joined."""
+    batch = 16
+    max_tokens = 224
+    """Half its context, which is what it was trained with: where it falls into a loop, this ends it."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from transformers import WhisperForConditionalGeneration, WhisperProcessor
+        except ImportError as error:
+            raise PluginError(
+                f"recogniser 'whisper' needs the package 'transformers' ({error})",
+                "pip install 'rlzoo-speech[whisper]'",
+            ) from error
+        if not (folder / "config.json").is_file():
+            raise DataError(
+                f"'{folder}' is no folder of a Whisper model: it has no config.json",
+                "give a folder as transformers saves it (config.json, model.safetensors, tokenizer files)",
+            )
+        try:
+            self.processor: Any = WhisperProcessor.from_pretrained(folder, local_files_only=True)
+            self.network: Any = WhisperForConditionalGeneration.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+            raise DataError(
+                f"'{folder}' is no folder of a Whisper model: {str(error).splitlines()[0]}",
+                "give a folder as transformers saves it (config.json, model.safetensors, tokenizer files)",
+            ) from error
+        self.network.eval().requires_grad_(False)
+        # English-only models refuse to be told the language.
+        spoken = {"language": "en", "task": "transcribe"}
+        self.choices = spoken if getattr(self.network.generation_config, "is_multilingual", False) else {}
+
+    def to(self, device: torch.device | str) -> None:
+        """Move the network."""
+        self.network.to(device)
+
+    def transcribe(self, samples: Samples) -> list[str]:
+        """Every piece is padded to 30 s by Whisper's own front end, so rows cannot feel one another."""
+        pieces = [(row, part) for row in range(len(samples)) for part in samples.row(row).detach().split(self.piece)]
+        texts = [""] * len(samples)
+        for start in range(0, len(pieces), self.batch):
+            rows, waves = zip(*pieces[start : start + self.batch], strict=True)
+            for row, text in zip(rows, self._texts(list(waves)), strict=True):
+                texts[row] = f"{texts[row]} {text}".strip()
+        return texts
+
+    @torch.no_grad()
+    def _texts(self, waves: list[Tensor]) -> list[str]:
+        heard = self.processor.feature_extractor(
+            [wave.float().cpu().numpy() for wave in waves], sampling_rate=RATE, return_tensors="pt"
+        )
+        with full_precision(self.network.device):
+            tokens = self.network.generate(
+                heard.input_features.to(self.network.device),
+                do_sample=False,
+                num_beams=1,
+                max_new_tokens=self.max_tokens,
+                **self.choices,
+            )
+        return [str(text) for text in self.processor.tokenizer.batch_decode(tokens, skip_special_tokens=True)]

@@ -11,10 +11,20 @@ import torch
 from whisper_normalizer.english import EnglishTextNormalizer  # type: ignore[import-untyped]
 
 from rlzoo.api import Prompt, Reward, Samples, Scores
+from rlzoo.assets import WAV2VEC2_ASR, obtain
 from rlzoo.audio import require_rate
 from rlzoo.errors import ConfigError
 from rlzoo_wer import WEROptions
-from rlzoo_wer.recognizers import RATE, PocketSphinx, Recognizer, Wav2Vec2
+from rlzoo_wer.recognizers import RATE, PocketSphinx, Recognizer, Wav2Vec2, Whisper
+
+
+def recognizer_of(options: WEROptions) -> Recognizer:
+    """The recogniser that is asked for, its weights read. DataError and PluginError where it cannot be had."""
+    if options.recognizer == "whisper" and options.checkpoint is not None:
+        return Whisper(options.checkpoint)
+    if options.recognizer == "wav2vec2":
+        return Wav2Vec2(obtain(WAV2VEC2_ASR, options.checkpoint))
+    return PocketSphinx()
 
 
 class _ErrorRate(Reward[WEROptions]):
@@ -25,7 +35,7 @@ class _ErrorRate(Reward[WEROptions]):
 
     def __init__(self, options: WEROptions) -> None:
         super().__init__(options)
-        self.recognizer: Recognizer = Wav2Vec2(options.checkpoint) if options.checkpoint else PocketSphinx()
+        self.recognizer = recognizer_of(options)
         self.normalize = EnglishTextNormalizer()
 
     @abstractmethod
@@ -51,9 +61,8 @@ class _ErrorRate(Reward[WEROptions]):
                     "leave this reward out, or use prompts with text",
                 )
         rates = []
-        for row, text in enumerate(wanted):
-            heard = str(self.normalize(self.recognizer.transcribe(samples.row(row))))
-            errors, size = self.count(text, heard)
+        for text, heard in zip(wanted, self.recognizer.transcribe(samples), strict=True):
+            errors, size = self.count(text, str(self.normalize(heard)))
             rates.append(errors / size)
         rate = torch.tensor(rates, dtype=torch.float32, device=samples.data.device)
         return Scores(-rate.clamp(max=self.options.max_rate), {"rate": rate})
