@@ -52,14 +52,14 @@ def suite_file(folder: Path, text: str = SUITE) -> Path:
     return path
 
 
-def here(job, arguments):
+def here(job):
     """An attempt in this process: the command itself, without the seconds a fresh interpreter takes."""
-    return worker.main(job.beside(".result"), arguments)
+    return worker.main(job)
 
 
-def run_grid(folder: Path):
+def run_grid(folder: Path, text: str = SUITE):
     """The finished grid: (suite, its folder)."""
-    suite = load(str(suite_file(folder)))
+    suite = load(str(suite_file(folder, text)))
     for cell in suite.cells():
         outcome = execute(make(suite, cell, folder / "grid"), here)
         assert outcome.state == "done", outcome

@@ -19,7 +19,6 @@ from rlzoo.bench import collect as collecting
 from rlzoo.bench import report
 from rlzoo.bench.collect import collect
 from rlzoo.bench.jobs import ATTEMPTS, Outcome, arguments, differences, execute, make, read_outcome, state_of
-from rlzoo.bench.launch import Place, local, ray, slurm
 from rlzoo.bench.suite import Cell, load, shipped
 from rlzoo.bench.summary import Summary
 from rlzoo.cli import bench
@@ -47,7 +46,7 @@ def job_of(suite, folder, key="ddpo--toy--0"):
     return make(suite, cell, folder)
 
 
-def never(job, arguments):
+def never(job):
     raise AssertionError("nothing was left to do")
 
 
@@ -170,14 +169,14 @@ def test_a_process_killed_from_outside_is_started_again_but_not_for_ever(tmp_pat
     suite = load(str(suite_file(tmp_path)))
     job, calls = job_of(suite, tmp_path / "grid"), []
 
-    def killed_once(job, arguments):
-        calls.append(arguments)
-        return here(job, arguments) if len(calls) == 2 else -9
+    def killed_once(job):
+        calls.append(job)
+        return here(job) if len(calls) == 2 else -9
 
     assert execute(job, killed_once).state == "done"
     assert len(calls) == 2
     other = job_of(suite, tmp_path / "grid", "ddpo--toy--1")
-    outcome = execute(other, lambda job, arguments: -9)
+    outcome = execute(other, lambda job: -9)
     assert (outcome.state, outcome.attempts) == ("failed", ATTEMPTS)
     assert "signal 9" in outcome.error
 
@@ -187,7 +186,7 @@ def test_a_run_that_diverged_is_a_result_and_not_repeated(grid):
     job = job_of(suite, folder)
     job.beside(".json").unlink()
     RunDirectory(job.run).set_status("failed", step=4, error="'loss' is nan in step 5")
-    outcome = execute(job, lambda job, arguments: 5)
+    outcome = execute(job, lambda job: 5)
     assert outcome.state == "diverged"
     assert "nan" in outcome.error
     assert execute(job, never) == outcome
@@ -199,7 +198,7 @@ def test_a_run_that_diverged_is_a_result_and_not_repeated(grid):
 def test_whoever_comes_second_waits_for_the_first(grid):
     suite, folder = grid
     job, ended = job_of(suite, folder), []
-    with FileLock(job.run / ".lock"):
+    with FileLock(job.beside(".lock")):
         thread = threading.Thread(target=lambda: ended.append(execute(job, never)))
         thread.start()
         time.sleep(0.3)
@@ -213,72 +212,6 @@ def test_a_directory_with_a_run_of_something_else_is_refused(grid):
     edit(folder / "runs/ddpo--toy--0/config.json", lambda c: c["train"].update(learning_rate=0.5))
     with pytest.raises(ConfigError, match=r"train\.learning_rate is 0\.5, not 0\.02"):
         job_of(suite, folder)
-
-
-# --- launchers -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_processes_of_this_machine_give_the_same_results(finished, tmp_path):
-    suite, folder = finished
-    jobs = [make(suite, cell, tmp_path / "grid") for cell in suite.cells()]
-    outcomes = list(local(jobs, Place(jobs=2)))
-    assert {outcome.state for outcome in outcomes} == {"done"}
-    assert_equal_results(folder, tmp_path / "grid")
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
-def test_a_ray_cluster_of_two_nodes_survives_the_loss_of_one(tmp_path):
-    pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
-
-    text = SUITE.replace("samples = 16", "samples = 120")
-    suite = load(str(suite_file(tmp_path, text)))
-    plain = [make(suite, cell, tmp_path / "plain") for cell in suite.cells()]
-    for job in plain:
-        assert execute(job, here).state == "done"
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
-    jobs = [make(suite, cell, tmp_path / "ray") for cell in suite.cells()]
-
-    def lose_one():
-        while not any((job.run / "metrics.jsonl").is_file() for job in jobs):
-            time.sleep(0.1)
-        cluster.remove_node(nodes[0], allow_graceful=False)
-
-    thread = threading.Thread(target=lose_one)
-    thread.start()
-    try:
-        outcomes = list(ray(jobs, Place(address=cluster.address)))
-    finally:
-        thread.join()
-        import ray as engine
-
-        engine.shutdown()
-        cluster.shutdown()
-    assert {outcome.state for outcome in outcomes} == {"done"}
-    assert len(outcomes) == len(jobs)
-    assert_equal_results(tmp_path / "plain", tmp_path / "ray")
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
-def test_submitit_runs_the_grid(finished, tmp_path):
-    pytest.importorskip("submitit")
-    suite, folder = finished
-    jobs = [make(suite, cell, tmp_path / "grid") for cell in suite.cells(only=["ddpo"])]
-    outcomes = list(slurm(jobs, Place(jobs=1, slurm={"cluster": "local", "timeout_min": "5"})))
-    assert {outcome.state for outcome in outcomes} == {"done"}
-    assert_equal_results(tmp_path / "grid", folder)
-
-
-def assert_equal_results(expected, found):
-    paths = sorted((expected / "runs").glob("*/eval/*.json"))
-    assert paths
-    for path in paths:
-        other = found / path.relative_to(expected)
-        assert json.loads(path.read_text(encoding="utf-8")) == json.loads(other.read_text(encoding="utf-8")), other
 
 
 # --- collection ------------------------------------------------------------------------------------------------------
@@ -453,7 +386,7 @@ def test_a_hacked_reward_is_flagged_in_page_and_tables():
     rows = {row.system: row for row in summary.sections[0].rows}
     assert rows["hacker"].hacking.hacked
     assert not rows["honest"].hacking.hacked
-    assert "Reward hacking: hacker." in report.findings(summary.sections[0])
+    assert "Reward hacking: hacker (worse by j)." in report.findings(summary.sections[0])
     assert 'class="flag"' in report.page(summary)
     lines = [line for line in report.table(summary, "md").splitlines() if line.startswith("| hacker")]
     assert "**yes**" in lines[0]

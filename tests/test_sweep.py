@@ -58,9 +58,9 @@ def test_trials_are_ranked_by_training_samples_of_the_last_quarter():
 def test_a_sweep_writes_its_effort_and_its_best_and_goes_on_where_it_stopped(tmp_path):
     folder, runs = tmp_path / "sweep", []
 
-    def counted(job, arguments):
+    def counted(job):
         runs.append(job.key)
-        return here(job, arguments)
+        return here(job)
 
     first = sweep(search(folder), counted)
     assert (first["search_trials"], runs) == (2, ["trial-0000", "trial-0001"])
@@ -78,14 +78,14 @@ def test_a_sweep_writes_its_effort_and_its_best_and_goes_on_where_it_stopped(tmp
 
 
 def test_a_trial_that_diverges_is_spent_and_never_the_best(tmp_path):
-    def diverges_first(job, arguments):
-        return 5 if job.key == "trial-0000" else here(job, arguments)
+    def diverges_first(job):
+        return 5 if job.key == "trial-0000" else here(job)
 
     found = sweep(search(tmp_path / "sweep"), diverges_first)
     assert (found["search_trials"], found["diverged"]) == (2, 1)
     assert found["best"]["trial"] == 1
     with pytest.raises(DataError, match="all 1 trials"):
-        sweep(search(tmp_path / "other", trials=1), lambda job, arguments: 5)
+        sweep(search(tmp_path / "other", trials=1), lambda job: 5)
 
 
 def test_a_space_that_does_not_fit_is_refused_before_anything_runs(tmp_path):

@@ -51,10 +51,10 @@ def gains(summary: Summary, section: Section) -> str:
         left, right = _limits([gain for row in rows for gain in row.gains], 0.0)
         axes.set_xlim(left, right)
         for y, row in enumerate(rows):
-            if row.gain.value < left:
-                axes.annotate(
-                    f"◂ {row.gain.value:.3g}".replace("-", "−"), (left, y), fontsize=7.5, va="center", color=INK
-                )
+            beyond = [v for v in (*row.gains, row.gain.low, row.gain.value) if v is not None and v < left]
+            if beyond:
+                said = f"◂ to {min(beyond):.3g}".replace("-", "−")
+                axes.annotate(said, (left, y + 0.36), fontsize=7, va="center", color=INK)
         optimum = section.reward["optimum"] if section.headline == "total" else None
         if optimum is not None:
             best = optimum - float(np.mean(section.base_scores("total")))
@@ -83,6 +83,8 @@ def curves(summary: Summary, section: Section) -> list[tuple[str, str]]:
     for system, curve in found.items():
         with _figure(f"curve-{section.label}-{system}", 2.5, 1.75) as (figure, drawn):
             axes = figure.subplots()
+            for other in found.values():
+                axes.plot([p["used"][limit] for p in other], [p["score"].value for p in other], color=LINE, linewidth=1)
             axes.axhline(base, color=BASE_COLOUR, linewidth=0.9, linestyle="--")
             if optimum is not None:
                 axes.axhline(optimum, color=OPTIMUM, linewidth=0.9, linestyle=":")
@@ -99,42 +101,41 @@ def curves(summary: Summary, section: Section) -> list[tuple[str, str]]:
 
 def frontier(summary: Summary, section: Section) -> str:
     """Headline score against KL to the base, from the base outwards; empty where no KL was measured."""
+    shown = [row.system for row in section.rows if row.gains and row.kl is not None]
     with _figure(f"frontier-{section.label}", 5.6, 3.9) as (figure, drawn):
         axes = figure.subplots()
-        some = False
-        for row in section.rows:
-            if not row.gains:
-                continue
-            curve = [p for p in section.curve(row.system) if p["kl"] is not None]
-            if not curve:
-                continue
-            some = True
-            tint = colour(summary, row.system)
+        for system in shown:
+            curve = [p for p in section.curve(system) if p["kl"] is not None]
+            tint = colour(summary, system)
             x, y = [p["kl"] for p in curve], [p["score"].value for p in curve]
             axes.plot(x, y, color=tint, linewidth=1.3, alpha=0.85)
-            axes.plot(x[-1:], y[-1:], "o", color=tint, markersize=5, label=row.system)
+            axes.plot(x[-1:], y[-1:], "o", color=tint, markersize=5, label=system)
+            low, high = curve[-1]["score"].low, curve[-1]["score"].high
+            if low is not None and high is not None:
+                axes.plot([x[-1], x[-1]], [low, high], color=tint, linewidth=3.5, alpha=0.3, solid_capstyle="butt")
         axes.set_xscale("symlog", linthresh=_small(section))
         axes.set_xlim(left=0)
-        shown = [p["score"].value for name in section.systems for p in section.curve(name)]
-        axes.set_ylim(*_limits(shown, float(np.mean(section.base_scores(section.headline)))))
+        values = [p["score"].value for name in section.systems for p in section.curve(name)]
+        axes.set_ylim(*_limits(values, float(np.mean(section.base_scores(section.headline)))))
         axes.set_xlabel("KL to the base (nats per element of the state, mean over steps)")
         axes.set_ylabel(_headline(section))
         axes.grid(color=LINE, linewidth=0.6)
-        if some:
+        if shown:
             axes.legend(fontsize=7.5, frameon=False, ncols=2, loc="best", handletextpad=0.2, columnspacing=1.0)
-    return drawn.svg if some else ""
+    return drawn.svg if shown else ""
 
 
 def profile(summary: Summary) -> str:
     """Share of runs whose normalised gain exceeds a threshold."""
     every = [v for s in summary.sections for name in s.systems for v in s.normalised(name)]
-    thresholds = np.linspace(*_limits([0.0, *every], 0.0), 81)
-    with _figure("profile", 5.6, 3.3) as (figure, drawn):
+    thresholds = np.linspace(*_limits([0.0, *every], 0.0), 161)
+    profiles = summary.profile(list(thresholds))
+    with _figure("profile", 5.6, 3.6) as (figure, drawn):
         axes = figure.subplots()
-        for system, (share, below, above) in summary.profile(list(thresholds)).items():
-            tint = colour(summary, system)
-            axes.fill_between(thresholds, below, above, color=tint, alpha=0.08, linewidth=0)
-            axes.plot(thresholds, share, color=tint, linewidth=1.4, label=system)
+        for system in summary.overall():
+            tint, (share, below, above) = colour(summary, system), profiles[system]
+            axes.fill_between(thresholds, below, above, step="post", color=tint, alpha=0.07, linewidth=0)
+            axes.step(thresholds, share, where="post", color=tint, linewidth=1.4, label=system)
         axes.axvline(0, color=BASE_COLOUR, linewidth=1)
         axes.set_ylim(-0.03, 1.03)
         axes.set_xlabel("normalised gain τ")
@@ -187,7 +188,7 @@ def _figure(name: str, width: float, height: float) -> Iterator[tuple[Any, _Draw
         "svg.fonttype": "none",
         "svg.hashsalt": name,  # the page holds many; equal ids would mix up their clip paths
         "font.family": "sans-serif",
-        "font.size": 8.5,
+        "font.size": 9,
         "text.color": INK,
         "axes.edgecolor": MUTED,
         "axes.labelcolor": INK,

@@ -4,6 +4,7 @@
                      cells/CELL.toml   the run file
                      cells/CELL.json   how it went: state, exit code, wall seconds, peak memory, attempts
                      cells/CELL.log    what `rlzoo run` printed
+                     cells/CELL.lock   held by the process that works on it
 
 A job can be given to any process of any machine that sees the folder, twice if need be: whoever comes second waits for
 the first and then finds the work done, or continues it from its last checkpoint.
@@ -16,10 +17,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from filelock import FileLock
 
@@ -53,6 +55,16 @@ class Job:
         """File of this cell in `cells/`."""
         return self.folder / "cells" / f"{self.key}{suffix}"
 
+    def dumps(self) -> str:
+        """As JSON, for another process."""
+        return json.dumps([self.key, str(self.folder), [str(path) for path in self.plugin_files], self.threads])
+
+    @classmethod
+    def loads(cls, text: str) -> Self:
+        """What `dumps` made."""
+        key, folder, files, threads = json.loads(text)
+        return cls(key, Path(folder), tuple(map(Path, files)), threads)
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -68,8 +80,8 @@ class Outcome:
     error: str = ""
 
 
-Attempt = Callable[[Job, Sequence[str]], int]
-"""Runs `rlzoo ARGUMENTS` in a process of its own and returns its exit code, negative for a signal."""
+Attempt = Callable[[Job], int]
+"""Does what is left of a job in a process of its own and returns its exit code, negative for a signal."""
 
 
 def make(suite: Suite, cell: Cell, folder: Path) -> Job:
@@ -130,36 +142,35 @@ def read_outcome(job: Job) -> Outcome | None:
 def execute(job: Job, attempt: Attempt | None = None) -> Outcome:
     """Bring the job to its end, from wherever it stands, and write the outcome. Waits while another process runs it."""
     attempt = attempt or spawned
-    if job.run.is_dir():
-        with FileLock(job.run / ".lock"):
-            pass  # whoever held it is gone now
+    job.beside("").parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(job.beside(".lock")):
+        pass  # whoever held it is gone now
     before = read_outcome(job)
-    if state_of(job) in ("done", "diverged") and before is not None:
+    if before is not None and state_of(job) in ("done", "diverged"):
         return before
-    seconds, attempts = (before.seconds, before.attempts) if before else (0.0, 0)
-    memory: list[float] = [before.memory_mb] if before and before.memory_mb else []
-    gpu: list[float] = [before.gpu_memory_mb] if before and before.gpu_memory_mb else []
+    orphan = _figures(job)  # of an attempt that outlived its launcher
+    spent = [*([asdict(before)] if before else []), *orphan]
+    attempts = (before.attempts if before else 0) + len(orphan)
     code = 0
     for _ in range(ATTEMPTS):
-        state = state_of(job)
-        if state == "done":
+        if state_of(job) == "done":
             break
-        job.beside(".result").unlink(missing_ok=True)
-        code = attempt(job, arguments(job, state))
+        started = time.monotonic()
+        code = attempt(job)
         attempts += 1
-        figures = _figures(job)
-        seconds += figures.get("seconds") or 0.0
-        memory += [figures["memory_mb"]] if figures.get("memory_mb") else []
-        gpu += [figures["gpu_memory_mb"]] if figures.get("gpu_memory_mb") else []
+        spent += _figures(job) or [{"seconds": time.monotonic() - started}]
         if code >= 0:
             break
+    after = read_outcome(job)
+    if code == 0 and after != before and after is not None:
+        return after  # another launcher was faster, and its figures are those of the run
     outcome = Outcome(
         key=job.key,
         state=_verdict(job, code),
         exit_code=code,
-        seconds=seconds,
-        memory_mb=max(memory, default=None),
-        gpu_memory_mb=max(gpu, default=None),
+        seconds=sum(part["seconds"] for part in spent),
+        memory_mb=_largest(spent, "memory_mb"),
+        gpu_memory_mb=_largest(spent, "gpu_memory_mb"),
         attempts=attempts,
         error=_error(job, code),
     )
@@ -188,22 +199,27 @@ def _made_first(name: str) -> bool:
     return name in _CREATED_FIRST | {"config.json", "env.json"} or (name.startswith(".") and name.endswith(".tmp"))
 
 
-def spawned(job: Job, arguments: Sequence[str]) -> int:
+def spawned(job: Job) -> int:
     """An attempt in a fresh interpreter."""
     count = str(job.threads)
     environment = {**os.environ, "OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count}
-    command = [sys.executable, "-m", "rlzoo.bench.worker", str(job.beside(".result")), *arguments]
+    command = [sys.executable, "-m", "rlzoo.bench.worker", job.dumps(), str(os.getpid())]
     with job.beside(".log").open("ab") as log:
         return subprocess.run(command, stdout=log, stderr=log, env=environment, check=False).returncode
 
 
-def _figures(job: Job) -> dict[str, Any]:
+def _figures(job: Job) -> list[dict[str, Any]]:
+    """What the last attempt wrote down: one, or none where it was killed before it could."""
     path = job.beside(".result")
     if not path.is_file():
-        return {}  # killed before it could write
+        return []
     figures: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     path.unlink()
-    return figures
+    return [figures]
+
+
+def _largest(spent: Sequence[Mapping[str, Any]], name: str) -> float | None:
+    return max((part[name] for part in spent if part.get(name)), default=None)
 
 
 def _verdict(job: Job, code: int) -> Literal["done", "diverged", "failed", "interrupted"]:

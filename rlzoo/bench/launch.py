@@ -60,9 +60,8 @@ def _forking(threads: int) -> Attempt:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(threads)
 
-    def attempt(job: Job, arguments: Sequence[str]) -> int:
-        target = (job.beside(".result"), list(arguments), job.beside(".log"), job.threads)
-        process = context.Process(target=worker.logged, args=target, name=job.key)
+    def attempt(job: Job) -> int:
+        process = context.Process(target=worker.forked, args=(job,), name=job.key)
         process.start()
         process.join()
         assert process.exitcode is not None

@@ -52,7 +52,7 @@ def page(summary: Summary) -> str:
             "curves": [(s, Markup(svg)) for s, svg in figures.curves(summary, section)],
             "frontier": Markup(figures.frontier(summary, section)),
             "improvement": section.improvement(),
-            "audio": summary.document["audio"].get(section.label),
+            "audio": _ranked(summary.document["audio"].get(section.label), section),
             "findings": findings(section),
         }
         for section in summary.sections
@@ -72,6 +72,15 @@ def page(summary: Summary) -> str:
         )
         + "\n"
     )
+
+
+def _ranked(audio: Document | None, section: Section) -> Document | None:
+    """Clips in the order of the table."""
+    if audio is None:
+        return None
+    order = [row.system for row in section.rows]
+    prompts = [{**p, "clips": sorted(p["clips"], key=lambda c: order.index(c["system"]))} for p in audio["prompts"]]
+    return {**audio, "prompts": prompts}
 
 
 def table(summary: Summary, kind: str) -> str:
@@ -129,7 +138,9 @@ def findings(section: Section) -> list[str]:
     collapsed = [f"{row.system} ({row.collapsed} of {row.runs})" for row in rows if row.collapsed]
     if collapsed:
         found.append(f"Collapsed, more than {COLLAPSE:g} standard deviations below the base: {', '.join(collapsed)}.")
-    hacked = [row.system for row in rows if row.hacking is not None and row.hacking.hacked]
+    hacked = [
+        f"{row.system} (worse by {', '.join(row.hacking.worse)})" for row in rows if row.hacking and row.hacking.hacked
+    ]
     if hacked:
         found.append(f"Reward hacking: {', '.join(hacked)}.")
     return found
@@ -155,6 +166,8 @@ def _environment(*, autoescape: bool) -> Environment:
     )
     filters: dict[str, Callable[..., Any]] = {
         "number": number,
+        "signed": lambda x: ("+" if x > 0 else "") + number(x),
+        "p": lambda p: "< 0.001" if p < 0.001 else f"{p:.3f}",
         "interval": interval,
         "percent": lambda x: f"{100 * x:.0f} %",
         "best": best,

@@ -55,6 +55,10 @@ class Column:
         high = None if estimate.low is None else -100 * estimate.low
         return Estimate(-100 * estimate.value, low, high)
 
+    def shown_change(self, change: float) -> float:
+        """A difference as the column shows it."""
+        return -100 * change if self.lower_is_better else change
+
 
 @dataclass(frozen=True)
 class Row:
@@ -73,6 +77,7 @@ class Row:
     beats_base: Estimate | None
     """Probability of improvement over the base."""
     kl: Estimate | None
+    """None where it was not measured, or only steps without noise were trained, which have none."""
     used: Mapping[str, float]
     """Mean over runs of what was spent."""
     wall_seconds: float | None
@@ -109,12 +114,12 @@ class Section:
 
     @cached_property
     def columns(self) -> list[Column]:
-        """Scores in the order of the tables; the sum only where it is more than its one term."""
+        """What trained, then the judges; the sum only where it is more than its one term."""
         names = sorted({name for cell in self.cells for name in cell["curve"][0]["scores"]})
         terms = self.reward["terms"]
         if len(terms) == 1 and terms[0]["weight"] == 1.0 and len(names) > 1:
             names.remove("total")
-        names.sort(key=lambda n: (_ORDER.index(n) if n in _ORDER else len(_ORDER), n))
+        names.sort(key=lambda n: (n not in self.trained, _ORDER.index(n) if n in _ORDER else len(_ORDER), n))
         return [Column(name, name in self.trained) for name in names]
 
     def base_scores(self, name: str) -> list[float]:
@@ -190,7 +195,7 @@ class Section:
             beats_base=probability_of_improvement(
                 [self.scores(system, self.headline)], [self.base_scores(self.headline)]
             ),
-            kl=aggregate([kl]) if all(value is not None for value in kl) else None,
+            kl=aggregate([kl]) if all(value is not None for value in kl) and any(kl) else None,
             used={name: float(np.mean([c["used"][name] for c in cells])) for name in cells[0]["used"]},
             wall_seconds=_mean([cell["wall_seconds"] for cell in cells]),
             memory_mb=_largest([cell["memory_mb"] for cell in cells]),

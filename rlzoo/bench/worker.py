@@ -1,46 +1,90 @@
-"""One `rlzoo run` in a process of its own: the same command a user would type, with its figures written down.
+"""One run of a grid in a process of its own: the same command a user would type, with its figures written down.
 
-python -m rlzoo.bench.worker RESULT ARGUMENT...     runs `rlzoo ARGUMENT...` and writes RESULT (JSON)
+python -m rlzoo.bench.worker JOB PARENT     JOB: fields of `jobs.Job` as JSON; PARENT: process that this one ends with
+
+A process holds its cell's lock from before it looks at the run directory until it ends, so that two launchers, or the
+survivor of a launcher that was killed and its successor, never write to one directory together.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
+import shlex
+import signal
 import sys
+import threading
 import time
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
+from filelock import FileLock
 
-def main(result: Path, arguments: Sequence[str]) -> int:
-    """Run the command, write exit code, seconds and peak memory to `result`, return the exit code."""
+from rlzoo.bench.jobs import Job, arguments, state_of
+from rlzoo.errors import RlzooError
+
+_GLANCE = 0.5
+"""Seconds between two looks at whether the parent still lives."""
+
+
+def main(job: Job) -> int:
+    """Do what is left of the job and return the exit code of `rlzoo`; exit code, seconds and peak memory go to its
+    `.result`, which is not written where nothing was left."""
+    with FileLock(job.beside(".lock")):
+        state = state_of(job)
+        if state in ("done", "diverged"):
+            return 0
+        try:
+            asked = arguments(job, state)
+        except RlzooError as error:
+            sys.stderr.write(f"error: {error.message}\n")
+            return error.exit_code
+        return _command(job, asked)
+
+
+def _command(job: Job, asked: list[str]) -> int:
     from rlzoo.cli import main as command
 
     started = time.monotonic()
-    sys.argv = ["rlzoo", *arguments]
+    sys.argv = ["rlzoo", *asked]
+    sys.stderr.write(f"$ {shlex.join(sys.argv)}\n")  # where the log's attempts begin
+    sys.stderr.flush()
     try:
         command()
         code = 0
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
     figures = {"exit_code": code, "seconds": time.monotonic() - started, **peak_memory()}
-    temporary = result.with_name(f".{result.name}.{os.getpid()}.tmp")
+    temporary = job.beside(f".result.{os.getpid()}.tmp")
     temporary.write_text(json.dumps(figures) + "\n", encoding="utf-8")
-    temporary.replace(result)
+    temporary.replace(job.beside(".result"))
     return code
 
 
-def logged(result: Path, arguments: Sequence[str], log: Path, threads: int) -> None:
-    """`main` in a forked process, its output appended to `log`. Ends the process."""
+def forked(job: Job) -> None:
+    """`main` in a process that multiprocessing made, its output appended to the job's log. Ends the process."""
     import torch
 
-    with log.open("ab") as stream:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    _end_with(parent.is_alive)
+    with job.beside(".log").open("ab") as stream:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
-    torch.set_num_threads(threads)
-    sys.exit(main(result, arguments))
+    torch.set_num_threads(job.threads)
+    sys.exit(main(job))
+
+
+def _end_with(alive: Callable[[], bool]) -> None:
+    """Once the parent is gone, stop as after SIGTERM: at once, or with everything saved where a run has begun."""
+
+    def watch() -> None:
+        while alive():
+            time.sleep(_GLANCE)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
 def peak_memory() -> dict[str, Any]:
@@ -56,4 +100,6 @@ def peak_memory() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2:]))
+    started_by = int(sys.argv[2])
+    _end_with(lambda: os.getppid() == started_by)
+    sys.exit(main(Job.loads(sys.argv[1])))
