@@ -85,7 +85,7 @@ class TrainTable(Options):
 class EvalTable(Options):
     """`[eval]`: how held-out prompts are judged."""
 
-    prompts: Annotated[int, Field(ge=0)] = 8
+    prompts: Annotated[int, Field(ge=0)] = 16
     """Held-out prompts to use, from the first; 0: all."""
     samples_per_prompt: Count = 1
     num_steps: Annotated[int, Field(ge=1)] | None = None
