@@ -1,6 +1,7 @@
 """Suites, jobs, launchers, collection and the report, on grids of toy runs."""
 
 import csv
+import importlib.util
 import io
 import json
 import re
@@ -317,6 +318,23 @@ def test_evaluations_beyond_the_budget_are_cut():
     assert collecting._within_budget(curve, {"samples": 10}) == 0
 
 
+def test_an_algorithm_that_overruns_is_cut_and_that_is_said(tmp_path):
+    # 12 samples a step against everybody's 4: its second step ends at 24 of 16, and only the first counts.
+    greedy = SUITE.replace("eval_every = 2", "eval_every = 1").replace("[0, 1]", "[0]")
+    greedy += "run = { rollout = { samples_per_prompt = 6 } }\n"
+    suite, folder = run_grid(tmp_path, greedy)
+    used = {cell["algorithm"]: cell["used"]["samples"] for cell in collect(suite, folder)["cells"]}
+    assert used == {"ddpo": 16, "control": 24}, "a run ends with the step that uses the budget up"
+    found = collect(suite, folder)
+    cut = next(cell for cell in found["cells"] if cell["algorithm"] == "control")
+    evaluation = json.loads((folder / "runs/control--toy--0/eval/000001.json").read_text(encoding="utf-8"))
+    section = Summary(found).sections[0]
+    assert cut["curve"][cut["counted"]]["used"]["samples"] == 12
+    assert section.scores("control", "total") == [pytest.approx(evaluation["scores"]["total"]["mean"], rel=1e-5)]
+    assert section.curve("control")[-1]["used"]["samples"] == 12
+    assert any("cut at the budget" in note and "control" in note for note in Summary(found).warnings)
+
+
 def test_a_document_of_another_format_is_refused(tmp_path):
     (tmp_path / "x.json").write_text('{"format": "rlzoo-bench/9"}')
     with pytest.raises(DataError, match="rlzoo-bench/9"):
@@ -454,6 +472,18 @@ def test_one_seed_still_makes_a_report(tmp_path):
 def test_published_results_are_in_the_docs():
     expected = report.results_page(collecting.published(ROOT / "benchmarks/results"))
     assert (ROOT / "docs/results.md").read_text(encoding="utf-8") == expected, "run `python docs/results.py`"
+
+
+def test_a_stale_page_of_results_fails_the_check(tmp_path, monkeypatch, capsys):
+    spec = importlib.util.spec_from_file_location("results", ROOT / "docs/results.py")
+    results = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(results)
+    monkeypatch.setattr("sys.argv", ["results.py", "--check"])
+    assert results.main() == 0
+    (tmp_path / "results.md").write_text((ROOT / "docs/results.md").read_text(encoding="utf-8").replace("toy", "toi"))
+    monkeypatch.setattr(results, "PAGE", tmp_path / "results.md")
+    assert results.main() == 1
+    assert "docs/results.md is stale" in capsys.readouterr().out
 
 
 # --- command line ----------------------------------------------------------------------------------------------------
