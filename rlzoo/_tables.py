@@ -77,6 +77,8 @@ class TrainTable(Options):
     """Checkpoints to keep, newest first."""
     device: str = "auto"
     """`auto` (cuda where there is one), `cpu`, `cuda`, `cuda:1`."""
+    score_cache: bool = True
+    """Look up scores of audio that was scored before, in any run; a reward's gradient is always computed."""
     self_checks: bool = True
     """Before the first update: the ratio is 1, the reward reaches the policy, log-probabilities are finite."""
     budget: BudgetTable = BudgetTable()

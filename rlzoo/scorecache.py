@@ -1,22 +1,27 @@
 """Scores kept on disk: the same audio, prompt and reward is scored once.
 
-The key is a SHA-256 over what a score may depend on: the valid samples, their rate, the prompt, the reward's name,
-version and options. Change a reward's `version` when its numbers change, and old scores are never seen again.
+The key is a SHA-256 over what a score may depend on: the valid samples, their rate and device, the prompt; the reward's
+name, version, options, source files, and the files its options name. Change a reward's `version` when its numbers
+change for another reason, and old scores are never seen again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import sqlite3
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
+from rlzoo import assets
 from rlzoo._reward import Reward
 from rlzoo._types import Prompt, Samples, Scores
 from rlzoo.errors import DataError
@@ -30,74 +35,76 @@ CREATE TABLE IF NOT EXISTS scores (
 
 
 class ScoreCache:
-    """A file of scores, shared by processes of one machine. Use it as a context manager, or `close` it."""
+    """A file of scores, shared by processes of one machine. DataError where it cannot be used."""
 
     def __init__(self, path: Path, max_rows: int = 1_000_000) -> None:
         self.path, self.max_rows = path, max_rows
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # Other ranks write too; each waits for the others instead of failing.
-            self._db = sqlite3.connect(path, timeout=60.0, isolation_level=None)
-        except (OSError, sqlite3.Error) as error:
-            raise self._unusable(error) from error
-        try:
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            self._db.execute(_SCHEMA)
-        except sqlite3.Error as error:
-            self._db.close()
-            raise self._unusable(error) from error
+        with self._open() as db:
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute(_SCHEMA)
 
     def get(self, keys: Sequence[str]) -> dict[str, tuple[float, dict[str, float]]]:
         """Score and parts of every key that is there."""
         found: dict[str, tuple[float, dict[str, float]]] = {}
-        try:
+        with self._open() as db:
             for key in keys:
-                row = self._db.execute("SELECT value, parts FROM scores WHERE key = ?", (key,)).fetchone()
+                row = db.execute("SELECT value, parts FROM scores WHERE key = ?", (key,)).fetchone()
                 if row is not None:
                     found[key] = float(row[0]), json.loads(row[1])
-            self._db.executemany("UPDATE scores SET used = ? WHERE key = ?", [(time.time(), key) for key in found])
-        except sqlite3.Error as error:
-            raise self._unusable(error) from error
+            if found:
+                db.execute("BEGIN IMMEDIATE")
+                db.executemany("UPDATE scores SET used = ? WHERE key = ?", [(time.time(), key) for key in found])
+                db.execute("COMMIT")
         return found
 
     def put(self, rows: dict[str, tuple[float, dict[str, float]]]) -> None:
         """Keep scores; the longest unused ones make room beyond `max_rows`."""
         now = time.time()
         values = [(key, value, json.dumps(parts), now) for key, (value, parts) in rows.items()]
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?)", values)
-            excess = self._count() - self.max_rows
+        with self._open() as db:
+            db.execute("BEGIN IMMEDIATE")
+            db.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?)", values)
+            excess = _count(db) - self.max_rows
             if excess > 0:
                 oldest = "SELECT key FROM scores ORDER BY used LIMIT ?"
-                self._db.execute(f"DELETE FROM scores WHERE key IN ({oldest})", (excess,))
-            self._db.execute("COMMIT")
-        except sqlite3.Error as error:
-            raise self._unusable(error) from error
+                db.execute(f"DELETE FROM scores WHERE key IN ({oldest})", (excess,))
+            db.execute("COMMIT")
 
     def __len__(self) -> int:
-        return self._count()
+        with self._open() as db:
+            return _count(db)
 
-    def close(self) -> None:
-        """Finish writing."""
-        self._db.close()
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        """A connection for one operation, so that there is none to close, to inherit over a fork or to lose."""
+        db = None
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # Other processes write too; each waits for the others instead of failing.
+            db = sqlite3.connect(self.path, timeout=60.0, isolation_level=None)
+            db.execute("PRAGMA synchronous=NORMAL")
+            yield db
+        except (OSError, sqlite3.Error) as error:
+            raise DataError(
+                f"the score cache '{self.path}' cannot be used: {error}",
+                "delete the file, or switch the cache off: train.score_cache=false in a run, --no-cache in rlzoo eval",
+            ) from error
+        finally:
+            if db is not None:
+                db.close()
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(self, *exc: object) -> None:
-        self.close()
+def _count(db: sqlite3.Connection) -> int:
+    return int(db.execute("SELECT count(*) FROM scores").fetchone()[0])
 
-    def _count(self) -> int:
-        return int(self._db.execute("SELECT count(*) FROM scores").fetchone()[0])
 
-    def _unusable(self, error: Exception) -> DataError:
-        return DataError(f"the score cache '{self.path}' cannot be used: {error}", "delete the file, or switch it off")
+def open_cache() -> ScoreCache:
+    """The user's own, `scores.sqlite` beside the weights (`RLZOO_CACHE`). DataError where it cannot be used."""
+    return ScoreCache(assets.cache_dir() / "scores.sqlite")
 
 
 class CachedReward(Reward[Options]):
-    """A reward that looks its scores up first. `hits` and `misses` count rows.
+    """A reward that looks its scores up first. `hits` and `misses` count rows since they were last set to 0.
 
     Where a gradient is wanted (the audio requires one) the cache is neither read nor counted: a number from a file has
     no gradient.
@@ -108,11 +115,7 @@ class CachedReward(Reward[Options]):
         self.name, self.reward, self.cache = name, reward, cache
         self.sample_rate, self.version = reward.sample_rate, reward.version
         self.hits = self.misses = 0
-
-    @property
-    def hit_rate(self) -> float:
-        """Share of rows found so far; 0 before the first."""
-        return self.hits / max(1, self.hits + self.misses)
+        self._about = [name, _identity(reward)]
 
     def to(self, device: torch.device | str) -> Self:
         """Move the reward."""
@@ -129,8 +132,11 @@ class CachedReward(Reward[Options]):
         self.hits += len(keys) - len(missing)
         self.misses += len(missing)
         if missing:
-            fresh = self._compute(samples[missing], [prompts[row] for row in missing], [keys[row] for row in missing])
-            self.cache.put({key: row for key, row in fresh.items() if _is_finite(row)})
+            scores = self.reward.score(samples[missing], [prompts[row] for row in missing])
+            if scores.values.shape != (len(missing),):
+                return scores  # whoever called will say that the reward is at fault
+            fresh = _rows(scores, [keys[row] for row in missing])
+            self.cache.put({key: row for key, row in fresh.items() if math.isfinite(row[0])})
             known |= fresh
         rows = [known[key] for key in keys]
         device = samples.data.device
@@ -143,7 +149,7 @@ class CachedReward(Reward[Options]):
 
     def keys(self, samples: Samples, prompts: Sequence[Prompt]) -> list[str]:
         """The SHA-256 of each row, in hex."""
-        common = [self.name, self.version, self.options.model_dump(mode="json"), samples.media.kind]
+        common = [*self._about, samples.media.kind, samples.data.device.type]
         data = samples.data.detach().to("cpu", torch.float32)
         keys = []
         for row, prompt in enumerate(prompts):
@@ -154,19 +160,53 @@ class CachedReward(Reward[Options]):
             keys.append(digest.hexdigest())
         return keys
 
-    def _compute(
-        self, samples: Samples, prompts: Sequence[Prompt], keys: Sequence[str]
-    ) -> dict[str, tuple[float, dict[str, float]]]:
-        scores = self.reward.score(samples, prompts)
-        values = scores.values.detach().tolist()
-        parts = {name: part.detach().tolist() for name, part in scores.parts.items()}
-        rows = ((value, {name: part[row] for name, part in parts.items()}) for row, value in enumerate(values))
-        return dict(zip(keys, rows, strict=True))
+
+def _rows(scores: Scores, keys: Sequence[str]) -> dict[str, tuple[float, dict[str, float]]]:
+    values = scores.values.detach().tolist()
+    parts = {name: part.detach().tolist() for name, part in scores.parts.items()}
+    rows = ((value, {name: part[row] for name, part in parts.items()}) for row, value in enumerate(values))
+    return dict(zip(keys, rows, strict=True))
 
 
-def _is_finite(row: tuple[float, dict[str, float]]) -> bool:
-    """A score that is not finite stops the run; remembering it would stop the next one too."""
-    return bool(torch.isfinite(torch.tensor(row[0])))
+def remembered(name: str, reward: Reward[Any], cache: ScoreCache | None) -> Reward[Any]:
+    """The reward, with its scores kept where there is a cache."""
+    return reward if cache is None else CachedReward(name, reward, cache)
 
 
-__all__ = ["CachedReward", "ScoreCache"]
+def _identity(reward: Reward[Any]) -> list[Any]:
+    """What the numbers of a reward follow from, its inner rewards' included."""
+    options = reward.options.model_dump(mode="json")
+    module = sys.modules.get(type(reward).__module__)
+    source = Path(getattr(module, "__file__", None) or "")
+    # A module of a package stands for its folder: a reward and its network are rarely the same file.
+    folder = "." in type(reward).__module__ or source.name == "__init__.py"
+    files = sorted(source.parent.glob("*.py")) if folder else [source]
+    inner = [
+        value for field in vars(reward).values() for value in (field if isinstance(field, list | tuple) else [field])
+    ]
+    return [
+        reward.version,
+        options,
+        type(reward).__qualname__,
+        [hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()],
+        [_stamp(file) for file in _files(options)],
+        [_identity(value) for value in inner if isinstance(value, Reward)],
+    ]
+
+
+def _files(options: Any) -> Iterator[Path]:
+    """Files that options name: another file under the same name is another reward."""
+    if isinstance(options, dict | list):
+        for value in options.values() if isinstance(options, dict) else options:
+            yield from _files(value)
+    elif isinstance(options, str) and 0 < len(options) < 1000 and "\0" not in options and Path(options).is_file():
+        yield Path(options)
+
+
+def _stamp(file: Path) -> list[int]:
+    """Size and time of change: hashing hundreds of megabytes would take longer than many a score."""
+    status = file.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+__all__ = ["CachedReward", "ScoreCache", "open_cache", "remembered"]

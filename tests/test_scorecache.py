@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -35,9 +35,8 @@ class Loudness(Reward[Scale]):
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> Iterator[ScoreCache]:
-    with ScoreCache(tmp_path / "deep" / "scores.sqlite") as opened:
-        yield opened
+def cache(tmp_path: Path) -> ScoreCache:
+    return ScoreCache(tmp_path / "deep" / "scores.sqlite")
 
 
 WAVES = [torch.linspace(0, 1, 50), torch.linspace(0, 1, 40), torch.full((30,), 0.1)]
@@ -54,12 +53,12 @@ def test_known_rows_are_not_computed_again_and_keep_their_order(cache: ScoreCach
     plain, cached = Loudness(Scale()), CachedReward("loudness", Loudness(Scale()), cache)
     inner = cached.reward
     assert isinstance(inner, Loudness)
-    for rows, computed, rate in (((0, 1), 2, 0.0), ((1, 2, 0), 3, 2 / 5), ((2, 2), 3, 4 / 7)):
+    for rows, computed, hits in (((0, 1), 2, 0), ((1, 2, 0), 3, 2), ((2, 2), 3, 4)):
         expected, found = plain.score(*batch(*rows)), cached.score(*batch(*rows))
         assert torch.allclose(found.values, expected.values)
         assert torch.equal(found.parts["length"], expected.parts["length"])
         assert inner.rows == computed
-        assert cached.hit_rate == pytest.approx(rate)
+        assert (cached.hits, cached.misses) == (hits, computed)
 
 
 def test_padding_is_no_part_of_the_key(cache: ScoreCache) -> None:
@@ -96,6 +95,32 @@ def test_everything_a_score_depends_on_is_part_of_the_key(cache: ScoreCache) -> 
     assert CachedReward("loudness", Loudness(Scale()), cache).keys(samples, [Prompt("z", "text a")]) == keys[0]
 
 
+class Weighted(Options):
+    checkpoint: Path
+
+
+def test_other_weights_or_other_code_are_another_reward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "weights").write_text("1")
+    code = "from rlzoo.api import Reward\nclass R(Reward):\n    def score(self, samples, prompts): raise {}\n"
+    module = tmp_path / "edited_reward.py"
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def key() -> str:
+        import edited_reward
+
+        reward = edited_reward.R(Weighted(checkpoint=tmp_path / "weights"))
+        return CachedReward("r", reward, ScoreCache(tmp_path / "s.sqlite")).keys(*batch(0))[0]
+
+    module.write_text(code.format("ValueError"))
+    keys = [key(), key()]
+    (tmp_path / "weights").write_text("22")
+    keys.append(key())
+    module.write_text(code.format("TypeError"))
+    keys.append(key())
+    assert keys[0] == keys[1]
+    assert len(set(keys)) == 3
+
+
 def test_a_gradient_goes_past_the_cache(cache: ScoreCache) -> None:
     cached = CachedReward("loudness", Loudness(Scale()), cache)
     samples, prompts = batch(0)
@@ -116,26 +141,26 @@ def test_what_is_not_finite_is_passed_on_and_not_kept(cache: ScoreCache) -> None
 
 
 def test_the_longest_unused_make_room(tmp_path: Path) -> None:
-    with ScoreCache(tmp_path / "s.sqlite", max_rows=2) as cache:
-        cache.put({"a": (1.0, {})})
-        cache.put({"b": (2.0, {})})
-        cache.get(["a"])
-        cache.put({"c": (3.0, {"x": 0.5})})
-        assert cache.get(["a", "b", "c"]) == {"a": (1.0, {}), "c": (3.0, {"x": 0.5})}
+    cache = ScoreCache(tmp_path / "s.sqlite", max_rows=2)
+    cache.put({"a": (1.0, {})})
+    cache.put({"b": (2.0, {})})
+    cache.get(["a"])
+    cache.put({"c": (3.0, {"x": 0.5})})
+    assert cache.get(["a", "b", "c"]) == {"a": (1.0, {}), "c": (3.0, {"x": 0.5})}
 
 
 def _write(path: Path, first: int) -> None:
-    with ScoreCache(path) as cache:
-        for index in range(first, first + 50):
-            cache.put({str(index): (float(index), {})})
+    cache = ScoreCache(path)
+    for index in range(first, first + 50):
+        cache.put({str(index): (float(index), {})})
 
 
 def test_writers_share_a_file(tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(_write, [tmp_path / "s.sqlite"] * 2, (0, 50)))
-    with ScoreCache(tmp_path / "s.sqlite") as cache:
-        assert len(cache) == 100
-        assert cache.get(["73"]) == {"73": (73.0, {})}
+    cache = ScoreCache(tmp_path / "s.sqlite")
+    assert len(cache) == 100
+    assert cache.get(["73"]) == {"73": (73.0, {})}
 
 
 def test_a_file_that_is_no_cache_is_named(tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ def _closest(document: Document, run: Evaluated) -> tuple[str, str, list[str]]:
             different = [
                 d
                 for d in differences(config, own)
-                if not d.startswith(("train.device", "train.save_every", "train.keep"))
+                if not d.startswith(("train.device", "train.save_every", "train.keep", "train.score_cache"))
             ]
             fits.append((len(different), label, reward, different))
     if not fits:

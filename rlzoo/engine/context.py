@@ -206,6 +206,9 @@ class Context:
             figures = scoring.summary(column)
             self.metrics[f"reward/{name}"] = figures["mean"]
             self.metrics[f"reward/{name}_std"] = figures["std"]
+        hits, rows = self.gather(torch.tensor([scoring.cache_use(self.scorers)])).sum(0).tolist()
+        if rows:
+            self.metrics["cache/hit_rate"] = hits / rows
 
     def recordings(self, prompts: Sequence[Prompt]) -> Samples:
         """The recordings of these prompts at the policy's rate."""

@@ -42,6 +42,7 @@ def evaluate(
             prompts = heldout[first : min(first + per_call, mine.stop)]
             tables.append(_judge(ctx, prompts, scorers, table, rundir))
             ctx.observer(Progress("evaluating", first - mine.start + len(prompts), len(mine)))
+    scoring.cache_use(scorers)  # the rate in the metrics is that of training samples
     scores = ctx.gather(torch.cat(tables)).cpu()
     document = _document(ctx, heldout, scores, names, table, rundir)
     if rank == 0:

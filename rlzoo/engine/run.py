@@ -17,13 +17,14 @@ from rlzoo.config import ResolvedRun
 from rlzoo.engine import checkpoint
 from rlzoo.engine.budget import Counters, instrument
 from rlzoo.engine.context import Context
-from rlzoo.engine.events import Observer
+from rlzoo.engine.events import Note, Observer
 from rlzoo.engine.optimisation import Optimisation
 from rlzoo.engine.prompts import Cursor
 from rlzoo.engine.rollout import generator_of, seed_of
 from rlzoo.engine.scoring import Scorer
-from rlzoo.errors import ConfigError
+from rlzoo.errors import ConfigError, DataError
 from rlzoo.rundir import RunDirectory
+from rlzoo.scorecache import ScoreCache, open_cache, remembered
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,17 @@ def build(run: ResolvedRun, rundir: RunDirectory, fabric: Fabric, observer: Obse
     starting = checkpoint.portable(policy)
     instrument(policy, counters, fabric)
     prompts = run.prompts.build()
+    cache = _cache(run, policy, observer)
     ctx = Context(
         fabric=fabric,
         policy=policy,
         starting=starting,
         optimisation=Optimisation(policy, run.train),
         prompts=prompts,
-        scorers=[Scorer(c.used, c.requested, c.weight, c.build().to(fabric.device)) for c in run.rewards],
+        scorers=[
+            Scorer(c.used, c.requested, c.weight, remembered(c.used, c.build().to(fabric.device), cache))
+            for c in run.rewards
+        ],
         seed=run.seed,
         rollout_table=run.rollout,
         train=run.train,
@@ -64,7 +69,7 @@ def build(run: ResolvedRun, rundir: RunDirectory, fabric: Fabric, observer: Obse
     )
     algorithm: Algorithm[Any] = run.algorithm.build()
     algorithm.setup(ctx)
-    return Live(ctx, algorithm, _heldout(prompts.heldout(), run), _judges(run, fabric))
+    return Live(ctx, algorithm, _heldout(prompts.heldout(), run), _judges(run, fabric, cache))
 
 
 def _heldout(prompts: Sequence[Prompt], run: ResolvedRun) -> Sequence[Prompt]:
@@ -75,7 +80,18 @@ def _heldout(prompts: Sequence[Prompt], run: ResolvedRun) -> Sequence[Prompt]:
     return prompts[: run.eval.prompts or len(prompts)]
 
 
-def _judges(run: ResolvedRun, fabric: Fabric) -> list[Scorer]:
+def _cache(run: ResolvedRun, policy: Policy, observer: Observer) -> ScoreCache | None:
+    """For audio only: what scores vectors takes less time than a look-up."""
+    if not run.train.score_cache or policy.media.kind != "audio":
+        return None
+    try:
+        return open_cache()
+    except DataError as error:
+        observer(Note(f"no score cache: {error.message}"))
+        return None
+
+
+def _judges(run: ResolvedRun, fabric: Fabric, cache: ScoreCache | None) -> list[Scorer]:
     """Rewards that only judge, with their default options; those that also reward are in the table already."""
     used = {choice.used for choice in run.rewards}
     names = [name for name in dict.fromkeys(run.eval.judges) if name not in used]
@@ -85,5 +101,5 @@ def _judges(run: ResolvedRun, fabric: Fabric) -> list[Scorer]:
         assert found is not None
         spec = found.reward(name)
         reward = registry.import_target(spec.target, f"judge '{name}'", spec.extra)(spec.options())
-        judges.append(Scorer(name, name, 0.0, reward.to(fabric.device)))
+        judges.append(Scorer(name, name, 0.0, remembered(name, reward.to(fabric.device), cache)))
     return judges

@@ -16,6 +16,7 @@ from rlzoo._reward import Reward
 from rlzoo._types import Prompt, Samples
 from rlzoo.audio import resample_samples, write_audio
 from rlzoo.errors import ContractError, Diverged
+from rlzoo.scorecache import CachedReward
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,16 @@ def score(
 def total(scorers: Sequence[Scorer], scored: Scored) -> Tensor:
     """(N,) weighted sum."""
     return torch.stack([s.weight * v for s, v in zip(scorers, scored.values, strict=True)]).sum(0)
+
+
+def cache_use(scorers: Sequence[Scorer]) -> tuple[int, int]:
+    """Rows found in the score cache and rows looked up since this was last asked."""
+    hits = rows = 0
+    for scorer in scorers:
+        if isinstance(scorer.reward, CachedReward):
+            hits, rows = hits + scorer.reward.hits, rows + scorer.reward.hits + scorer.reward.misses
+            scorer.reward.hits = scorer.reward.misses = 0
+    return hits, rows
 
 
 def _calls(prompts: Sequence[Prompt], micro_batch: int) -> list[slice]:
