@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,8 +20,8 @@ import soundfile
 import torch
 from torch import Tensor
 
-from rlzoo._types import Media, Samples
-from rlzoo.errors import DataError
+from rlzoo._types import Media, Prompt, Samples
+from rlzoo.errors import ConfigError, DataError
 
 SPEECH_LEVEL_DBFS = -26.0
 """Active speech level that listening tests and MOS predictors are usually calibrated to (ITU-T P.56, P.800)."""
@@ -72,6 +73,25 @@ def read_audio(
             f"'{path}' has a rate of {rate} Hz, expected {sample_rate} Hz", f"resample it to {sample_rate} Hz first"
         )
     return resample(wave, rate, sample_rate), sample_rate
+
+
+def recording(prompt: Prompt, sample_rate: int, who: str) -> Tensor:
+    """(L,) at `sample_rate`: the recording that a prompt brings along, for the reward `who`; kept after the first time.
+
+    ConfigError for a prompt without one, DataError for a bad file.
+    """
+    path = prompt.attributes.get("audio")
+    if not path:
+        raise ConfigError(
+            f"'{who}' compares with a recording, and prompt '{prompt.id}' has none",
+            "use prompts with recordings (a folder in LJSpeech's layout), or leave this reward out",
+        )
+    return _recording(str(path), sample_rate)
+
+
+@lru_cache(maxsize=256)
+def _recording(path: str, sample_rate: int) -> Tensor:
+    return read_audio(path, sample_rate, on_rate="resample")[0]
 
 
 def write_audio(path: str | Path, wave: Tensor, sample_rate: int) -> Path:
@@ -233,6 +253,7 @@ __all__ = [
     "full_precision",
     "normalise_level",
     "read_audio",
+    "recording",
     "require_rate",
     "resample",
     "resample_samples",

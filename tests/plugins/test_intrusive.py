@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import rlzoo_intrusive
 import torch
 from rlzoo_intrusive import MCDOptions, PESQOptions, STOIOptions
 from rlzoo_intrusive.mcd import MCDReward, cheapest_path
@@ -15,7 +18,8 @@ from torch import Tensor
 
 from rlzoo.api import Prompt, Reward
 from rlzoo.audio import resample, to_samples, write_audio
-from rlzoo.errors import ConfigError, DataError
+from rlzoo.errors import ConfigError, DataError, PluginError
+from rlzoo.registry import import_target
 
 RATE = 16_000
 
@@ -45,11 +49,27 @@ def prompt(tmp_path: Path) -> Prompt:
 def reward_named(name: str) -> Reward:
     if name == "mcd":
         return MCDReward(MCDOptions())
-    pytest.importorskip("pystoi", reason="the extra 'intrusive' is not installed")
-    pytest.importorskip("pesq", reason="the extra 'intrusive' is not installed")
-    from rlzoo_intrusive.aligned import PESQReward, STOIReward
+    package, module = ("pystoi", "stoi") if name == "stoi" else ("pesq", "pesq")
+    pytest.importorskip(package, reason="the extra 'intrusive' is not installed")
+    target = importlib.import_module(f"rlzoo_intrusive.{module}")
+    reward: Reward = target.STOIReward(STOIOptions()) if name == "stoi" else target.PESQReward(PESQOptions())
+    return reward
 
-    return STOIReward(STOIOptions()) if name == "stoi" else PESQReward(PESQOptions())
+
+@pytest.mark.parametrize(("gone", "kept"), [("pystoi", "pesq"), ("pesq", "stoi")])
+def test_one_missing_package_does_not_take_the_other_down(
+    gone: str, kept: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pystoi" if kept == "stoi" else "pesq", reason="the extra 'intrusive' is not installed")
+    monkeypatch.setitem(sys.modules, gone, None)
+    for name in ("stoi", "pesq", "aligned"):
+        monkeypatch.delitem(sys.modules, f"rlzoo_intrusive.{name}", raising=False)
+    specs = {spec.name: spec for spec in rlzoo_intrusive.rlzoo_rewards()}
+    import_target(specs[kept].target, kept, specs[kept].extra)
+    lost = specs["stoi" if kept == "pesq" else "pesq"]
+    with pytest.raises(PluginError, match="cannot be imported") as error:
+        import_target(lost.target, lost.name, lost.extra)
+    assert "rlzoo-speech[intrusive]" in error.value.hint
 
 
 each = pytest.mark.parametrize("name", ["mcd", "stoi", "pesq"])

@@ -54,7 +54,7 @@ def rlzoo_rewards() -> Iterator[RewardSpec]:
     yield RewardSpec(
         name="stoi",
         summary="short-time objective intelligibility against the prompt's recording, 0 to 1",
-        target="rlzoo_intrusive.aligned:STOIReward",
+        target="rlzoo_intrusive.stoi:STOIReward",
         options=STOIOptions,
         extra="intrusive",
         expected_failures=_NO_RECORDINGS,
@@ -62,7 +62,7 @@ def rlzoo_rewards() -> Iterator[RewardSpec]:
     yield RewardSpec(
         name="pesq",
         summary="wide-band PESQ against the prompt's recording, about 1 to 4.6",
-        target="rlzoo_intrusive.aligned:PESQReward",
+        target="rlzoo_intrusive.pesq:PESQReward",
         options=PESQOptions,
         extra="intrusive",
         expected_failures=_NO_RECORDINGS,

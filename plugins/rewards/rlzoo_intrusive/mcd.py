@@ -12,9 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rlzoo.api import Prompt, Reward, Samples, Scores
-from rlzoo.audio import require_rate, slaney_mel
+from rlzoo.audio import recording, require_rate, slaney_mel
 from rlzoo_intrusive import MCDOptions
-from rlzoo_intrusive.recordings import recording
 
 RATE = 16_000
 FFT = 1024
