@@ -132,7 +132,7 @@ class LocalContext:
             log_probs=torch.stack(log_probs),
             samples=samples,
             size=rows,
-            seeds=tuple(int(torch.randint(2**62, (1,), generator=self.generator)) for _ in range(rows)),
+            seeds=tuple(torch.randint(2**62, (rows,), generator=self.generator).tolist()),
         )
 
     def score(self, trajectory: Trajectory, *, grad: bool = False) -> Scores:
