@@ -9,6 +9,7 @@ import pytest
 import soundfile
 
 from rlzoo.corpus.speech import SpeechCorpus, frame_durations, read_metadata, trim
+from rlzoo.corpus.textgrids import read_textgrid, write_textgrid
 from rlzoo.errors import DataError
 
 RATE = 1000
@@ -322,6 +323,15 @@ def test_bad_textgrids_are_refused(tmp_path, text, message):
     (tmp_path / "a.TextGrid").write_text(text)
     with pytest.raises(DataError, match=message):
         SpeechCorpus.open(folder, textgrids=tmp_path)
+
+
+def test_a_textgrid_that_we_write_is_read_back(tmp_path):
+    pytest.importorskip("praatio", reason="praatio (extra `corpus`) is not installed")
+    write_textgrid(tmp_path / "grids" / "a.TextGrid", PHONES, ENDS)
+    assert read_textgrid(tmp_path / "grids" / "a.TextGrid") == (PHONES, ENDS)
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="cannot write"):
+        write_textgrid(tmp_path / "file" / "a.TextGrid", PHONES, ENDS)
 
 
 def test_a_folder_without_textgrids_is_refused(tmp_path):

@@ -9,7 +9,21 @@ from typing import Annotated
 import typer
 
 from rlzoo import __version__
-from rlzoo.cli import assets, bench, config, corpus, doctor, evaluate, listen, plugins, pretrain, run, synth
+from rlzoo.cli import (
+    assets,
+    bench,
+    config,
+    corpus,
+    doctor,
+    evaluate,
+    listen,
+    plugins,
+    pretrain,
+    reward,
+    run,
+    synth,
+    tune,
+)
 from rlzoo.cli._output import print_error
 from rlzoo.errors import RlzooError
 
@@ -44,6 +58,7 @@ app.command("run")(run.run)
 app.command("synth")(synth.synth)
 app.command("eval")(evaluate.evaluate)
 app.command("pretrain")(pretrain.pretrain)
+app.command("tune-schedule")(tune.tune_schedule)
 app.command("compare")(bench.compare)
 app.command("sweep")(bench.sweep)
 app.command("doctor")(doctor.doctor)
@@ -52,6 +67,7 @@ app.add_typer(config.app, name="config")
 app.add_typer(assets.app, name="assets")
 app.add_typer(corpus.app, name="corpus")
 app.add_typer(bench.app, name="bench")
+app.add_typer(reward.app, name="reward")
 app.add_typer(listen.app, name="listen")
 
 
@@ -67,6 +83,7 @@ def main() -> None:
         print_error(error)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
+        typer.echo("stopped at once; what was complete is kept", err=True)
         sys.exit(130)
     except Exception:
         traceback.print_exc()

@@ -75,6 +75,9 @@ def align(
     folder: Annotated[Path, typer.Argument(help="Corpus in LJSpeech's layout: metadata.csv and wavs/.")],
     lexicon: Annotated[Path | None, typer.Option("--lexicon", help="More words: 'word PH1 PH2 ...' a line.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace phones.jsonl.")] = False,
+    textgrids: Annotated[
+        Path | None, typer.Option("--textgrids", help="Folder for TextGrids as well, to look at in Praat.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
     """Find phone times by forced alignment and write them to FOLDER/phones.jsonl."""
@@ -83,6 +86,13 @@ def align(
     words = read_pronunciations(lexicon) if lexicon else None
     report = align_corpus(folder, pronunciations=words, overwrite=overwrite, progress=not quiet)
     typer.echo(f"{folder / 'phones.jsonl'}: {report.aligned} utterances")
+    if textgrids is not None:
+        from rlzoo.corpus._files import read_jsonl
+        from rlzoo.corpus.textgrids import write_textgrid
+
+        for row in read_jsonl(folder / "phones.jsonl"):
+            write_textgrid(textgrids / f"{row['id']}.TextGrid", row["phones"], row["ends"])
+        typer.echo(f"{textgrids}: {report.aligned} TextGrids")
     if report.guessed_words:
         typer.echo(f"pronounced by flite, not in the dictionary: {', '.join(report.guessed_words)}")
     if report.failed:

@@ -142,7 +142,7 @@ def describe(registry: Registry, kind: Kind, name: str) -> dict[str, Any]:
     if isinstance(spec, AlgorithmSpec):
         facts["needs"] = sorted(spec.needs)
     if isinstance(spec, PolicySpec):
-        facts |= {"offers": sorted(spec.offers), "emits": spec.emits, "pretrain": spec.pretrain}
+        facts |= {"offers": sorted(spec.offers), "emits": spec.emits, "pretrain": spec.pretrain, "tune": spec.tune}
     if isinstance(spec, RewardSpec):
         facts |= {"offers": sorted(spec.offers), "accepts": sorted(spec.accepts), "fallback": spec.fallback}
     facts["assets"] = [f"{a.name} ({a.size / 1e6:,.1f} MB, {a.terms()})" for a in spec.assets]

@@ -1,7 +1,8 @@
-"""Phone times from Praat TextGrids as the Montreal Forced Aligner writes them (long, short and JSON forms)."""
+"""Praat TextGrids: phone times as the Montreal Forced Aligner writes them (long, short and JSON forms), and ours."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rlzoo.errors import DataError, PluginError
@@ -57,3 +58,24 @@ def read_textgrid(path: Path, tier: str = "phones") -> tuple[list[str], list[flo
         phones.append(entry.label.strip() or "sil")
         ends.append(float(entry.end))
     return phones, ends
+
+
+def write_textgrid(path: Path, phones: Sequence[str], ends: Sequence[float]) -> None:
+    """Phones and their end times in seconds -> one TextGrid with a tier "phones", as `read_textgrid` reads it.
+
+    Raises:
+        DataError: the file cannot be written.
+        PluginError: the package `praatio` is missing.
+    """
+    try:
+        from praatio.textgrid import IntervalTier, Textgrid
+    except ImportError as error:
+        raise PluginError("writing TextGrids needs praatio", hint="pip install 'rlzoo-speech[corpus]'") from error
+    spans = zip([0.0, *ends], ends, phones, strict=False)
+    grid = Textgrid()
+    grid.addTier(IntervalTier("phones", [span for span in spans if span[0] < span[1]], 0.0, ends[-1]))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        grid.save(str(path), format="long_textgrid", includeBlankSpaces=True)
+    except OSError as error:
+        raise DataError(f"cannot write '{path}': {error.strerror}", hint="check free space and permissions") from error

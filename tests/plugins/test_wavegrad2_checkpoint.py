@@ -18,6 +18,7 @@ import rlzoo_wavegrad2.checkpoint as module
 import torch
 from rlzoo_wavegrad2.checkpoint import load_maum_checkpoint, load_voice, save_voice
 from rlzoo_wavegrad2.network import PRESETS, NetworkConfig, WaveGrad2Network
+from rlzoo_wavegrad2.policy import SHIPPED, read_voice
 from rlzoo_wavegrad2.symbols import SYMBOLS
 from safetensors.torch import save_file
 from torch import Tensor
@@ -207,6 +208,37 @@ def test_an_older_file_has_other_names_and_no_is_large(tmp_path: Path, monkeypat
     loaded, public = load_maum_checkpoint(write(tmp_path / "a.ckpt", lightning(old, parameters(config), monkeypatch)))
     assert public.network == config
     assert all(torch.equal(loaded[key], state[key]) for key in state)
+
+
+def test_what_a_file_does_not_say_is_told_to_the_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path / "base_EMA", weightless(PRESETS["base"]))
+    description = read_voice(path)[1]
+    assert {"dilations", "sample_rate"} <= set(description["assumed"])
+    (said,) = (record.getMessage() for record in caplog.records)
+    assert str(path) in said
+    assert "dilations" in said
+    assert "published values of the base model" in said
+    caplog.clear()
+    config = NARROW
+    path = write(tmp_path / "whole.ckpt", lightning(weights(config), parameters(config), monkeypatch))
+    assert read_voice(path)[1]["assumed"] == []
+    assert not caplog.records
+
+
+def test_the_voice_that_ships_is_read_without_pickle(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert SHIPPED.suffix == ".safetensors"
+    assert SHIPPED.stat().st_size < 10_000_000
+
+    def refuse(*arguments: Any, **options: Any) -> Any:
+        raise AssertionError("a pickle was opened")
+
+    for owner, name in ((pickle, "load"), (pickle, "loads"), (pickle, "Unpickler"), (torch, "load")):
+        monkeypatch.setattr(owner, name, refuse)
+    state, description = read_voice(SHIPPED)
+    assert len(state) > 100
+    assert description["preset"] == "mini"
 
 
 def test_a_bare_ema_file_takes_the_published_defaults(tmp_path: Path) -> None:

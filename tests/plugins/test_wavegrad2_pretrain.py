@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from rlzoo_wavegrad2 import PretrainOptions
 from rlzoo_wavegrad2.checkpoint import load_voice
-from rlzoo_wavegrad2.data import Batch, LogMel, windows
+from rlzoo_wavegrad2.data import LogMel, Recordings, Utterance, draw_starts, mel_cepstral_distance, windows
+from rlzoo_wavegrad2.losses import Losses
 from rlzoo_wavegrad2.network import PRESETS, NetworkConfig
-from rlzoo_wavegrad2.pretrain import learning_rate, pretrain
-from rlzoo_wavegrad2.schedules import placed_levels
-from rlzoo_wavegrad2.tune import search, tune_schedule
+from rlzoo_wavegrad2.pretrain import for_device, learning_rate, pretrain
+from rlzoo_wavegrad2.schedules import named_levels, placed_levels
+from rlzoo_wavegrad2.tune import KNOTS, bumps, search, trials, tune_schedule
+from typer.testing import CliRunner
 
-from rlzoo.audio import write_audio
-from rlzoo.errors import ConfigError, DataError
+from rlzoo.audio import read_audio, resample, write_audio
+from rlzoo.cli import app
+from rlzoo.corpus._render import RenderSettings, render
+from rlzoo.corpus.align import align_corpus
+from rlzoo.corpus.textgrids import write_textgrid
+from rlzoo.errors import ConfigError, DataError, Diverged
 
 TINY = NetworkConfig(
     sample_rate=8000,
@@ -83,7 +90,7 @@ def test_every_loss_falls_and_the_voice_loads(corpus: Path, tmp_path: Path) -> N
     assert description["card"]["phones"] == ["AA", "IY"]
     assert sorted(path.name for path in (tmp_path / "run/validation/0000040").iterdir()) == [
         "u6-2.wav",
-        "u6-original.wav",
+        "u6-recordings.wav",
     ]
 
 
@@ -137,19 +144,60 @@ def test_learning_rate_warms_up_and_decays() -> None:
     assert learning_rate(50, 120.0, timed) == pytest.approx(1e-5)
 
 
+def recordings(hop: int, sizes: list[int]) -> Recordings:
+    """Utterance i of sizes[i] frames: sample n is 100 i + n, one phone a frame with id i."""
+    return Recordings(
+        [
+            Utterance(
+                f"u{i}", "", torch.full((n,), i), torch.ones(n, dtype=torch.long), 100.0 * i + torch.arange(n * hop)
+            )
+            for i, n in enumerate(sizes)
+        ],
+        hop,
+        torch.device("cpu"),
+    )
+
+
+def test_a_batch_holds_the_utterances_that_were_drawn_and_zeros_behind_them() -> None:
+    hop = 4
+    batch = recordings(hop, [3, 9, 5]).batch(torch.tensor([2, 0]))
+    assert batch.totals.tolist() == batch.phones.tolist() == [5, 3]
+    assert batch.ids.tolist() == [[2] * 5, [0] * 5]
+    assert batch.frames.tolist() == [[1] * 5, [1, 1, 1, 0, 0]]
+    assert torch.equal(batch.waves[0], 200 + torch.arange(5.0 * hop))
+    assert torch.equal(batch.waves[1], torch.cat([torch.arange(3.0 * hop), torch.zeros(2 * hop)]))
+
+
 def test_windows_take_the_same_place_in_frames_and_audio() -> None:
-    hop, total = 4, 9
-    hidden = torch.arange(total, dtype=torch.float32).expand(1, 2, -1)
-    wave = torch.arange(total * hop, dtype=torch.float32)
-    batch = Batch(torch.zeros(1, 1), torch.ones(1), torch.tensor([[total]]), [wave])
-    cut_hidden, cut_wave = windows(batch, hidden, 3, 5, hop, torch.Generator().manual_seed(0))
-    assert cut_hidden.shape == (5, 2, 3)
-    for h, w in zip(cut_hidden, cut_wave, strict=True):
-        assert w[0] == h[0, 0] * hop
-        assert (h[0].diff() == 1).all()
-    short_hidden, short_wave = windows(batch, hidden, 12, 1, hop, torch.Generator())
-    assert short_hidden.shape == (1, 2, 12)
-    assert not short_wave[0, total * hop :].any()
+    hop, sizes = 4, [9, 2]
+    batch = recordings(hop, sizes).batch(torch.tensor([0, 1]))
+    hidden = torch.arange(9.0).expand(2, 3, -1) + torch.tensor([0.0, 25.0])[:, None, None]  # = first sample / hop
+    starts = draw_starts(torch.tensor(sizes), 3, 5, torch.Generator().manual_seed(0))
+    assert starts[0].max() <= 6
+    assert not starts[1].any()
+    cut_hidden, cut_wave = windows(batch, hidden, starts, 3)
+    assert cut_hidden.shape == (10, 3, 3)
+    for h, w in zip(cut_hidden[:5], cut_wave[:5], strict=True):
+        assert torch.equal(w.view(3, hop)[:, 0], h[0] * hop)
+        assert (h.diff(dim=1) == 1).all()
+    for h, w in zip(cut_hidden[5:], cut_wave[5:], strict=True):
+        assert h[0].tolist() == [25, 26, 0]
+        assert w.tolist() == [*range(100, 108), 0, 0, 0, 0]
+
+
+def test_windows_stand_everywhere_they_fit() -> None:
+    starts = draw_starts(torch.tensor([10]), 4, 2000, torch.Generator().manual_seed(0))
+    counts = torch.bincount(starts[0], minlength=7)
+    assert len(counts) == 7
+    assert counts.min() > 200  # 286 expected, standard deviation 16
+
+
+def test_mel_cepstral_distance_is_the_rms_level_difference_without_loudness() -> None:
+    # A ripple along the bands of amplitude A nepers is A / sqrt(2) rms; a common gain is c_0, which is left out.
+    band = torch.arange(40) + 0.5
+    ripple = 0.3 * torch.cos(math.pi / 40 * 3 * band)[:, None].expand(40, 7)
+    distance = mel_cepstral_distance(ripple + 2.0, torch.zeros(40, 7))
+    assert float(distance) == pytest.approx(20 / math.log(10) * 0.3 / math.sqrt(2), rel=1e-5)
 
 
 def test_log_mel_has_a_column_per_frame_and_peaks_at_the_tone() -> None:
@@ -173,8 +221,165 @@ def test_search_finds_levels_that_the_grid_does_not_hold() -> None:
     assert all(a > b for a, b in zip(tuned.levels, tuned.levels[1:], strict=False))
 
 
+def test_many_steps_are_bent_at_knots_and_cost_no_more_trials() -> None:
+    asked = 0
+
+    def distance(levels: torch.Tensor) -> float:
+        nonlocal asked
+        asked += 1
+        assert bool((levels.diff() < 0).all())
+        assert float(levels[-1]) == pytest.approx(float(placed_levels(25)[-1]))
+        return float((torch.logit(levels[1:] ** 2) - torch.logit(placed_levels(25)[1:] ** 2) - 0.5)[1:-1].abs().sum())
+
+    tuned = search(distance, 25)
+    assert asked <= trials(25, 2) == 25 + 4 * KNOTS
+    assert tuned.distance < 0.5 * tuned.untuned
+    assert torch.equal(bumps(4)[:, 1:4], torch.eye(3, dtype=torch.float64))
+    assert bumps(25).sum(0)[1:-1].tolist() == pytest.approx([1] * 24)
+
+
 def test_tuned_schedules_are_kept_with_the_voice(corpus: Path, tmp_path: Path) -> None:
     voice = pretrain(corpus, tmp_path / "run", PretrainOptions(**FAST, steps=2))
-    (tuned,) = tune_schedule(voice, corpus, [2], utterances=1)
+    before, seen = voice.read_bytes(), []
+    copy = tmp_path / "tuned.safetensors"
+    (tuned,) = tune_schedule(voice, corpus, [2], out=copy, utterances=1, on_trial=lambda *trial: seen.append(trial))
     assert tuned.distance <= tuned.untuned
+    assert seen[-1][0] == 2
+    assert seen[-1][1] <= seen[-1][2] == trials(2, 2)
+    assert seen[-1][3] == tuned.distance
+    assert load_voice(copy)[1]["schedules"] == {"2": list(tuned.levels)}
+    assert voice.read_bytes() == before
+    tune_schedule(voice, corpus, [2], utterances=1)
     assert load_voice(voice)[1]["schedules"] == {"2": list(tuned.levels)}
+    with pytest.raises(DataError, match="1 validation recordings, not 2"):
+        tune_schedule(voice, corpus, [2], utterances=2)
+
+
+def test_the_command_tunes_a_voice_and_says_what_it_brought(corpus: Path, tmp_path: Path) -> None:
+    voice = pretrain(corpus, tmp_path / "run", PretrainOptions(**FAST, steps=1))
+    arguments = ["tune-schedule", "--checkpoint", voice, "--data", corpus, "--steps", 3, "--steps", 2]
+    done = CliRunner().invoke(app, [*map(str, arguments), "--utterances", "1"], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert list(load_voice(voice)[1]["schedules"]) == ["3", "2"]
+    assert f"stored in {voice}" in done.output
+    assert "log-mel distance, placed" in done.output
+
+
+def test_asking_for_a_tuned_schedule_that_is_not_there_is_refused() -> None:
+    assert named_levels("tuned", 2, {"2": [0.9, 0.1]}).tolist() == [1.0, 0.9, 0.1]
+    with pytest.raises(ConfigError, match="no schedule was tuned for 3 steps") as caught:
+        named_levels("tuned", 3, {"2": [0.9, 0.1]})
+    assert "this voice has 2" in caught.value.hint
+
+
+def test_fine_tuning_starts_from_the_weights_of_a_voice(corpus: Path, tmp_path: Path) -> None:
+    voice = pretrain(corpus, tmp_path / "run", PretrainOptions(**FAST | {"text_style": "cmu"}, steps=3))
+    options = {key: value for key, value in FAST.items() if key != "preset"} | {"learning_rate": 1e-9, "init": voice}
+    tuned = pretrain(corpus, tmp_path / "more", PretrainOptions(**options, steps=1))
+    before, after = load_voice(voice), load_voice(tuned)
+    for name, value in before[0].items():
+        if "running_" not in name and "num_batches" not in name:
+            torch.testing.assert_close(after[0][name], value, rtol=0, atol=1e-6)
+    assert (after[1]["text"], after[1]["init"], after[1]["network"]) == ("cmu", voice.name, before[1]["network"])
+    with pytest.raises(ConfigError, match="preset and init"):
+        pretrain(corpus, tmp_path / "both", PretrainOptions(**FAST, init=voice))
+
+
+def test_more_minutes_continue_a_finished_run(corpus: Path, tmp_path: Path) -> None:
+    pretrain(corpus, tmp_path / "run", PretrainOptions(**FAST, steps=2))
+    pretrain(corpus, tmp_path / "run", PretrainOptions(**FAST, steps=4), resume=True)
+    assert [row["step"] for row in rows(tmp_path / "run") if "noise" in row] == [1, 2, 3, 4]
+
+
+def test_a_loss_that_is_not_finite_stops_and_spoils_no_checkpoint(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = PretrainOptions(**FAST | {"log_every": 10}, steps=8, save_every=2)
+    drawn = Losses.draw_levels
+    calls = 0
+
+    def breaks(self: Losses, count: int, generator: torch.Generator) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        return drawn(self, count, generator) * (math.nan if calls > 3 else 1)
+
+    monkeypatch.setattr(Losses, "draw_levels", breaks)
+    with pytest.raises(Diverged, match="noise is nan"):
+        pretrain(corpus, tmp_path / "run", options)
+    assert torch.load(tmp_path / "run/train.pt", weights_only=True)["step"] == 2
+    load_voice(tmp_path / "run/voice.safetensors")
+
+
+def test_judges_score_samples_and_recordings(corpus: Path, tmp_path: Path) -> None:
+    pytest.importorskip("speechmos", reason="speechmos is not installed")
+    options = PretrainOptions(**FAST, steps=1, judges={"dnsmos": {}})
+    pretrain(corpus, tmp_path / "run", options)
+    (row,) = (row for row in rows(tmp_path / "run") if "validation/mel_2" in row)
+    assert 1 < row["validation/dnsmos_2"] < 5
+    assert row["validation/dnsmos_recordings"] != row["validation/dnsmos_2"]
+    assert row["validation/mcd_2"] > 1
+    with pytest.raises(ConfigError, match=r"judges\.dnsmos"):
+        pretrain(corpus, tmp_path / "bad", PretrainOptions(**FAST, judges={"dnsmos": {"chekpoint": "x"}}))
+
+
+def test_a_gpu_changes_defaults_and_not_what_was_set() -> None:
+    cuda, cpu = torch.device("cuda"), torch.device("cpu")
+    there = for_device(PretrainOptions(windows_per_utterance=1), cuda)
+    assert (there.utterances_per_step, there.windows_per_utterance) == (64, 1)
+    assert (there.precision, there.compile) == ("bf16-mixed", True)
+    assert not for_device(PretrainOptions(), cpu).compile
+    assert for_device(PretrainOptions(precision="fp32", compile=False), cuda).precision == "fp32"
+
+
+@pytest.mark.slow
+def test_a_compiled_denoiser_learns_the_same(corpus: Path, tmp_path: Path) -> None:
+    if shutil.which("g++") is None:
+        pytest.skip("torch.compile needs a C++ compiler")
+    for name, compiled in (("plain", False), ("compiled", True)):
+        pretrain(corpus, tmp_path / name, PretrainOptions(**FAST, steps=3, compile=compiled))
+    plain, compiled_rows = (rows(tmp_path / name) for name in ("plain", "compiled"))
+    for one, other in zip(plain, compiled_rows, strict=True):
+        for key in one.keys() - {"seconds"}:
+            assert other[key] == pytest.approx(one[key], rel=1e-3, abs=1e-4), key
+    assert load_voice(tmp_path / "plain/voice.safetensors")[0].keys() == (
+        load_voice(tmp_path / "compiled/voice.safetensors")[0].keys()
+    )
+
+
+@pytest.mark.slow
+def test_the_published_size_trains_on_ljspeechs_layout_with_textgrids(tmp_path: Path) -> None:
+    """Real speech at 22.05 kHz, aligned here, through one validation: `base` as in the policy's README, but short."""
+    if shutil.which("flite") is None:
+        pytest.skip("the program flite is not installed")
+    for package in ("pocketsphinx", "praatio"):
+        pytest.importorskip(package, reason=f"{package} (extra `corpus`) is not installed")
+    root = tmp_path / "LJSpeech"
+    (root / "wavs").mkdir(parents=True)
+    texts = {"LJ1": "The boat left.", "LJ2": "She read a letter.", "LJ3": "We sat down."}
+    for name, text in texts.items():
+        render(text, root / "wavs" / f"{name}.wav", RenderSettings("rms", None))
+        wave, rate = read_audio(root / "wavs" / f"{name}.wav")
+        write_audio(root / "wavs" / f"{name}.wav", resample(wave, rate, 22050), 22050)
+    (root / "metadata.csv").write_text("".join(f"{name}|{text}|{text}\\n" for name, text in texts.items()))
+    for split, names in {"train": "LJ1 LJ2", "validation": "LJ3", "test": ""}.items():
+        (root / f"{split}.txt").write_text("\\n".join(names.split()))
+    align_corpus(root, progress=False)
+    for row in map(json.loads, (root / "phones.jsonl").read_text().splitlines()):
+        write_textgrid(root / "TextGrid" / f"{row['id']}.TextGrid", row["phones"], row["ends"])
+    (root / "phones.jsonl").unlink()
+    options = PretrainOptions(
+        preset="base", textgrids=root / "TextGrid", text_style="cmu", peak="each", trim_silence=True, steps=2,
+        log_every=1, utterances_per_step=1, windows_per_utterance=1, window_frames=16, validation_steps=(2,),
+        precision="fp32", half=True,
+    )  # fmt: skip
+    voice = pretrain(root, tmp_path / "voice", options)
+    first, second, validation = rows(tmp_path / "voice")
+    assert first["noise"] > 0.3
+    assert all(math.isfinite(value) for value in (*second.values(), *validation.values()))
+    assert validation["validation/mcd_2"] > 0
+    state, description = load_voice(voice)
+    assert sum(value.numel() for name, value in state.items() if "running" not in name) >= 44_079_009
+    assert description["text"] == "cmu"
+    sample, rate = read_audio(tmp_path / "voice/validation/0000002/LJ3-2.wav")
+    assert rate == 22050
+    assert len(sample) % 300 == 0

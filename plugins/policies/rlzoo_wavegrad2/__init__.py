@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -18,7 +18,7 @@ class WaveGrad2Options(Options):
     num_steps: Annotated[int, Field(ge=1, le=1000)] = 2
     """Denoising steps K unless the run says otherwise."""
     schedule: str = "auto"
-    """Noise schedule: auto (tuned for voice and K, else placed), placed, linear, maum-8, wavegrad-6, -7, -12."""
+    """Noise schedule: auto (tuned for voice and K, else placed), tuned, placed, linear, maum-8, wavegrad-6, -7, -12."""
     clip_clean: bool = True
     """Clamp the implied clean waveform to [-1, 1] in every step, as published; where it bites, its gradient is zero."""
     trainable: Literal["biases", "denoiser", "all"] = "biases"
@@ -35,9 +35,13 @@ class PretrainOptions(Options):
     """Options of `rlzoo pretrain --policy wavegrad2`."""
 
     preset: str = "mini"
-    """Size of the network: mini, base, large."""
+    """Size of the network: mini (8 kHz), mini-16k, base, large (22.05 kHz)."""
+    init: Path | None = None
+    """Voice to go on from, with its own size: fine-tune it on new recordings, with a learning rate near 1e-4."""
     textgrids: Path | None = None
     """Folder of MFA TextGrids; unset: phones.jsonl of the corpus."""
+    trim_silence: bool = False
+    """Leave out the silence at both ends of every recording, as published for LJSpeech."""
     text_style: Literal["flite", "cmu"] = "flite"
     """Whose pronunciation the corpus follows; stored with the voice, so that synthesis spells words alike."""
     peak: Literal["corpus", "each"] = "corpus"
@@ -46,7 +50,9 @@ class PretrainOptions(Options):
     minutes: Annotated[float, Field(ge=0)] = 0.0
     """Stop after so much training time; 0: after `steps`."""
     utterances_per_step: Annotated[int, Field(ge=1)] = 8
+    """On a GPU 64 unless set."""
     windows_per_utterance: Annotated[int, Field(ge=1)] = 2
+    """On a GPU 4 unless set."""
     window_frames: Annotated[int, Field(ge=8)] = 50
     """Length of a training window in hidden frames (published: 256)."""
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = 1e-3
@@ -58,14 +64,22 @@ class PretrainOptions(Options):
     duration_weight: Annotated[float, Field(ge=0)] = 1.0
     spectral_weight: Annotated[float, Field(ge=0)] = 0.1
     """Weight of the auxiliary log-mel read-out of the hidden frames; 0: the published losses alone."""
-    precision: Literal["fp32", "bf16-mixed"] = "bf16-mixed"
+    precision: Literal["fp32", "bf16-mixed"] = "fp32"
+    """Of the denoiser. On a GPU, and on a CPU with bf16 units, bf16-mixed unless set."""
+    compile: bool = False
+    """Compile the denoiser (torch.compile; needs a C compiler). On a GPU true unless set."""
     validate_every: Annotated[int, Field(ge=1)] = 2000
     """Judge held-out recordings every so many steps."""
     validation_utterances: Annotated[int, Field(ge=1)] = 4
     validation_steps: tuple[Annotated[int, Field(ge=2)], ...] = (10, 50)
     """Denoising steps K of the samples in validation."""
+    judges: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Rewards that score these samples and the recordings, with their options: judges.dnsmos={}, judges.wer={},
+    judges.nisqa.checkpoint="nisqa.tar". Off by default: on a CPU they take longer than the samples."""
     log_every: Annotated[int, Field(ge=1)] = 20
     save_every: Annotated[int, Field(ge=1)] = 500
+    half: bool = False
+    """Store the voice's matrices in float16."""
     seed: int = 0
     device: str = "auto"
 
@@ -81,6 +95,7 @@ def rlzoo_policies() -> list[PolicySpec]:
             offers=frozenset({"log-prob", "denoising-loss", "sampling-grad", "window"}),
             emits="audio",
             pretrain="rlzoo_wavegrad2.pretrain:pretrain",
+            tune="rlzoo_wavegrad2.tune:tune_schedule",
             reference="arXiv:2106.09660",
             tier="stable",
         )

@@ -1,8 +1,9 @@
-"""Recorded speech as the trainer sees it: utterances in memory, padded batches, random windows, log-mel spectra."""
+"""Recorded speech as the trainer sees it: a corpus in memory, padded batches, random windows, log-mel spectra."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +21,7 @@ class Utterance:
     """ids (P,), frames (P,) int64, wave (T·hop,) float16 (to halve the memory of a corpus)."""
 
     id: str
+    text: str
     ids: Tensor
     frames: Tensor
     wave: Tensor
@@ -37,7 +39,8 @@ def load_utterances(corpus: SpeechCorpus, config: NetworkConfig, gain: float | N
         scale = gain if gain is not None else 1 / wave.abs().max().clamp(min=1e-4).item()
         frames = frame_durations(item.ends, config.hop / config.sample_rate, total)
         ids = torch.tensor(phone_ids(list(item.phones)))
-        found.append(Utterance(item.id, ids, torch.tensor(frames), (wave * scale).clamp(-1, 1).half()))
+        audio = (wave * scale).clamp(-1, 1).half()
+        found.append(Utterance(item.id, item.text, ids, torch.tensor(frames), audio))
     if not found:
         raise DataError(f"no usable recording in '{corpus.folder}'", "check metadata.csv and the phone times")
     return found
@@ -45,21 +48,71 @@ def load_utterances(corpus: SpeechCorpus, config: NetworkConfig, gain: float | N
 
 @dataclass(frozen=True)
 class Batch:
-    """ids (U, P), lengths (U,), frames (U, P), waves: one per utterance."""
+    """ids (U, P), phones (U,), frames (U, P) of each phone, totals (U,) of each row, waves (U, T·hop) zero padded."""
 
     ids: Tensor
-    lengths: Tensor
+    phones: Tensor
     frames: Tensor
-    waves: list[Tensor]
+    totals: Tensor
+    waves: Tensor
 
 
-def collate(utterances: list[Utterance], device: torch.device) -> Batch:
-    """Pad phonemes to the longest row; waveforms stay single, they are cut into windows."""
-    pad = nn.utils.rnn.pad_sequence
-    lengths = torch.tensor([len(u.ids) for u in utterances])
-    ids = pad([u.ids for u in utterances], batch_first=True)
-    frames = pad([u.frames for u in utterances], batch_first=True)
-    return Batch(ids.to(device), lengths.to(device), frames.to(device), [u.wave.float().to(device) for u in utterances])
+class Recordings:
+    """Utterances end to end in four tensors on one device, so that a batch is made there by indexing alone."""
+
+    def __init__(self, utterances: Sequence[Utterance], hop: int, device: torch.device) -> None:
+        self.hop, self.device = hop, device
+        self.phones = torch.tensor([len(u.ids) for u in utterances])  # sizes stay on the CPU: shapes follow from them
+        self.totals = torch.tensor([len(u.wave) // hop for u in utterances])
+        self.first_phone, self.first_frame = (sizes.cumsum(0) - sizes for sizes in (self.phones, self.totals))
+        self.ids = torch.cat([u.ids for u in utterances]).to(device)
+        self.frames = torch.cat([u.frames for u in utterances]).to(device)
+        self.waves = torch.cat([u.wave for u in utterances]).view(-1, hop).to(device)
+
+    def __len__(self) -> int:
+        return len(self.phones)
+
+    def batch(self, rows: Tensor) -> Batch:
+        """Utterances `rows` (U,), int64 on the CPU."""
+        phones, totals = self.phones[rows], self.totals[rows]
+        phone, has_phone = self._places(self.first_phone[rows], phones)
+        frame, has_frame = self._places(self.first_frame[rows], totals)
+        waves = self.waves[frame].float() * has_frame[..., None]
+        return Batch(
+            self.ids[phone] * has_phone,
+            phones.to(self.device),
+            self.frames[phone] * has_phone,
+            totals.to(self.device),
+            waves.flatten(1),
+        )
+
+    def _places(self, first: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
+        """First entries (U,) and sizes (U,) -> indices (U, M) and which are real; the others repeat the first."""
+        count = torch.arange(int(sizes.max()), device=self.device)
+        real = count < sizes.to(self.device)[:, None]
+        return first.to(self.device)[:, None] + count * real, real
+
+
+def draw_starts(totals: Tensor, size: int, count: int, generator: torch.Generator) -> Tensor:
+    """First frames (U, count) of windows of `size` frames, uniform over where they fit; totals (U,) on the CPU."""
+    room = (totals - size + 1).clamp(min=1)
+    return (torch.rand(len(totals), count, generator=generator, dtype=torch.float64) * room[:, None]).long()
+
+
+def windows(batch: Batch, hidden: Tensor, starts: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Windows of `size` frames from hidden (U, H, T): hidden (U·count, H, size), waves (U·count, size·hop).
+
+    A row shorter than the window is zero padded, as published.
+    """
+    rows, channels, total = hidden.shape
+    count = starts.shape[1]
+    frame = starts[..., None] + torch.arange(size, device=hidden.device)  # (U, count, size)
+    inside = frame < batch.totals[:, None, None]
+    frame = frame.clamp(max=total - 1)
+    index = frame[:, :, None].expand(rows, count, channels, size)
+    cut = hidden[:, None].expand(rows, count, channels, total).gather(3, index) * inside[:, :, None]
+    waves = batch.waves.view(rows, total, -1)[torch.arange(rows, device=hidden.device)[:, None, None], frame]
+    return cut.flatten(0, 1), (waves * inside[..., None]).flatten(2).flatten(0, 1)
 
 
 class LogMel(nn.Module):
@@ -89,23 +142,17 @@ class LogMel(nn.Module):
         return (spectrum.transpose(1, 2) @ self.banks).clamp(min=1e-3).log().transpose(1, 2)
 
 
-def windows(
-    batch: Batch, hidden: Tensor, size: int, count: int, hop: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """`count` windows of `size` frames from each row: hidden (U·count, H, size), waves (U·count, size·hop).
+def mel_cepstral_distance(one: Tensor, other: Tensor, coefficients: int = 13) -> Tensor:
+    """Log-mel spectra (..., M, T) at the same times -> mean distance in dB, loudness (c_0) left out.
 
-    A row shorter than the window is zero padded, as published.
+    10 / ln 10 · sqrt(2 sum_d (c_d - c'_d)^2), d = 1 .. `coefficients` (Kubichek, 1993), without time warping.
     """
-    cut_hidden, cut_waves = [], []
-    for row, wave in enumerate(batch.waves):
-        total = len(wave) // hop
-        for _ in range(count):
-            start = int(torch.randint(max(1, total - size + 1), (1,), generator=generator))
-            h = hidden[row, :, start : min(start + size, total)]
-            w = wave[start * hop : (start + size) * hop]
-            cut_hidden.append(F.pad(h, (0, size - h.shape[1])))
-            cut_waves.append(F.pad(w, (0, size * hop - len(w))))
-    return torch.stack(cut_hidden), torch.stack(cut_waves)
+    bands = one.shape[-2]
+    band = torch.arange(bands, device=one.device, dtype=one.dtype) + 0.5
+    order = torch.arange(1, coefficients + 1, device=one.device, dtype=one.dtype)
+    cosine = 2 / bands * torch.cos(math.pi / bands * order[:, None] * band)
+    cepstrum = cosine @ (one - other)
+    return (10 / math.log(10) * (2 * cepstrum.square().sum(-2)).sqrt()).mean()
 
 
 def corpus_gain(corpus: SpeechCorpus) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from rlzoo_wavegrad2.network import NetworkConfig, WaveGrad2Network
 from rlzoo_wavegrad2.schedules import named_levels, to_schedule
 from rlzoo_wavegrad2.text import TextFrontend
 
+_LOG = logging.getLogger(__name__)
 SHIPPED = Path(__file__).with_name("voices") / "mini.safetensors"
 
 
@@ -25,7 +27,15 @@ def read_voice(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if path.suffix == ".safetensors":
         return load_voice(path)
     state, public = load_maum_checkpoint(path)
-    return state, {"network": public.network.model_dump(), "text": "cmu"}
+    if public.assumed:
+        # Wrong dilations or a wrong rate would not fail, they would sound wrong: whoever loads the file has to know.
+        _LOG.warning(
+            "'%s' does not hold its %s: the published values of the %s model are assumed",
+            path,
+            ", ".join(public.assumed),
+            "large" if public.network.large else "base",
+        )
+    return state, {"network": public.network.model_dump(), "text": "cmu", "assumed": list(public.assumed)}
 
 
 class WaveGrad2Policy(GaussianDiffusionPolicy):

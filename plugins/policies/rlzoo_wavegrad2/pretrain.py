@@ -1,11 +1,8 @@
-"""Train WaveGrad 2 on recorded speech with its published losses, windowed, resumable (arXiv:2106.09660).
+"""Train WaveGrad 2 on recorded speech, resumable (arXiv:2106.09660).
 
-One step: encode U utterances, spread them over frames with their true durations, cut W windows of each, and learn
-
-    L1(eps, eps_theta(sqrt(ab) y + sqrt(1 - ab) eps, hidden, sqrt(ab)))  +  duration MSE in seconds^2
-    +  `spectral_weight` x L1 between a linear read-out of the hidden frames and the log-mel spectrum.
-
-The last term is ours and only trains the encoder sooner: its read-out is no part of the saved network.
+One step: encode U utterances, spread them over frames with their true durations, cut W windows of each, and lower the
+losses of `losses.py`. The corpus lies in the device's memory and losses are read every `log_every` steps only, so that
+a GPU does not wait for the host.
 """
 
 from __future__ import annotations
@@ -16,6 +13,7 @@ import pickle
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,62 +22,25 @@ from rlzoo.corpus.speech import SpeechCorpus
 from rlzoo.errors import ConfigError, DataError, Diverged, Interrupted
 from rlzoo_wavegrad2 import PretrainOptions
 from rlzoo_wavegrad2.checkpoint import save_voice
-from rlzoo_wavegrad2.data import Batch, LogMel, collate, corpus_gain, load_utterances, windows
-from rlzoo_wavegrad2.network import PRESETS, WaveGrad2Network
-from rlzoo_wavegrad2.schedules import training_levels
-from rlzoo_wavegrad2.validation import validate
+from rlzoo_wavegrad2.data import Recordings, corpus_gain, draw_starts, load_utterances
+from rlzoo_wavegrad2.losses import Losses
+from rlzoo_wavegrad2.network import PRESETS, NetworkConfig, WaveGrad2Network
+from rlzoo_wavegrad2.policy import read_voice
+from rlzoo_wavegrad2.validation import Panel, validate
+
+OnStep = Callable[[dict[str, float]], None]
+
+ON_CUDA = {"compile": True, "utterances_per_step": 64, "windows_per_utterance": 4}
+"""Defaults that differ on a GPU; what the user sets stays."""
 
 
-class Losses(nn.Module):
-    """The network, the spectral read-out and the three losses of one batch."""
-
-    def __init__(self, network: WaveGrad2Network, options: PretrainOptions) -> None:
-        super().__init__()
-        self.network, self.options = network, options
-        self.mel = LogMel(network.config)
-        self.readout = nn.Conv1d(network.config.hidden_channels, 40, 1)
-        self.levels: Tensor
-        self.register_buffer("levels", training_levels())
-
-    def draw_levels(self, count: int, generator: torch.Generator) -> Tensor:
-        """sqrt(alpha_bar), uniform between two neighbours of the 1000-step training schedule."""
-        s = torch.randint(1, len(self.levels), (count,), generator=generator)
-        mix = torch.rand(count, generator=generator).to(self.levels)
-        return (self.levels[s] + mix * (self.levels[s - 1] - self.levels[s])).float()
-
-    def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """The losses `noise`, `duration` and `spectral`, scalars."""
-        o, net = self.options, self.network
-        hop = net.config.hop
-        encoded = net.encode(batch.ids, batch.lengths)
-        seconds = net.resampling.seconds(encoded, batch.lengths)
-        valid = torch.arange(batch.ids.shape[1], device=batch.ids.device) < batch.lengths[:, None]
-        truth = batch.frames / net.config.frame_rate
-        duration = ((seconds - truth) ** 2)[valid].mean()
-        hidden = net.resampling(encoded, batch.frames, batch.lengths)
-        spectral = hidden.new_zeros(())
-        if o.spectral_weight:
-            waves = nn.utils.rnn.pad_sequence(batch.waves, batch_first=True)
-            inside = torch.arange(hidden.shape[2], device=hidden.device) < batch.frames.sum(1)[:, None]
-            error = (self.readout(hidden) - self.mel(waves)).abs().mean(1)
-            spectral = error[inside].mean()
-        cut, clean = windows(batch, hidden, o.window_frames, o.windows_per_utterance, hop, generator)
-        level = self.draw_levels(len(clean), generator).to(clean.device)
-        noise = torch.randn(clean.shape, generator=generator).to(clean.device)
-        noisy = level[:, None] * clean + (1 - level[:, None] ** 2).sqrt() * noise
-        autocast = torch.autocast(clean.device.type, torch.bfloat16, enabled=o.precision == "bf16-mixed")
-        with autocast:
-            predicted = net.decoder(noisy, cut, level)
-        return {
-            "noise": (predicted.float() - noise).abs().mean(),
-            "duration": duration,
-            "spectral": spectral,
-        }
-
-    def total(self, losses: dict[str, Tensor]) -> Tensor:
-        """Their weighted sum."""
-        o = self.options
-        return losses["noise"] + o.duration_weight * losses["duration"] + o.spectral_weight * losses["spectral"]
+def for_device(options: PretrainOptions, device: torch.device) -> PretrainOptions:
+    """`options` with the defaults that suit `device` in place of those that were not set."""
+    defaults: dict[str, Any] = dict(ON_CUDA) if device.type == "cuda" else {}
+    has_units = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    # Without units for it bf16 is emulated, and several times slower than float32.
+    defaults["precision"] = "bf16-mixed" if device.type == "cuda" or has_units else "fp32"
+    return options.model_copy(update={k: v for k, v in defaults.items() if k not in options.model_fields_set})
 
 
 def learning_rate(step: int, elapsed: float, options: PretrainOptions) -> float:
@@ -96,59 +57,84 @@ class Pretraining:
     """One training run: everything that a resumed run needs, and the files it writes."""
 
     def __init__(self, data: Path, out: Path, options: PretrainOptions) -> None:
-        if options.preset not in PRESETS:
-            raise ConfigError(f"unknown preset '{options.preset}'", f"choose one of {', '.join(PRESETS)}")
-        self.options, self.out = options, out
-        self.checkpoint, self.voice, self.log = out / "train.pt", out / "voice.safetensors", out / "train.jsonl"
-        self.config = PRESETS[options.preset]
         automatic = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(automatic if options.device == "auto" else options.device)
+        self.options, self.out = for_device(options, self.device), out
+        self.checkpoint, self.voice, self.log = out / "train.pt", out / "voice.safetensors", out / "train.jsonl"
+        self.config, weights, origin = _start(options)
+        self.panel = Panel(options.judges, self.device)
         self.corpus = self._open(data, "train")
         self.gain = None if options.peak == "each" else corpus_gain(self.corpus)
-        self.utterances = load_utterances(self.corpus, self.config, self.gain)
+        utterances = load_utterances(self.corpus, self.config, self.gain)
+        self.recordings = Recordings(utterances, self.config.hop, self.device)
         held_out = self._open(data, "validation")[: options.validation_utterances]
         self.held_out = load_utterances(held_out, self.config, self.gain)
         torch.manual_seed(options.seed)
         self.generator = torch.Generator().manual_seed(options.seed)
-        self.losses = Losses(WaveGrad2Network(self.config), options).to(self.device)
+        self.noise = torch.Generator(self.device).manual_seed(options.seed)
+        network = WaveGrad2Network(self.config, init=weights is None)
+        if weights is not None:
+            network.load_state_dict(weights)
+        self.losses = Losses(network, self.options).to(self.device)
         self.network = self.losses.network
         self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         self.optimizer = torch.optim.AdamW(
             self.losses.parameters(), options.learning_rate, weight_decay=options.weight_decay, fused=True
         )
+        self.origin = origin
         self.step, self.seconds = 0, 0.0
+        self.running: dict[str, Tensor] = {}
 
     def _open(self, data: Path, split: str) -> SpeechCorpus:
-        rate, textgrids = self.config.sample_rate, self.options.textgrids
-        return SpeechCorpus.open(data, split=split, sample_rate=rate, textgrids=textgrids)
+        o = self.options
+        return SpeechCorpus.open(
+            data,
+            split=split,
+            sample_rate=self.config.sample_rate,
+            textgrids=o.textgrids,
+            trim_silence=o.trim_silence,
+        )
 
-    def train_step(self) -> dict[str, float]:
-        """One update; returns its losses and the gradient's norm."""
+    def train_step(self) -> None:
+        """One update; its losses and the gradient's norm are added to `running`, on the device."""
         o = self.options
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, self.seconds, o)
-        rows = torch.randint(len(self.utterances), (o.utterances_per_step,), generator=self.generator).tolist()
-        parts = self.losses(collate([self.utterances[i] for i in rows], self.device), self.generator)
+        rows = torch.randint(len(self.recordings), (o.utterances_per_step,), generator=self.generator)
+        totals = self.recordings.totals[rows]
+        starts = draw_starts(totals, o.window_frames, o.windows_per_utterance, self.generator).to(self.device)
+        parts = self.losses(self.recordings.batch(rows), starts, self.noise)
         total = self.losses.total(parts)
-        if not torch.isfinite(total):
-            raise Diverged(f"the loss is {total.item()} at step {self.step}", "lower learning_rate, then --resume")
         total.backward()
         norm = nn.utils.clip_grad_norm_(self.losses.parameters(), o.grad_clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         self._update_average()
-        return {name: value.item() for name, value in parts.items()} | {"grad_norm": norm.item()}
+        for name, value in {**parts, "grad_norm": norm}.items():
+            self.running[name] = self.running.get(name, 0.0) + value.detach()
 
     @torch.no_grad()
     def _update_average(self) -> None:
         # The average forgets its random start: its horizon grows with the steps made.
         decay = min(self.options.ema_decay, self.step / (self.step + 9))
-        for name, value in self.network.state_dict().items():
-            if value.is_floating_point():
-                self.average[name].lerp_(value, 1 - decay)
-            else:
-                self.average[name].copy_(value)
+        pairs = [(self.average[name], value) for name, value in self.network.state_dict().items()]
+        mixed = [pair for pair in pairs if pair[0].is_floating_point()]
+        torch._foreach_lerp_([mean for mean, _ in mixed], [value for _, value in mixed], 1 - decay)
+        for mean, value in pairs:
+            if not mean.is_floating_point():
+                mean.copy_(value)
+
+    def read_losses(self) -> dict[str, float]:
+        """Means since the last call. Diverged where one is not finite, before anything is written."""
+        count = (self.step - 1) % self.options.log_every + 1
+        means = {name: round(value.item() / count, 5) for name, value in self.running.items()}
+        self.running = {}
+        for name, value in means.items():
+            if not math.isfinite(value):
+                hint = "lower learning_rate, then --resume"
+                raise Diverged(f"{name} is {value} within the last {count} of {self.step} steps", hint)
+        return means
 
     def store(self) -> None:
         """Write the voice and, last and whole, the checkpoint."""
@@ -163,17 +149,19 @@ class Pretraining:
         }
         description = {
             "network": self.config.model_dump(),
-            "preset": self.options.preset,
-            "text": self.options.text_style,
+            **self.origin,
             "card": card,
         }
-        save_voice(self.voice, self.average, description)
+        save_voice(self.voice, self.average, description, half=self.options.half)
         state = {
             "losses": self.losses.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average,
+            "running": self.running,
             "generator": self.generator.get_state(),
+            "noise": self.noise.get_state(),
             "torch_rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
             "step": self.step,
             "seconds": self.seconds,
         }
@@ -193,46 +181,71 @@ class Pretraining:
         try:
             state = torch.load(self.checkpoint, weights_only=True, map_location=self.device)
             self.losses.load_state_dict(state["losses"])
-        except (OSError, RuntimeError, KeyError, pickle.UnpicklingError) as error:
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.average, self.running = state["average"], state["running"]
+            self.generator.set_state(state["generator"].cpu())
+            self.noise.set_state(state["noise"].cpu())
+            torch.set_rng_state(state["torch_rng"].cpu())
+            if state["cuda_rng"] is not None and self.device.type == "cuda":
+                torch.cuda.set_rng_state(state["cuda_rng"].cpu(), self.device)
+            self.step, self.seconds = state["step"], state["seconds"]
+        except (OSError, RuntimeError, KeyError, ValueError, pickle.UnpicklingError) as error:
             raise DataError(f"cannot read '{self.checkpoint}': {error}", "start again in another --out") from error
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.average = state["average"]
-        self.generator.set_state(state["generator"].cpu())
-        torch.set_rng_state(state["torch_rng"].cpu())
-        self.step, self.seconds = state["step"], state["seconds"]
         rows = self.log.read_text(encoding="utf-8").splitlines() if self.log.exists() else []
         kept = [row for row in rows if json.loads(row)["step"] <= self.step]
         self.log.write_text("".join(row + "\n" for row in kept), encoding="utf-8")
 
-    def run(self, on_step: Callable[[dict[str, float]], None]) -> None:
+    def run(self, on_step: OnStep) -> None:
         """Train until the budget is used up, logging, validating and saving on the way."""
         o = self.options
         started = time.monotonic() - self.seconds
-        running: dict[str, float] = {}
+        validated = -1
         self.network.train()
         while self.step < o.steps and not (o.minutes and self.seconds >= 60 * o.minutes):
-            for name, value in self.train_step().items():
-                running[name] = running.get(name, 0.0) + value / o.log_every
+            self.train_step()
             self.seconds = time.monotonic() - started
             if self.step % o.log_every == 0:
-                self._report({name: round(value, 5) for name, value in running.items()}, on_step)
-                running = {}
+                self._report(self.read_losses(), on_step)
             if self.step % o.validate_every == 0:
+                validated = self.step
                 self._validate(on_step)
             elif self.step % o.save_every == 0:
-                self.store()
-        self._validate(on_step)
+                self.store_sound()
+        if validated != self.step:
+            self._validate(on_step)
 
-    def _validate(self, on_step: Callable[[dict[str, float]], None]) -> None:
+    def store_sound(self) -> None:
+        """`store`, but never weights that a loss which is not finite has spoilt."""
+        if any(not bool(torch.isfinite(value)) for value in self.running.values()):
+            self.read_losses()
         self.store()
-        folder = self.out / "validation" / f"{self.step:07d}"
-        self._report(validate(self.voice, self.held_out, folder, self.options.validation_steps), on_step)
 
-    def _report(self, metrics: dict[str, float], on_step: Callable[[dict[str, float]], None]) -> None:
+    def _validate(self, on_step: OnStep) -> None:
+        self.store_sound()
+        folder = self.out / "validation" / f"{self.step:07d}"
+        steps = self.options.validation_steps
+        self._report(validate(self.voice, self.held_out, folder, steps, self.panel, self.device), on_step)
+
+    def _report(self, metrics: dict[str, float], on_step: OnStep) -> None:
         row = {"step": self.step, "seconds": round(self.seconds, 1), **metrics}
         with self.log.open("a", encoding="utf-8") as log:
             log.write(json.dumps(row) + "\n")
         on_step(row)
+
+
+def _start(options: PretrainOptions) -> tuple[NetworkConfig, dict[str, Tensor] | None, dict[str, Any]]:
+    """The network to train, with `init` the weights to start from, and what the voice will say of both."""
+    if options.init is None:
+        if options.preset not in PRESETS:
+            raise ConfigError(f"unknown preset '{options.preset}'", f"choose one of {', '.join(PRESETS)}")
+        return PRESETS[options.preset], None, {"preset": options.preset, "text": options.text_style}
+    if "preset" in options.model_fields_set:
+        raise ConfigError("preset and init are both set", "leave out preset: the voice in init has its own size")
+    weights, voice = read_voice(options.init)
+    # The voice keeps its pronunciation unless the new recordings are said to have another.
+    style = options.text_style if "text_style" in options.model_fields_set else voice["text"]
+    origin = {"preset": voice.get("preset"), "text": style, "init": options.init.name}
+    return NetworkConfig.model_validate(voice["network"]), weights, origin
 
 
 def pretrain(
@@ -241,7 +254,7 @@ def pretrain(
     options: PretrainOptions,
     *,
     resume: bool = False,
-    on_step: Callable[[dict[str, float]], None] = lambda row: None,
+    on_step: OnStep = lambda row: None,
 ) -> Path:
     """Train until the budget is used up; writes `train.pt` (to resume) and `voice.safetensors` (to use) into `out`.
 
@@ -260,7 +273,7 @@ def pretrain(
     try:
         training.run(on_step)
     except KeyboardInterrupt:
-        training.store()
+        training.store_sound()
         raise Interrupted(
             f"stopped after step {training.step}; everything is saved", "continue with --resume"
         ) from None

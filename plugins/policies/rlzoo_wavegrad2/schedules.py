@@ -59,16 +59,20 @@ def placed_levels(num_steps: int, sigma_min: float = 0.03, power: float = 1.0) -
 def named_levels(name: str, num_steps: int, tuned: Mapping[str, Sequence[float]]) -> Tensor:
     """Levels of schedule `name` with K = `num_steps`.
 
-    `auto`: the one tuned for this voice and K if there is one, else `placed`; `placed`: even in log-SNR; `linear`:
+    `tuned`: the one found for this voice and K; `auto`: that one, else `placed`; `placed`: even in log-SNR; `linear`:
     betas linspace(1e-6, 0.01, 1000) subsampled to K levels; or a name of `BETAS`.
 
     Raises:
-        ConfigError: no such name, or a fixed schedule with another K.
+        ConfigError: no such name, a fixed schedule with another K, or no tuned one for this K.
     """
-    if name == "auto":
-        found = tuned.get(str(num_steps))
-        return placed_levels(num_steps) if found is None else torch.tensor([1.0, *found], dtype=torch.float64)
-    if name == "placed":
+    found = tuned.get(str(num_steps))
+    if name in ("auto", "tuned") and found is not None:
+        return torch.tensor([1.0, *found], dtype=torch.float64)
+    if name == "tuned":
+        have = f"this voice has {', '.join(tuned)}" if tuned else "this voice has none"
+        hint = f"{have}; find one with `rlzoo tune-schedule --steps {num_steps}`, or set schedule='auto'"
+        raise ConfigError(f"no schedule was tuned for {num_steps} steps", hint)
+    if name in ("auto", "placed"):
         return placed_levels(num_steps)
     if name == "linear":
         index = torch.linspace(1000 / num_steps, 1000, num_steps, dtype=torch.float64).round().long()
@@ -80,7 +84,7 @@ def named_levels(name: str, num_steps: int, tuned: Mapping[str, Sequence[float]]
                 f"set num_steps={len(BETAS[name])}, or schedule='placed', which takes any number",
             )
         return levels_of(torch.tensor(BETAS[name], dtype=torch.float64))
-    raise ConfigError(f"unknown schedule '{name}'", f"choose one of auto, placed, linear, {', '.join(BETAS)}")
+    raise ConfigError(f"unknown schedule '{name}'", f"choose one of auto, tuned, placed, linear, {', '.join(BETAS)}")
 
 
 def to_schedule(levels: Tensor) -> Schedule:

@@ -2,12 +2,12 @@
 
 A schedule is judged by the log-mel distance between validation recordings and samples with the recordings' own
 durations and always the same noise. The search starts from levels placed by log-SNR (two shape parameters, on a grid)
-and then moves single levels while that helps.
+and then bends them at a few knots while that helps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,16 +15,20 @@ import torch
 from torch import Tensor
 
 from rlzoo.corpus.speech import SpeechCorpus
-from rlzoo.errors import ConfigError
+from rlzoo.errors import ConfigError, DataError
 from rlzoo_wavegrad2 import WaveGrad2Options
-from rlzoo_wavegrad2.checkpoint import load_voice, save_voice
+from rlzoo_wavegrad2.checkpoint import save_voice
 from rlzoo_wavegrad2.data import load_utterances
-from rlzoo_wavegrad2.policy import WaveGrad2Policy
+from rlzoo_wavegrad2.policy import WaveGrad2Policy, read_voice
 from rlzoo_wavegrad2.schedules import placed_levels
 from rlzoo_wavegrad2.validation import Judge
 
-SIGMA_MIN = (0.01, 0.03, 0.07, 0.15, 0.3)
-POWERS = (0.6, 0.8, 1.0, 1.3, 1.7)
+SIGMA_MIN = (0.03, 0.01, 0.07, 0.15, 0.3)
+POWERS = (1.0, 0.6, 0.8, 1.3, 1.7)
+KNOTS = 5
+
+OnTrial = Callable[[int, int, int, float], None]
+"""Called after every trial with K, trials done, trials in all, and the best distance so far."""
 
 
 @dataclass(frozen=True)
@@ -38,48 +42,104 @@ class Tuned:
     """Distance of the plain log-SNR placement."""
 
 
+def bumps(num_steps: int) -> Tensor:
+    """(n, K+1) hats over the levels, n = min(K - 1, KNOTS), evenly spaced over the inner ones; both ends stay.
+
+    Up to KNOTS + 1 steps a hat is a single level; beyond, a bend of the curve: trials do not grow with K.
+    """
+    index = torch.arange(num_steps + 1, dtype=torch.float64)
+    count = min(num_steps - 1, KNOTS)
+    centres = torch.linspace(1, num_steps - 1, count, dtype=torch.float64)
+    spacing = float(centres[1] - centres[0]) if count > 1 else 1.0
+    hats = (1 - (index - centres[:, None]).abs() / spacing).clamp(min=0)
+    hats[:, [0, -1]] = 0  # level 1 is clean speech; the last is the terminal level: sampling starts from pure noise
+    return hats
+
+
+def trials(num_steps: int, rounds: int) -> int:
+    """How many schedules `search` listens to at most."""
+    return len(SIGMA_MIN) * len(POWERS) + 2 * rounds * min(num_steps - 1, KNOTS)
+
+
 def search(judge: Callable[[Tensor], float], num_steps: int, rounds: int = 2) -> Tuned:
-    """Grid over placements, then `rounds` passes that push each inner level both ways in log-SNR."""
-    untuned = judge(placed_levels(num_steps))
-    tried = [(judge(placed_levels(num_steps, low, power)), low, power) for low in SIGMA_MIN for power in POWERS]
-    best, low, power = min(tried)
-    levels = placed_levels(num_steps, low, power)
+    """Grid over placements, then `rounds` passes that push the levels at each knot both ways in log-SNR."""
+    grid = [(judge(levels), levels) for levels in _grid(num_steps)]
+    untuned = grid[0][0]
+    best, levels = min(grid, key=lambda found: found[0])
     for round_ in range(rounds):
         shift = 0.6 / 2**round_
-        for i in range(1, num_steps):  # the last level stays at the terminal level: sampling starts from pure noise
+        for bump in bumps(num_steps):
             for direction in (-shift, shift):
-                moved = levels.clone()
-                moved[i] = torch.sigmoid(torch.logit(levels[i] ** 2) + direction).sqrt()
-                if not moved[i - 1] > moved[i] > moved[i + 1]:
-                    continue
-                if (distance := judge(moved)) < best:
+                pushed = torch.sigmoid(torch.logit(levels**2) + direction * bump).sqrt()
+                moved = torch.where(bump > 0, pushed, levels)  # what is not pushed stays to the last bit
+                if bool((moved.diff() < 0).all()) and (distance := judge(moved)) < best:
                     best, levels = distance, moved
     return Tuned(num_steps, tuple(levels[1:].tolist()), best, untuned)
 
 
+def _grid(num_steps: int) -> Iterator[Tensor]:
+    """The plain placement first."""
+    for power in POWERS:
+        for low in SIGMA_MIN:
+            yield placed_levels(num_steps, low, power)
+
+
 def tune_schedule(
-    voice: Path, data: Path, steps: Sequence[int], utterances: int = 6, on_found: Callable[[Tuned], None] | None = None
+    voice: Path,
+    data: Path,
+    steps: Sequence[int],
+    *,
+    out: Path | None = None,
+    utterances: int = 6,
+    textgrids: Path | None = None,
+    device: str = "cpu",
+    on_trial: OnTrial = lambda steps, done, total, best: None,
 ) -> list[Tuned]:
-    """Search for every K of `steps` on the first short validation recordings of `data`; writes them into `voice`.
+    """Search for every K of `steps` on short validation recordings of `data`; writes each result at once.
+
+    Args:
+        voice: our `.safetensors`, or a `.ckpt` of the public model, which needs `out`.
+        out: file to write; unset: `voice` itself gets the schedules.
+        utterances: how many recordings to listen to.
+        textgrids: folder of MFA TextGrids; unset: phones.jsonl of the corpus.
 
     Raises:
-        ConfigError: a K below 2.
+        ConfigError: a K below 2, or no `out` for a voice that is not ours.
         DataError: voice or corpus cannot be used.
     """
-    if min(steps) < 2:
-        raise ConfigError(f"cannot tune {min(steps)} steps", "give numbers of at least 2")
-    state, description = load_voice(voice)
-    policy = WaveGrad2Policy(WaveGrad2Options(checkpoint=voice))
-    corpus = SpeechCorpus.open(data, split="validation", sample_rate=policy.config.sample_rate)
-    gain = description.get("card", {}).get("gain")
-    short = sorted(load_utterances(corpus, policy.config, gain), key=lambda u: (len(u.wave), u.id))
-    judge = Judge(policy, short[len(short) // 4 :][:utterances]).distance
+    if not steps or min(steps) < 2:
+        raise ConfigError(f"cannot tune {min(steps, default=0)} steps", "give numbers of at least 2")
+    if out is None and voice.suffix != ".safetensors":
+        raise ConfigError(f"schedules cannot be stored in '{voice.name}'", "give --out VOICE.safetensors")
+    state, description = read_voice(voice)
+    policy = WaveGrad2Policy(WaveGrad2Options(checkpoint=voice)).to(device)
+    card = description.get("card", {})
+    trim = bool(card.get("options", {}).get("trim_silence", False))
+    rate = policy.config.sample_rate
+    corpus = SpeechCorpus.open(data, split="validation", sample_rate=rate, textgrids=textgrids, trim_silence=trim)
+    short = sorted(load_utterances(corpus, policy.config, card.get("gain")), key=lambda u: (len(u.wave), u.id))
+    if len(short) < utterances:
+        raise DataError(f"'{data}' has {len(short)} validation recordings, not {utterances}", "set --utterances")
+    # Not the very shortest, which are single words; not the longest, which only cost time.
+    first = min(len(short) // 4, len(short) - utterances)
+    judge = Judge(policy, short[first : first + utterances])
     found = []
     for num_steps in steps:
-        tuned = search(judge, num_steps)
+        tuned = search(_counting(judge.distance, num_steps, on_trial), num_steps)
         found.append(tuned)
         description.setdefault("schedules", {})[str(num_steps)] = list(tuned.levels)
-        save_voice(voice, state, description, half=bool(description.get("half")))
-        if on_found is not None:
-            on_found(tuned)
+        save_voice(out or voice, state, description, half=bool(description.get("half")))
     return found
+
+
+def _counting(judge: Callable[[Tensor], float], num_steps: int, on_trial: OnTrial) -> Callable[[Tensor], float]:
+    total, done, best = trials(num_steps, rounds=2), 0, float("inf")
+
+    def counted(levels: Tensor) -> float:
+        nonlocal done, best
+        distance = judge(levels)
+        done, best = done + 1, min(best, distance)
+        on_trial(num_steps, done, total, best)
+        return distance
+
+    return counted

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
-from rlzoo.api import Batch
-from rlzoo.audio import write_audio
+from rlzoo.api import Batch, Prompt
+from rlzoo.audio import resample_samples, to_samples, write_audio
+from rlzoo.rewards import build_reward
 from rlzoo_wavegrad2 import WaveGrad2Options
-from rlzoo_wavegrad2.data import LogMel, Utterance
+from rlzoo_wavegrad2.data import LogMel, Utterance, mel_cepstral_distance
 from rlzoo_wavegrad2.policy import WaveGrad2Policy
 from rlzoo_wavegrad2.schedules import placed_levels, to_schedule
 
@@ -20,66 +23,108 @@ LEVELS = (0.1, 0.3, 0.6, 0.9, 0.99)
 
 
 class Judge:
-    """Samples with the recordings' own durations and always the same noise, and their log-mel distance."""
+    """Samples with the recordings' own durations and always the same noise, and their distance to the recordings."""
 
     def __init__(self, policy: WaveGrad2Policy, utterances: Sequence[Utterance]) -> None:
         self.policy, self.utterances = policy, utterances
+        self.sizes = [len(utterance.wave) for utterance in utterances]
         self.mel = LogMel(policy.config)
-        self.conditions = [self._condition(utterance) for utterance in utterances]
+        self.spectra = [self.mel(utterance.wave.float()[None]) for utterance in utterances]
+        hidden = [self._hidden(utterance) for utterance in utterances]
+        frames = torch.tensor([len(row) for row in hidden], device=policy.device)
+        tensors = {"hidden": pad_sequence(hidden, batch_first=True).transpose(1, 2), "frames": frames}
+        self.condition = Batch(tensors)
 
     @torch.no_grad()
-    def _condition(self, utterance: Utterance) -> Batch:
-        network = self.policy.network
-        lengths = torch.tensor([len(utterance.ids)])
-        encoded = network.encode(utterance.ids[None], lengths)
-        hidden = network.resampling(encoded, utterance.frames[None], lengths)
-        return Batch({"hidden": hidden, "frames": torch.tensor([hidden.shape[2]])})
+    def _hidden(self, utterance: Utterance) -> Tensor:
+        network, device = self.policy.network, self.policy.device
+        lengths = torch.tensor([len(utterance.ids)], device=device)
+        encoded = network.encode(utterance.ids[None].to(device), lengths)
+        hidden: Tensor = network.resampling(encoded, utterance.frames[None].to(device), lengths)
+        return hidden[0].t()
+
+    def _noise(self, generators: Sequence[torch.Generator]) -> Tensor:
+        """(N, L) from one generator a row, so that no row's noise depends on its mates."""
+        rows = [torch.randn(size, generator=g) for size, g in zip(self.sizes, generators, strict=True)]
+        return pad_sequence(rows, batch_first=True).to(self.policy.device)
+
+    def _generators(self) -> list[torch.Generator]:
+        return [torch.Generator().manual_seed(row) for row in range(len(self.sizes))]
 
     @torch.no_grad()
-    def speak(self, row: int, levels: Tensor) -> Tensor:
-        """(K+1,) levels -> waveform (L,) of utterance `row`."""
-        schedule = to_schedule(levels)
-        generator, size = torch.Generator().manual_seed(row), len(self.utterances[row].wave)
-        x = torch.randn(1, size, generator=generator)
+    def speak(self, levels: Tensor) -> list[Tensor]:
+        """(K+1,) levels -> the waveforms (L_i,) of all utterances, on the CPU."""
+        schedule, generators = to_schedule(levels), self._generators()
+        x = self._noise(generators)
         for k in range(len(schedule)):
-            step = self.policy.transition(x, torch.tensor([k]), self.conditions[row], schedule)
-            x = step.rsample(torch.randn(1, size, generator=generator)) if schedule.stochastic[k] else step.mode
-        return x[0].clamp(-1, 1)
+            at = torch.full((len(x),), k, device=x.device)
+            step = self.policy.transition(x, at, self.condition, schedule)
+            x = step.rsample(self._noise(generators)) if schedule.stochastic[k] else step.mode
+        return [row[:size] for row, size in zip(x.clamp(-1, 1).cpu(), self.sizes, strict=True)]
 
-    def mel_distance(self, row: int, wave: Tensor) -> float:
-        """Mean |difference| of log-mel magnitudes to the recording, in nepers."""
-        return float((self.mel(wave[None]) - self.mel(self.utterances[row].wave.float()[None])).abs().mean())
+    def distances(self, waves: Sequence[Tensor]) -> tuple[float, float]:
+        """Means over the utterances: |difference| of log-mel magnitudes in nepers, mel-cepstral distance in dB."""
+        spectra = [self.mel(wave[None]) for wave in waves]
+        pairs = list(zip(spectra, self.spectra, strict=True))
+        mel = sum(float((one - other).abs().mean()) for one, other in pairs)
+        cepstral = sum(float(mel_cepstral_distance(one, other)) for one, other in pairs)
+        return mel / len(pairs), cepstral / len(pairs)
 
     def distance(self, levels: Tensor) -> float:
         """Mean log-mel distance of all utterances under this schedule."""
-        rows = range(len(self.utterances))
-        return sum(self.mel_distance(row, self.speak(row, levels)) for row in rows) / len(rows)
+        return self.distances(self.speak(levels))[0]
 
     @torch.no_grad()
     def noise_loss(self, level: float) -> float:
         """Mean |predicted - true noise| at one noise level, always the same noise."""
-        total = 0.0
-        for row, (utterance, cond) in enumerate(zip(self.utterances, self.conditions, strict=True)):
-            clean = utterance.wave.float()[None]
-            noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(row))
-            sigma = torch.tensor([(1 - level**2) ** 0.5])
-            total += float(self.policy.denoising_loss(clean, cond, sigma, noise))
-        return total / len(self.utterances)
+        clean = pad_sequence([utterance.wave.float() for utterance in self.utterances], batch_first=True)
+        noise = self._noise(self._generators())
+        sigma = torch.full((len(clean),), (1 - level**2) ** 0.5, device=noise.device)
+        return float(self.policy.denoising_loss(clean.to(noise.device), self.condition, sigma, noise).mean())
 
 
-def validate(voice: Path, utterances: Sequence[Utterance], out: Path, steps: Sequence[int]) -> dict[str, float]:
-    """Metrics `validation/...` of a voice file on recordings it has not seen; writes samples and originals to `out`."""
-    judge = Judge(WaveGrad2Policy(WaveGrad2Options(checkpoint=voice)), utterances)
-    metrics = {f"validation/noise_{level}": round(judge.noise_loss(level), 5) for level in LEVELS}
-    rate = judge.policy.config.sample_rate
+class Panel:
+    """Rewards as judges of samples and of the recordings beside them."""
+
+    def __init__(self, judges: Mapping[str, Mapping[str, Any]], device: torch.device) -> None:
+        self.rewards = {name: build_reward(name, options, f"judges.{name}") for name, options in judges.items()}
+        for reward in self.rewards.values():
+            reward.to(device)
+        self.device = device
+
+    @torch.no_grad()
+    def scores(self, waves: Sequence[Tensor], rate: int, utterances: Sequence[Utterance]) -> dict[str, float]:
+        """Mean score of each reward."""
+        prompts = [Prompt(utterance.id, utterance.text) for utterance in utterances]
+        found = {}
+        for name, reward in self.rewards.items():
+            samples = to_samples([wave.to(self.device) for wave in waves], rate)
+            if reward.sample_rate is not None:
+                samples = resample_samples(samples, reward.sample_rate)
+            found[name] = float(reward.score(samples, prompts).values.mean())
+        return found
+
+
+def validate(
+    voice: Path, utterances: Sequence[Utterance], out: Path, steps: Sequence[int], panel: Panel, device: torch.device
+) -> dict[str, float]:
+    """Metrics `validation/...` of a voice file on recordings it has not seen; writes samples and originals to `out`.
+
+    noise_LEVEL: noise loss at that sqrt(alpha_bar); mel_K, mcd_K: distances of K-step samples to the recordings, in
+    nepers and dB; NAME_K and NAME_recordings: what the judges say.
+    """
+    policy = WaveGrad2Policy(WaveGrad2Options(checkpoint=voice)).to(device)
+    judge, rate = Judge(policy, utterances), policy.config.sample_rate
+    metrics = {f"noise_{level}": judge.noise_loss(level) for level in LEVELS}
     out.mkdir(parents=True, exist_ok=True)
+    systems: dict[str, list[Tensor]] = {}
     for num_steps in steps:
-        total = 0.0
-        for row, utterance in enumerate(utterances):
-            wave = judge.speak(row, placed_levels(num_steps))
-            total += judge.mel_distance(row, wave)
-            write_audio(out / f"{utterance.id}-{num_steps}.wav", wave, rate)
-        metrics[f"validation/mel_{num_steps}"] = round(total / len(utterances), 5)
-    for utterance in utterances:
-        write_audio(out / f"{utterance.id}-original.wav", utterance.wave.float(), rate)
-    return metrics
+        waves = systems[str(num_steps)] = judge.speak(placed_levels(num_steps))
+        metrics[f"mel_{num_steps}"], metrics[f"mcd_{num_steps}"] = judge.distances(waves)
+    systems["recordings"] = [utterance.wave.float() for utterance in utterances]
+    for system, waves in systems.items():
+        scores = panel.scores(waves, rate, utterances)
+        metrics |= {f"{name}_{system}": score for name, score in scores.items()}
+        for utterance, wave in zip(utterances, waves, strict=True):
+            write_audio(out / f"{utterance.id}-{system}.wav", wave, rate)
+    return {f"validation/{name}": round(value, 5) for name, value in metrics.items()}

@@ -49,7 +49,7 @@ class NetworkConfig(Options):
         return self.sample_rate / self.hop
 
 
-Preset = Literal["mini", "base", "large"]
+Preset = Literal["mini", "mini-16k", "base", "large"]
 
 PRESETS: dict[str, NetworkConfig] = {
     "base": NetworkConfig(),
@@ -65,5 +65,16 @@ PRESETS: dict[str, NetworkConfig] = {
         up_channels=(256, 192, 96, 48, 32),
         factors=(5, 4, 2, 2),
         dilations=((1, 2, 4, 8), (1, 2, 4, 8), (1, 2, 4, 8), (1, 2, 4, 8)),
+    ),
+    # The same one octave up: 16 kHz, 12.5 ms frames (80 Hz, as the paper's), one more block at the new highest rate.
+    "mini-16k": NetworkConfig(
+        sample_rate=16000,
+        encoder_channels=192,
+        speaker_channels=16,
+        predictor_channels=96,
+        down_channels=(16, 32, 64, 128, 192),
+        up_channels=(256, 192, 128, 64, 48, 32),
+        factors=(5, 5, 2, 2, 2),
+        dilations=((1, 2, 4, 8), (1, 2, 4, 8), (1, 2, 4, 8), (1, 2, 4, 8), (1, 2, 4, 8)),
     ),
 }
