@@ -178,7 +178,7 @@ def _resolve(data: Mapping[str, Any], registry: Registry, files: tuple[Path, ...
         plugin_files=files,
     )
     for judge in run.eval.judges:
-        _check_accepts(registry.reward(judge), run.policy.spec, "judge")
+        check_accepts(registry.reward(judge), run.policy.spec.emits, f"policy '{run.policy.spec.name}' makes", "judge")
     check_capabilities(run)
     return run
 
@@ -256,7 +256,7 @@ def revised(table: T, changes: Mapping[str, Any], where: str) -> T:
 def check_capabilities(run: ResolvedRun) -> None:
     """ConfigError where the algorithm needs what the others do not offer, or a reward cannot judge the media."""
     for reward in run.rewards:
-        _check_accepts(reward.spec, run.policy.spec, "reward")
+        check_accepts(reward.spec, run.policy.spec.emits, f"policy '{run.policy.spec.name}' makes")
     shared = frozenset.intersection(*(reward.spec.offers for reward in run.rewards))
     missing = run.algorithm.spec.needs - run.policy.spec.offers - shared
     if not missing:
@@ -271,13 +271,14 @@ def check_capabilities(run: ResolvedRun) -> None:
     )
 
 
-def _check_accepts(reward: RewardSpec, policy: PolicySpec, role: str) -> None:
-    if policy.emits in reward.accepts:
+def check_accepts(reward: RewardSpec, media: str, who: str, role: str = "reward") -> None:
+    """ConfigError where a reward cannot judge this kind of media; `who` says whose it is: `policy 'x' makes`."""
+    if media in reward.accepts:
         return
     accepts = ", ".join(sorted(reward.accepts))
     raise ConfigError(
-        f"{role} '{reward.name}' judges {accepts}, but policy '{policy.name}' makes {policy.emits}",
-        "name a reward that accepts what the policy makes; `rlzoo plugins show NAME` says which",
+        f"{role} '{reward.name}' judges {accepts}, but {who} {media}",
+        "name a reward that accepts that; `rlzoo plugins show NAME` says which",
     )
 
 

@@ -1,152 +1,192 @@
-"""`rlzoo eval`: judge a policy on held-out prompts, or judge recordings."""
+"""`rlzoo eval`: judge policies on held-out prompts, or recordings, and compare them with what they started from."""
 
 from __future__ import annotations
 
 import json
-import math
-import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rlzoo import assets
-from rlzoo.cli._output import columns, err, out
-from rlzoo.cli._shared import Device, PluginFiles, PolicyName, Prompts, Rewards, Seed, Sets
-from rlzoo.cli.synth import DenoisingSteps, policy_source
-from rlzoo.config import Choice, ResolvedRun, choose
+from rlzoo.cli._evaluation import document, show
+from rlzoo.cli._output import err, out
+from rlzoo.cli._shared import Device, PluginFiles, PolicyName, Seed, overridden
+from rlzoo.cli._targets import Asked, Plan, Subject, plan_of, subjects_of
+from rlzoo.cli.synth import DenoisingSteps
 from rlzoo.errors import ConfigError, DataError
-from rlzoo.registry import Registry, discover
-from rlzoo.rundir import RunDirectory
+from rlzoo.listen.sources import Source, match
+from rlzoo.registry import discover
 
 if TYPE_CHECKING:
+    from rlzoo._policy import Policy
+    from rlzoo.engine.scoring import Scorer
     from rlzoo.engine.speak import Judged
+    from rlzoo.scorecache import ScoreCache
 
 
 def evaluate(
-    checkpoint: Annotated[
-        Path | None, typer.Argument(help="A run directory, one checkpoint in it, or a policy's weight file.")
+    targets: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[TARGET]...",
+            help="A run, one checkpoint in it, a policy's weight file, a recording, or a folder of WAV or FLAC files.",
+        ),
     ] = None,
-    reward: Rewards = [],  # noqa: B006
-    audio: Annotated[
-        list[Path],
-        typer.Option("--audio", help="Judge this file, or the WAV and FLAC files of this folder; repeatable."),
+    judges: Annotated[
+        list[str],
+        typer.Option("--judges", help="Rewards that judge, as in nisqa,dnsmos,wer; a run's own always do."),
     ] = [],  # noqa: B006
-    policy: PolicyName = "",
-    prompts: Prompts = "",
-    split: Annotated[str, typer.Option(help="heldout or train.")] = "heldout",
+    base: Annotated[
+        Path | None, typer.Option("--base", help="What to compare with; default: what a run started from.")
+    ] = None,
+    prompts: Annotated[
+        str, typer.Option("--prompts", help="heldout or train of the run's set; or a set: NAME, NAME:train.")
+    ] = "heldout",
     count: Annotated[int, typer.Option(min=0, help="Prompts to use, from the first; 0: all.")] = 0,
-    samples_per_prompt: Annotated[int, typer.Option(min=1, help="Samples of each prompt.")] = 1,
+    samples_per_prompt: Annotated[int, typer.Option(min=1, help="Samples of each prompt; 1 shows no diversity.")] = 2,
     num_steps: DenoisingSteps = None,
+    policy: PolicyName = "",
     seed: Seed = None,
     device: Device = "auto",
-    sets: Sets = [],  # noqa: B006
+    sets: Annotated[
+        list[str],
+        typer.Option("--set", help="policy.KEY=value, prompts.KEY=value or judges.NAME.KEY=value; repeatable."),
+    ] = [],  # noqa: B006
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Compute every score, known or not.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     out_file: Annotated[Path | None, typer.Option("--out", help="JSON file with every score.")] = None,
     plugin: PluginFiles = [],  # noqa: B006
 ) -> None:
-    """Judge a policy's speech, or recordings, with rewards. Here, weights that cannot be had are an error."""
+    """Judge policies or recordings, and compare them with their base: same prompts, same noise.
+
+    Says so where the reward that trained has risen while a judge that did not train has fallen. Here, weights that
+    cannot be had are an error.
+    """
     if out_file is not None and out_file.exists():
         raise DataError(f"'{out_file}' exists already", "choose another --out")
-    registry = discover(files=plugin)
-    run = _run_of(checkpoint, registry)
-    if audio and (checkpoint is not None or policy or prompts):
-        raise ConfigError("--audio judges recordings, so there is no policy to name", "leave out the one or the other")
-    judges = _judges(reward, run, registry)
-    failures = Path("failures")
+    tables = overridden(sets)
+    foreign = sorted(tables.keys() - {"policy", "prompts", "judges"})
+    if foreign:
+        raise ConfigError(f"--set {foreign[0]}: no such table here", "there are: policy, prompts, judges")
+    asked = Asked(
+        judges=[name for item in judges for name in item.split(",") if name],
+        prompts=prompts,
+        policy=policy,
+        tables=tables,
+        registry=discover(files=plugin),
+        count=count,
+        samples_per_prompt=samples_per_prompt,
+        num_steps=num_steps,
+        seed=seed,
+        device=device,
+    )
+    plans = [plan_of(subject, base, asked) for subject in subjects_of(targets or [], asked)]
+    cache = None if no_cache else _open_cache()
+    found = [_judge(plan, asked, cache) for plan in plans]
+    text = json.dumps({"targets": found}, indent=2, ensure_ascii=False)
+    if as_json:
+        out.print(text)
+    else:
+        for one in found:
+            show(one)
+    if out_file is not None:
+        try:
+            out_file.write_text(text + "\n", encoding="utf-8")
+        except OSError as error:
+            raise DataError(f"cannot write '{out_file}': {error.strerror}", "choose another --out") from error
+
+
+def _open_cache() -> ScoreCache | None:
+    from rlzoo.scorecache import open_cache
+
+    try:
+        return open_cache()
+    except DataError as error:
+        err.print(f"note: no score cache: {error.message}")
+        return None
+
+
+def _judge(plan: Plan, asked: Asked, cache: ScoreCache | None) -> dict[str, Any]:
+    from rlzoo.engine import scoring, speak
+
+    scorers = speak.make_scorers(plan.judges, asked.device, cache)
+    if isinstance(plan.subject.source, Source):
+        tuned, base = _recorded(plan, scorers)
+    else:
+        tuned, base = _spoken(plan, asked, scorers)
+    trained = [s.name for s in scorers if s.weight]
+    about = {"target": plan.subject.label, "base": plan.base.label if plan.base else None}
+    hits, rows = scoring.cache_use(scorers)
+    return {
+        **about,
+        **document(tuned, base, trained, [s.name for s in scorers if not s.weight]),
+        "cache": {"hits": hits, "rows": rows},
+    }
+
+
+def _spoken(plan: Plan, asked: Asked, scorers: Sequence[Scorer]) -> tuple[Judged, Judged | None]:
     from rlzoo.engine import speak
 
-    if audio:
-        files = _files(audio)
-        judged = speak.judge_files(files, speak.make_scorers(judges, device), failures, _progress)
-    else:
-        source = policy_source(checkpoint, policy, sets, plugin)
-        chosen = choose("prompts", prompts, registry) if prompts or run is None else run.prompts
-        judged = speak.judge_prompts(
-            speak.load(source, device),
-            speak.split_of(chosen.build(), split)[: count or None],
-            speak.make_scorers(judges, device),
-            seed=seed if seed is not None else run.seed if run is not None else 0,
-            samples_per_prompt=samples_per_prompt,
-            num_steps=num_steps or (run.eval.num_steps or run.rollout.num_steps if run is not None else None),
-            failures=failures,
-            progress=_progress,
+    run = plan.subject.run
+    assert plan.prompts is not None
+    prompts = speak.split_of(plan.prompts.build(), plan.split)[: asked.count or None]
+
+    def judged(policy: Policy, label: str, reference: Policy | None) -> Judged:
+        return speak.judge_prompts(
+            policy,
+            prompts,
+            scorers,
+            seed=asked.seed if asked.seed is not None else run.seed if run is not None else 0,
+            samples_per_prompt=asked.samples_per_prompt,
+            num_steps=asked.num_steps or (run.eval.num_steps or run.rollout.num_steps if run is not None else None),
+            micro_batch=run.rollout.micro_batch if run is not None else 16,
+            failures=Path("failures"),
+            progress=lambda done, total: _progress(label, done, total),
+            reference=reference,
         )
-    _show(judged, out_file)
+
+    tuned, base = (_load(subject, asked.device) if subject else None for subject in (plan.subject, plan.base))
+    assert tuned is not None
+    if base is not None and base.media != tuned.media:
+        raise ConfigError(f"'{plan.subject.label}' makes {tuned.media}, '{plan.base and plan.base.label}' {base.media}")
+    return judged(tuned, plan.subject.label, base), None if base is None else judged(base, "base", None)
 
 
-def _run_of(checkpoint: Path | None, registry: Registry) -> ResolvedRun | None:
-    """The run that is named, if it is one."""
-    if checkpoint is None or not checkpoint.is_dir():
-        return None
-    inside = checkpoint.absolute().parent.name == "checkpoints"
-    return ResolvedRun.from_dict(RunDirectory.open(checkpoint.absolute().parents[1] if inside else checkpoint).config())
+def _load(subject: Subject, device: str) -> Policy:
+    from rlzoo.engine import speak
+
+    assert not isinstance(subject.source, Source)
+    return speak.load(subject.source, device)
 
 
-def _judges(names: Sequence[str], run: ResolvedRun | None, registry: Registry) -> list[Choice[Any]]:
-    if not names and run is None:
-        there = ", ".join(registry.names("reward")) or "none"
-        raise ConfigError("no reward is named", f"give --reward NAME; there are: {there}")
-    chosen: list[Choice[Any]] = [choose("reward", name, registry) for name in dict.fromkeys(names)]
-    if not names and run is not None:
-        chosen = list(run.rewards)
-    for choice in chosen:
-        _fetch(choice)
-    return chosen
+def _recorded(plan: Plan, scorers: Sequence[Scorer]) -> tuple[Judged, Judged | None]:
+    from rlzoo._types import Prompt
+    from rlzoo.engine import speak
+
+    def judged(items: list[tuple[dict[str, Any], Path]], label: str) -> Judged:
+        told = [(Prompt(prompt["id"], prompt["text"], prompt["attributes"]), path) for prompt, path in items]
+        return speak.judge_recordings(
+            told, scorers, Path("failures"), lambda done, total: _progress(label, done, total)
+        )
+
+    source = plan.subject.source
+    assert isinstance(source, Source)
+    if plan.base is None:
+        every = [(dict(one.prompt), one.path) for one in source.recordings.values()]
+        return judged(every, plan.subject.label), None
+    assert isinstance(plan.base.source, Source)
+    pairs = match(source, plan.base.source)
+    tuned = judged([(dict(pair.prompt), pair.a) for pair in pairs], plan.subject.label)
+    base = judged([(dict(pair.prompt), pair.b) for pair in pairs], plan.base.label)
+    if tuned.sample_rate != base.sample_rate:
+        raise DataError(
+            f"'{plan.subject.label}' has a rate of {tuned.sample_rate} Hz, '{plan.base.label}' {base.sample_rate} Hz",
+            "predictors hear the rate: resample one of them first",
+        )
+    return tuned, base
 
 
-def _fetch(choice: Choice[Any]) -> None:
-    """Weights first: a judge is never replaced. DataError where they cannot be had."""
-    from rlzoo.registry import import_target
-
-    spec = choice.spec
-    if spec.available and import_target(spec.available, f"reward '{spec.name}'", spec.extra)(choice.options):
-        return
-    for asset in spec.assets:
-        assets.obtain(asset)
-
-
-def _files(paths: Sequence[Path]) -> list[Path]:
-    files: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in (".wav", ".flac"))
-            if not inside:
-                raise DataError(f"'{path}' holds no WAV or FLAC file", "check the path")
-            files += inside
-        else:
-            files.append(path)
-    return files
-
-
-def _progress(done: int, total: int) -> None:
+def _progress(label: str, done: int, total: int) -> None:
     if err.is_terminal:
-        err.print(f"{done} of {total}", end="\r" if done < total else "\n")
-
-
-def _show(judged: Sequence[Judged], out_file: Path | None) -> None:
-    names = list(judged[0].scores)
-    rows = [("", *names)]
-    if len(judged) <= 50:
-        rows += [
-            (f"{j.id}-{j.index}" if j.text else j.id, *(f"{j.scores[name]:.3f}" for name in names)) for j in judged
-        ]
-    summary = {name: _summary([j.scores[name] for j in judged]) for name in names}
-    for line in ("mean", "std", "error"):
-        rows.append((line, *(f"{summary[name][line]:.3f}" for name in names)))
-    out.print(columns(rows))
-    if out_file is None:
-        return
-    each = [{"id": j.id, "text": j.text, "index": j.index, "scores": j.scores} for j in judged]
-    text = json.dumps({"count": len(judged), "summary": summary, "rows": each}, indent=2, ensure_ascii=False)
-    try:
-        out_file.write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"cannot write '{out_file}': {error.strerror}", "choose another --out") from error
-
-
-def _summary(values: Sequence[float]) -> dict[str, float]:
-    """Mean, standard deviation over samples, and standard error of the mean."""
-    spread: Callable[[Sequence[float]], float] = statistics.stdev
-    std = spread(values) if len(values) > 1 else 0.0
-    return {"mean": statistics.fmean(values), "std": std, "error": std / math.sqrt(len(values))}
+        err.print(f"{label}: {done} of {total}", end="\r" if done < total else "\n")

@@ -140,7 +140,7 @@ class Context:
             k = torch.tensor(probe, device=self.device)
             size = self.rollout_table.micro_batch
             measured = divergence.rows(len(everyone), G, len(rows.seeds))
-            kl = divergence.measure(self.policy, self.reference, trajectory, measured, done.probed, k, size)
+            kl = divergence.measure(self.policy, self.reference, cond, schedule, measured, done.probed, k, size)
             mean, total = self.gather(kl).double().mean(0).tolist()
             self.metrics |= {"policy/kl": mean, "policy/kl_nats": total}
         return trajectory

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rlzoo._policy import Policy
-from rlzoo._types import Schedule, Trajectory
+from rlzoo._types import Batch, Schedule
 from rlzoo.engine.rollout import seed_of
 
 ROWS = 16
@@ -29,7 +29,14 @@ def probe(schedule: Schedule, seeds: Sequence[int]) -> tuple[int, ...]:
 
 @torch.no_grad()
 def measure(
-    policy: Policy, reference: Policy, trajectory: Trajectory, rows: Tensor, before: Tensor, k: Tensor, size: int
+    policy: Policy,
+    reference: Policy,
+    cond: Batch,
+    schedule: Schedule,
+    rows: Tensor,
+    before: Tensor,
+    k: Tensor,
+    size: int,
 ) -> Tensor:
     """(M, 2): KL(policy || reference) in `rows` (M,) at step k (N,) from the states `before` (N, *S).
 
@@ -38,7 +45,7 @@ def measure(
     """
     measured: list[Tensor] = []
     for index in rows.to(before.device).split(size):
-        there = (before[index], k[index], trajectory.cond[index], trajectory.schedule)
+        there = (before[index], k[index], cond[index], schedule)
         ours, theirs = policy.transition(*there), reference.transition(*there)
         measured.append(torch.stack([ours.kl(theirs, "mean"), ours.kl(theirs, "sum")], 1))
     return torch.cat(measured)

@@ -12,21 +12,31 @@ import torch
 from rlzoo._policy import Policy
 from rlzoo._types import Prompt, Samples
 from rlzoo.audio import read_audio, to_samples
-from rlzoo.config import Choice
-from rlzoo.engine import rollout, scoring
+from rlzoo.config import Choice, RewardChoice
+from rlzoo.engine import divergence, rollout, scoring
 from rlzoo.engine.checkpoint import load_policy
+from rlzoo.engine.diversity import diversity
 from rlzoo.engine.processes import make_fabric
 from rlzoo.errors import ConfigError, ContractError
+from rlzoo.scorecache import ScoreCache, remembered
+
+Progress = Callable[[int, int], None]
+"""Hears what is done, of how much."""
 
 
 @dataclass(frozen=True)
 class Judged:
-    """One sample and its score under every reward."""
+    """What is known of one policy, or of one set of recordings."""
 
-    id: str
-    text: str
-    index: int
-    scores: dict[str, float]
+    rows: list[dict[str, Any]]
+    """One per sample: `prompt`, `text`, `index`, `scores`."""
+    diversity: dict[str, float]
+    """Of each prompt with at least two samples; see `rlzoo.engine.diversity`."""
+    kl: dict[str, float]
+    """To the reference, per element of one denoising step in nats, by prompt; empty without a reference."""
+    kl_nats: dict[str, float]
+    """The same of the whole state."""
+    sample_rate: int | None
 
 
 def load(source: Path | Choice[Any], device: str) -> Policy:
@@ -47,6 +57,7 @@ def speak(policy: Policy, prompts: Sequence[Prompt], seeds: Sequence[int], num_s
     return samples
 
 
+@torch.no_grad()
 def judge_prompts(
     policy: Policy,
     prompts: Sequence[Prompt],
@@ -55,36 +66,64 @@ def judge_prompts(
     seed: int,
     samples_per_prompt: int,
     num_steps: int | None,
+    micro_batch: int,
     failures: Path,
-    progress: Callable[[int, int], None],
-) -> list[Judged]:
+    progress: Progress,
+    reference: Policy | None = None,
+) -> Judged:
     """Scores of the policy on prompts, with the noise that a run's evaluation uses, so that both agree."""
-    judged: list[Judged] = []
-    for done, prompt in enumerate(prompts, 1):
-        rows = [prompt] * samples_per_prompt
-        seeds = [rollout.seed_of("eval", seed, prompt.id, index) for index in range(samples_per_prompt)]
-        samples = speak(policy, rows, seeds, num_steps)
-        judged += _score(samples, rows, scorers, failures)
-        progress(done, len(prompts))
+    G, schedule = samples_per_prompt, policy.schedule(num_steps)
+    judged = Judged([], {}, {}, {}, policy.media.sample_rate)
+    per_call = max(1, micro_batch // G)
+    for first in range(0, len(prompts), per_call):
+        some = prompts[first : first + per_call]
+        rows = [prompt for prompt in some for _ in range(G)]
+        seeds = tuple(rollout.seed_of("eval", seed, prompt.id, index) for prompt in some for index in range(G))
+        probe = divergence.probe(schedule, seeds) if reference is not None else ()
+        cond = policy.condition(some).repeat(G)
+        plan = rollout.Plan(schedule, seeds, seeds, False, 0, "mean", micro_batch, probe)
+        done = rollout.sample(policy, cond, plan)
+        judged.rows.extend(_score(done.samples, rows, [*range(G)] * len(some), scorers, failures))
+        for number, prompt in enumerate(some):
+            if G > 1:
+                judged.diversity[prompt.id] = diversity(done.samples[number * G : (number + 1) * G])
+        if reference is not None and done.probed is not None:
+            k, every = torch.tensor(probe, device=done.probed.device), torch.arange(len(rows))
+            kl = divergence.measure(policy, reference, cond, schedule, every, done.probed, k, micro_batch)
+            means = kl.view(len(some), G, 2).mean(1).tolist()
+            judged.kl.update({prompt.id: one for prompt, (one, _) in zip(some, means, strict=True)})
+            judged.kl_nats.update({prompt.id: whole for prompt, (_, whole) in zip(some, means, strict=True)})
+        progress(first + len(some), len(prompts))
     return judged
 
 
-def judge_files(
-    files: Sequence[Path], scorers: Sequence[scoring.Scorer], failures: Path, progress: Callable[[int, int], None]
-) -> list[Judged]:
-    """Scores of recordings. DataError for a file that is no sound mono recording."""
-    judged: list[Judged] = []
-    for done, file in enumerate(files, 1):
-        wave, rate = read_audio(file)
-        judged += _score(to_samples([wave], rate), [Prompt(str(file))], scorers, failures)
-        progress(done, len(files))
-    return judged
+def judge_recordings(
+    items: Sequence[tuple[Prompt, Path]], scorers: Sequence[scoring.Scorer], failures: Path, progress: Progress
+) -> Judged:
+    """Scores of recordings. DataError for a file that is no sound mono recording, or for one at another rate."""
+    rows: list[dict[str, Any]] = []
+    waves: dict[str, list[torch.Tensor]] = {}
+    found: int | None = None
+    for done, (prompt, file) in enumerate(items, 1):
+        wave, rate = read_audio(file, found)
+        found = rate
+        mates = waves.setdefault(prompt.id, [])
+        rows += _score(to_samples([wave], rate), [prompt], [len(mates)], scorers, failures)
+        mates.append(wave)
+        progress(done, len(items))
+    spread = {name: diversity(to_samples(mates, found or 0)) for name, mates in waves.items() if len(mates) > 1}
+    return Judged(rows, spread, {}, {}, found)
 
 
-def make_scorers(choices: Sequence[Choice[Any]], device: str) -> list[scoring.Scorer]:
-    """Build rewards on `device`."""
+def make_scorers(choices: Sequence[Choice[Any]], device: str, cache: ScoreCache | None) -> list[scoring.Scorer]:
+    """Build rewards on `device`; a RewardChoice keeps its weight, anything else only judges."""
     place = make_fabric(device, "fp32").device
-    return [scoring.Scorer(c.spec.name, c.spec.name, 1.0, c.build().to(place)) for c in choices]
+    scorers = []
+    for choice in choices:
+        weight = choice.weight if isinstance(choice, RewardChoice) else 0.0
+        reward = remembered(choice.spec.name, choice.build().to(place), cache)
+        scorers.append(scoring.Scorer(choice.spec.name, choice.spec.name, weight, reward))
+    return scorers
 
 
 def split_of(prompt_set: Any, name: str) -> Sequence[Prompt]:
@@ -99,14 +138,19 @@ def split_of(prompt_set: Any, name: str) -> Sequence[Prompt]:
 
 @torch.no_grad()
 def _score(
-    samples: Samples, prompts: Sequence[Prompt], scorers: Sequence[scoring.Scorer], failures: Path
-) -> list[Judged]:
+    samples: Samples,
+    prompts: Sequence[Prompt],
+    indices: Sequence[int],
+    scorers: Sequence[scoring.Scorer],
+    failures: Path,
+) -> list[dict[str, Any]]:
     scored = scoring.score(scorers, samples, prompts, len(samples), failures)
-    names = [scorer.name for scorer in scorers]
-    columns = [*scored.values, *scored.parts.values()]
-    table = torch.stack([column.cpu().double() for column in columns], 1).tolist()
-    keys = [*names, *scored.parts]
+    columns = {scorer.name: values for scorer, values in zip(scorers, scored.values, strict=True)}
+    if any(scorer.weight for scorer in scorers):
+        columns = {"total": scoring.total(scorers, scored), **columns}
+    columns |= scored.parts
+    table = torch.stack([column.cpu().double() for column in columns.values()], 1).tolist()
     return [
-        Judged(prompt.id, prompt.text, index, dict(zip(keys, row, strict=True)))
-        for index, (prompt, row) in enumerate(zip(prompts, table, strict=True))
+        {"prompt": prompt.id, "text": prompt.text, "index": index, "scores": dict(zip(columns, row, strict=True))}
+        for prompt, index, row in zip(prompts, indices, table, strict=True)
     ]

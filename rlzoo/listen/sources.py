@@ -62,7 +62,10 @@ def open_sources(paths: Sequence[Path], step_a: int | None = None, step_b: int |
 
 
 def open_source(path: Path, step: int | None = None) -> Source:
-    """A run directory (`samples/<step>/`), or a folder of WAV and FLAC files. DataError, ConfigError."""
+    """A run directory (`samples/<step>/`), a folder of WAV and FLAC files, or one of them. DataError, ConfigError."""
+    if path.is_file() and path.suffix.lower() in AUDIO_SUFFIXES:
+        prompt = {"id": path.stem, "text": "", "attributes": {}}
+        return Source(str(path), {path.stem: Recording(path.resolve(), prompt)})
     if not path.is_dir():
         raise DataError(f"'{path}' is no directory", "name a run directory, or a folder of WAV or FLAC files")
     if not _is_run(path):

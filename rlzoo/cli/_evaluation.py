@@ -1,0 +1,111 @@
+"""What `rlzoo eval` found, as JSON and as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from rlzoo.cli._output import out
+
+if TYPE_CHECKING:
+    from rlzoo.engine.speak import Judged
+    from rlzoo.statistics import Estimate
+
+
+def document(tuned: Judged, base: Judged | None, trained: Sequence[str], judges: Sequence[str]) -> dict[str, Any]:
+    """One target: `scores`, `paired`, `diversity`, `kl`, `hacking`, `rows`; null where there is nothing to compare."""
+    from rlzoo.comparison import compare, estimate, pair, paired_json, per_prompt, verdict_json
+
+    names = list(tuned.rows[0]["scores"])
+    found = None
+    if base is not None:
+        found = compare(tuned.rows, base.rows, trained="total" if trained else "", judges=judges)
+    spread: dict[str, Any] | None = {"tuned": _estimate(estimate(tuned.diversity))} if tuned.diversity else None
+    if spread and base is not None and tuned.diversity.keys() & base.diversity.keys():
+        spread["paired"] = paired_json(pair(tuned.diversity, base.diversity))
+    kl = None
+    if tuned.kl:
+        kl = {"per_element": _estimate(estimate(tuned.kl)), "nats": _estimate(estimate(tuned.kl_nats))}
+    return {
+        "samples": len(tuned.rows),
+        "sample_rate": tuned.sample_rate,
+        "trained_on": list(trained),
+        "judges": list(judges),
+        "scores": {name: _estimate(estimate(per_prompt(tuned.rows, name))) for name in names},
+        "paired": None if found is None else {name: paired_json(one) for name, one in found.scores.items()},
+        "diversity": spread,
+        "kl": kl,
+        "hacking": None if found is None or found.verdict is None else verdict_json(found.verdict),
+        "rows": tuned.rows,
+        "base_rows": None if base is None else base.rows,
+    }
+
+
+def _estimate(found: Estimate) -> dict[str, float | None]:
+    return {"mean": found.value, "low": found.low, "high": found.high}
+
+
+def show(found: dict[str, Any]) -> None:
+    """A table and a few lines."""
+    prompts = len({row["prompt"] for row in found["rows"]})
+    title = f"{found['target']}: {found['samples']} samples of {prompts} prompts"
+    title += f", against {found['base']}" if found["base"] else ""
+    out.print(f"\n{title}")
+    # Components of a reward (`nisqa/noisiness`) are in the JSON; not of all of them is more better.
+    names = [name for name in [*found["trained_on"], *found["judges"]] if name in found["scores"]]
+    if len(found["trained_on"]) > 1:
+        names = ["total", *names]
+    out.print(_compared(found, names) if found["paired"] else _alone(found, names))
+    spread, kl, verdict = found["diversity"], found["kl"], found["hacking"]
+    if spread:
+        change = spread.get("paired")
+        line = f"diversity between samples of a prompt: {spread['tuned']['mean']:.3g}"
+        line += f" (base {change['base']:.3g}, p {_p(change['p'])})" if change else ""
+        out.print(line + (" dB" if found["sample_rate"] and not change else ""))
+    if kl:
+        one = kl["per_element"]
+        out.print(f"KL to the base, one denoising step: {one['mean']:.3g} nats per element{_range(one, '.3g')}")
+    if verdict:
+        out.print(("WARNING, " if verdict["hacked"] else "") + verdict["says"])
+    elif found["trained_on"]:
+        out.print("no judge besides the reward, so reward hacking would not show: add --judges")
+    if found["cache"]["hits"]:
+        out.print(f"{found['cache']['hits']} of {found['cache']['rows']} scores were known")
+
+
+def _compared(found: dict[str, Any], names: Sequence[str]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for head in ("score", "base", "tuned", "change", "95 % interval", "p", "win rate"):
+        table.add_column(head, justify="left" if head == "score" else "right", no_wrap=True)
+    for name in names:
+        one = found["paired"][name]
+        table.add_row(
+            f"{name} (reward)" if name in found["trained_on"] else name,
+            f"{one['base']:.3f}",
+            f"{one['tuned']:.3f}",
+            f"{one['gain']:+.3f}",
+            _range(one, "+.3f").strip(" ()") or "–",
+            _p(one["p"]),
+            f"{100 * one['win_rate']:.0f} %",
+        )
+    return table
+
+
+def _alone(found: dict[str, Any], names: Sequence[str]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for head in ("score", "mean", "95 % interval"):
+        table.add_column(head, justify="left" if head == "score" else "right", no_wrap=True)
+    for name in names:
+        one = found["scores"][name]
+        table.add_row(name, f"{one['mean']:.3f}", _range(one, ".3f").strip(" ()") or "–")
+    return table
+
+
+def _range(found: dict[str, Any], form: str) -> str:
+    return "" if found["low"] is None else f" ({found['low']:{form}} … {found['high']:{form}})"
+
+
+def _p(p: float) -> str:
+    return "<0.001" if p < 0.001 else f"{p:.3f}"

@@ -1,0 +1,155 @@
+"""What `rlzoo eval` is asked to judge, and by whom. Light: nothing here reads a weight."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlzoo import assets
+from rlzoo.config import DEFAULT_POLICY, DEFAULT_PROMPTS, Choice, ResolvedRun, check_accepts, choose
+from rlzoo.errors import ConfigError, DataError
+from rlzoo.listen.sources import AUDIO_SUFFIXES, Source, open_source
+from rlzoo.registry import Registry, import_target
+from rlzoo.rundir import RunDirectory
+
+DEFAULT_JUDGE = "guard"
+"""Judges audio of a run besides its rewards where no --judges are named: it costs nothing."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the flags say."""
+
+    judges: list[str]
+    prompts: str
+    policy: str
+    tables: dict[str, Any]
+    """`policy`, `prompts` and `judges` of --set."""
+    registry: Registry
+    count: int
+    samples_per_prompt: int
+    num_steps: int | None
+    seed: int | None
+    device: str
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One target: where its speech comes from, and the run it belongs to."""
+
+    label: str
+    source: Path | Choice[Any] | Source
+    run: ResolvedRun | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A target, its base and everything that judges both, settled before any weight is read."""
+
+    subject: Subject
+    base: Subject | None
+    judges: list[Choice[Any]]
+    prompts: Choice[Any] | None
+    split: str
+
+
+def subjects_of(targets: Sequence[Path], asked: Asked) -> list[Subject]:
+    """What is to be judged. DataError, ConfigError."""
+    if targets:
+        return [_subject(path, asked) for path in targets]
+    if asked.policy:
+        return [Subject(asked.policy, _policy(asked, {}), None)]
+    raise ConfigError("no target is named", "rlzoo eval runs/<run>, or a folder of recordings, or --policy NAME")
+
+
+def _subject(path: Path, asked: Asked) -> Subject:
+    if path.suffix.lower() in AUDIO_SUFFIXES and not path.is_dir():
+        return Subject(str(path), open_source(path), None)
+    if not path.exists():
+        raise DataError(f"'{path}' does not exist", "check the path")
+    inside = path.absolute().parent.name == "checkpoints"
+    if inside or (path / "config.json").is_file():
+        if asked.policy or "policy" in asked.tables:
+            raise ConfigError(
+                f"'{path}' is a run, which names its policy itself", "leave out --policy and --set policy"
+            )
+        config = RunDirectory.open(path.absolute().parents[1] if inside else path).config()
+        return Subject(str(path), path, ResolvedRun.from_dict(config))
+    if path.is_dir():
+        return Subject(str(path), open_source(path), None)
+    return Subject(str(path), _policy(asked, {"checkpoint": str(path)}), None)
+
+
+def _policy(asked: Asked, values: dict[str, Any]) -> Choice[Any]:
+    return choose(
+        "policy", asked.policy or DEFAULT_POLICY, asked.registry, {**asked.tables.get("policy", {}), **values}
+    )
+
+
+def plan_of(subject: Subject, against: Path | None, asked: Asked) -> Plan:
+    """Settle a target's base, prompts and judges; fetches the judges' weights. DataError, ConfigError."""
+    run = subject.run
+    base = None if against is None else _subject(against, asked)
+    if base is None and run is not None:
+        base = Subject("its start", run.policy, None)
+    if base is not None and isinstance(base.source, Source) != isinstance(subject.source, Source):
+        raise ConfigError(
+            f"'{subject.label}' and '{base.label}' cannot be compared: one speaks prompts, the other is recorded",
+            "compare runs with runs, or folders with folders; a run's recordings are in samples/<step>/",
+        )
+    judges = _judges(subject, asked)
+    if isinstance(subject.source, Source):
+        return Plan(subject, base, judges, None, "")
+    name, _, split = asked.prompts.partition(":")
+    if name in ("heldout", "train") and not split:
+        name, split = "", name
+    if not name and run is not None and "prompts" not in asked.tables:
+        chosen: Choice[Any] = run.prompts
+    else:
+        own = run.prompts.spec.name if run is not None else DEFAULT_PROMPTS
+        chosen = choose("prompts", name or own, asked.registry, asked.tables.get("prompts"))
+    return Plan(subject, base, judges, chosen, split or "heldout")
+
+
+def _judges(subject: Subject, asked: Asked) -> list[Choice[Any]]:
+    """The run's rewards first, then those that only judge."""
+    run, registry = subject.run, asked.registry
+    chosen: list[Choice[Any]] = [] if run is None else list(run.rewards)
+    media = _media(subject)
+    names = asked.judges
+    if not names and run is not None:
+        names = list(run.eval.judges)
+        if DEFAULT_JUDGE in registry.names("reward") and media in registry.reward(DEFAULT_JUDGE).accepts:
+            names.append(DEFAULT_JUDGE)
+    if not names and run is None:
+        there = ", ".join(registry.names("reward")) or "none"
+        raise ConfigError("no judge is named", f"give --judges NAME,NAME; there are: {there}")
+    options = asked.tables.get("judges", {})
+    for unused in sorted(options.keys() - set(names)):
+        raise ConfigError(f"--set judges.{unused}: '{unused}' does not judge here", "name it in --judges")
+    for name in dict.fromkeys(names):
+        if name not in {choice.spec.name for choice in chosen}:
+            chosen.append(choose("reward", name, registry, options.get(name), f"judges.{name}"))
+    for choice in chosen:
+        check_accepts(choice.spec, media, f"'{subject.label}' is", "judge")
+        _fetch(choice)
+    return chosen
+
+
+def _media(subject: Subject) -> str:
+    if isinstance(subject.source, Source):
+        return "audio"
+    policy = subject.run.policy if subject.run is not None else subject.source
+    assert isinstance(policy, Choice)
+    return str(policy.spec.emits)
+
+
+def _fetch(choice: Choice[Any]) -> None:
+    """Weights first: a judge is never replaced. DataError where they cannot be had."""
+    spec = choice.spec
+    if spec.available and import_target(spec.available, f"reward '{spec.name}'", spec.extra)(choice.options):
+        return
+    for asset in spec.assets:
+        assets.obtain(asset)
