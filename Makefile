@@ -31,4 +31,5 @@ docs:
 	$(PYTHON) docs/generate.py
 
 bench:
-	$(PYTHON) -m benchmarks $(SUITE)
+	$(PYTHON) -m rlzoo bench run $(SUITE)
+	$(PYTHON) -m rlzoo bench report $(SUITE)

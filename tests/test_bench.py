@@ -1,5 +1,6 @@
 """Suites, jobs, launchers, collection and the report, on grids of toy runs."""
 
+import contextlib
 import csv
 import importlib.util
 import io
@@ -180,6 +181,23 @@ def test_a_process_killed_from_outside_is_started_again_but_not_for_ever(tmp_pat
     outcome = execute(other, lambda job: -9)
     assert (outcome.state, outcome.attempts) == ("failed", ATTEMPTS)
     assert "signal 9" in outcome.error
+
+
+def test_a_job_that_cannot_start_says_why(tmp_path):
+    suite = load(str(suite_file(tmp_path)))
+    job = job_of(suite, tmp_path / "grid")
+    job.run.mkdir(parents=True)
+    (job.run / "thesis.tex").write_text("precious")
+    outcome = execute(job, spawned_quickly)
+    assert outcome.state == "failed"
+    assert "thesis.tex" in outcome.error
+    assert (job.run / "thesis.tex").read_text() == "precious"
+
+
+def spawned_quickly(job):
+    """`here`, with what it prints in the job's log, as a process of its own would have it."""
+    with job.beside(".log").open("a") as log, contextlib.redirect_stderr(log):
+        return here(job)
 
 
 def test_a_run_that_diverged_is_a_result_and_not_repeated(grid):

@@ -242,7 +242,8 @@ def _error(job: Job, code: int) -> str:
             return str(said)
     log = job.beside(".log")
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.is_file() else []
-    return lines[-1] if lines else f"exit code {code}"
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return (errors or lines or [f"exit code {code}"])[-1]
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

@@ -74,6 +74,9 @@ def run(
         for job in left:
             out.print(f"  {states[job.key]:9} {job.key}")
         return
+    if not left:
+        out.print(f"nothing is left to do; now: rlzoo bench report {suite}")
+        return
     place = Place(jobs=jobs, gpus=gpus, address=address, slurm=dict(_assignment(item) for item in slurm))
     failed = []
     for done, outcome in enumerate(LAUNCHERS[launcher](left, place), 1):
@@ -181,7 +184,10 @@ def compare(
     for comparison in compared(found):
         for note in comparison.notes:
             err.print(f"note: {comparison.run.path}: {note}")
+        single = comparison.scores.get("total") in [pair for n, pair in comparison.scores.items() if n != "total"]
         for name, pair in comparison.scores.items():
+            if name == "total" and single:
+                continue  # the sum of one reward says the same twice
             gain = pair.gain
             between = "" if gain.low is None else f"{gain.low:+.3f} to {gain.high:+.3f}"
             won = f"{100 * pair.win_rate.value:.0f} % of {pair.count}"
