@@ -8,6 +8,7 @@ given lengths. **N** rows, **L** samples at 16 kHz, **F** frames of 20 ms. Sourc
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from rlzoo.errors import DataError
 
 RATE = 16_000
 """Hz."""
+SAMPLES_AT_ONCE = 160 * RATE
+"""Of one piece on a GPU."""
 MIN_SAMPLES = 400
 """The receptive field of one frame."""
 _LABELS = 29
@@ -57,6 +60,30 @@ def padded(waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     return F.pad(waves, (0, max(0, longest - waves.shape[-1])))[:, :longest], lengths
 
 
+def pieces(lengths: Tensor) -> list[Tensor]:
+    """(N,) -> rows of like length together, as index tensors, to be computed one piece after the other.
+
+    On a GPU a piece holds up to 160 s, padding included. On a CPU it is one row: batches gain nothing there and
+    padding costs (measured on the UTMOS network: 4.3 audio-seconds per second row by row, 3.0 in a ragged batch of 4).
+    """
+    order = lengths.argsort(descending=True)
+    if not lengths.is_cuda:
+        return list(order.split(1))
+    found: list[Tensor] = []
+    while len(order):
+        count = max(1, SAMPLES_AT_ONCE // max(1, int(lengths[order[0]])))
+        found.append(order[:count])
+        order = order[count:]
+    return found
+
+
+def in_pieces(function: Callable[[Tensor, Tensor], Tensor], waves: Tensor, lengths: Tensor) -> Tensor:
+    """`function` of (N, L) waves and (N,) lengths, row by row or in pieces, its rows back in order. Differentiable."""
+    rows = pieces(lengths)
+    found = torch.cat([function(*padded(waves[piece], lengths[piece])) for piece in rows])
+    return found[torch.cat(rows).argsort()]
+
+
 def frames(model: Any, waves: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     """(N, L) waveforms, (N,) lengths >= 400 -> (N, F, 512), (N,): the convolutional front end of `model`."""
     first, *rest = model.feature_extractor.conv_layers
@@ -77,6 +104,7 @@ def masked_group_norm(x: Tensor, lengths: Tensor, norm: nn.GroupNorm) -> Tensor:
     """(N, C, F), (N,) -> (N, C, F): each channel normalised over its row's own frames. Padding stays zero."""
     mask = valid_mask(lengths, x.shape[-1])[:, None]
     count = lengths[:, None, None]
+    x = x.float()  # under autocast too: a mean over thousands of frames needs the digits
     # Two passes: subtracting the mean first keeps float32 exact enough to equal the unpadded norm.
     mean = (x * mask).sum(-1, keepdim=True) / count
     centred = (x - mean) * mask
@@ -85,4 +113,4 @@ def masked_group_norm(x: Tensor, lengths: Tensor, norm: nn.GroupNorm) -> Tensor:
     return (scaled * norm.weight[:, None] + norm.bias[:, None]) * mask
 
 
-__all__ = ["MIN_SAMPLES", "RATE", "frames", "load_recognizer", "masked_group_norm", "padded"]
+__all__ = ["MIN_SAMPLES", "RATE", "frames", "in_pieces", "load_recognizer", "masked_group_norm", "padded", "pieces"]

@@ -223,6 +223,7 @@ def test_references_of_prompts_at_any_rate(checkpoint: Path, reward: SimilarityR
         each.score(to_samples([voice(1, 0.1)], RATE), [Prompt("q")])
 
 
+@pytest.mark.slow
 def test_the_contract(checkpoint: Path, reference: Path) -> None:
     made = SimilarityReward(SimilarityOptions(checkpoint=checkpoint, reference=reference))
     results = check_reward(lambda: made, offers_gradient=True)

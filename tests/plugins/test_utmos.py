@@ -19,6 +19,7 @@ from rlzoo.api import Samples
 from rlzoo.assets import at_hand
 from rlzoo.audio import to_samples
 from rlzoo.errors import DataError
+from rlzoo.wav2vec2 import padded
 
 RATE = 16_000
 KEYS = Path(__file__).parents[2] / "../shared/design/utmos_keys.txt"
@@ -209,6 +210,29 @@ def test_climbing_the_gradient_raises_the_score(reward: UTMOSReward) -> None:
         after = reward.score(Samples(moved, samples.lengths, samples.media), []).values
     assert bool((after > before).all())
     assert all(parameter.grad is None for parameter in reward.network.parameters())
+
+
+def test_one_padded_batch_equals_row_by_row(reward: UTMOSReward) -> None:
+    """What a GPU computes at once and a CPU row by row."""
+    batch = to_samples(waves(), RATE)
+    with torch.no_grad():
+        together = reward.network(*padded(batch.data, batch.lengths))
+        assert torch.allclose(reward.score(batch, []).values, together, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_bfloat16_moves_scores_little(plain: Path, reward: UTMOSReward) -> None:
+    half = UTMOSReward(UTMOSOptions(checkpoint=plain, level_dbfs=None, precision="bfloat16"))
+    samples = to_samples(waves()[:2], RATE)
+    data = samples.data.clone().requires_grad_()
+    found = half.score(Samples(data, samples.lengths, samples.media), []).values
+    with torch.no_grad():
+        exact = reward.score(samples, []).values
+    assert found.dtype == torch.float32
+    assert 0 < (found - exact).abs().max().item() < 0.05
+    found.sum().backward()
+    assert data.grad is not None
+    assert torch.isfinite(data.grad).all()
 
 
 def test_silence_and_ten_milliseconds_have_a_score(reward: UTMOSReward) -> None:

@@ -114,6 +114,9 @@ class Wav2Vec2:
 
     def __call__(self, waves: Tensor, lengths: Tensor) -> Tensor:
         """A clip shorter than 25 ms is lengthened with zeros."""
-        frames, count = wav2vec2.frames(self.network, *wav2vec2.padded(waves, lengths))
+        return wav2vec2.in_pieces(self._pooled, waves, lengths)
+
+    def _pooled(self, waves: Tensor, lengths: Tensor) -> Tensor:
+        frames, count = wav2vec2.frames(self.network, waves, lengths)
         hidden = self.network.encoder.extract_features(frames, count, self.layer)[-1]
         return torch.cat(statistics(hidden, count), 1)

@@ -59,7 +59,7 @@ class StrongLearner(nn.Module):
             torch.cat([hidden, constant], 2), lengths_N.cpu(), batch_first=True, enforce_sorted=False
         )
         hidden, _ = pad_packed_sequence(self.blstm(packed)[0], batch_first=True, total_length=size)
-        score_NF = self.projection(hidden).squeeze(-1)
+        score_NF = self.projection(hidden).squeeze(-1).float()
         mean_N = (score_NF * valid_mask(lengths_N, size)).sum(1) / lengths_N
         mos_N: Tensor = mean_N * 2 + 3
         return mos_N

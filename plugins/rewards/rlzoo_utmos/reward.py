@@ -10,7 +10,7 @@ import torch
 from rlzoo.api import Prompt, Reward, Samples, Scores
 from rlzoo.assets import obtain
 from rlzoo.audio import full_precision, normalise_level, require_rate
-from rlzoo.wav2vec2 import padded
+from rlzoo.wav2vec2 import in_pieces
 from rlzoo_utmos import STRONG, UTMOSOptions
 from rlzoo_utmos.checkpoint import load
 
@@ -38,5 +38,7 @@ class UTMOSReward(Reward[UTMOSOptions]):
         require_rate(samples, self.sample_rate, "utmos")
         if self.options.level_dbfs is not None:
             samples = normalise_level(samples, self.options.level_dbfs)
-        with full_precision(samples.data.device):
-            return Scores(self.network(*padded(samples.data, samples.lengths)))
+        device = samples.data.device
+        half = self.options.precision == "bfloat16"
+        with torch.autocast(device.type, torch.bfloat16) if half else full_precision(device):
+            return Scores(in_pieces(self.network, samples.data, samples.lengths).float())

@@ -68,11 +68,16 @@ class Wav2Vec2:
 
     @torch.no_grad()
     def transcribe(self, samples: Samples) -> list[str]:
-        """All clips at once; padding is kept out by `rlzoo.wav2vec2`."""
-        with full_precision(samples.data.device):
-            frames, lengths = wav2vec2.frames(self.network, *wav2vec2.padded(samples.data, samples.lengths))
-            logits = self.network.aux(self.network.encoder(frames, lengths))
-        return [self._text(best[:size]) for best, size in zip(logits.argmax(-1), lengths.tolist(), strict=True)]
+        """Clips of like length together; padding is kept out by `rlzoo.wav2vec2`."""
+        texts = [""] * len(samples)
+        for rows in wav2vec2.pieces(samples.lengths):
+            waves, lengths = wav2vec2.padded(samples.data[rows], samples.lengths[rows])
+            with full_precision(waves.device):
+                frames, count = wav2vec2.frames(self.network, waves, lengths)
+                labels = self.network.aux(self.network.encoder(frames, count)).argmax(-1)
+            for row, best, size in zip(rows.tolist(), labels, count.tolist(), strict=True):
+                texts[row] = self._text(best[:size])
+        return texts
 
     def _text(self, best: Tensor) -> str:
         letters = [self.labels[index] for index in torch.unique_consecutive(best).tolist() if index != self.blank]
