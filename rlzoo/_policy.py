@@ -246,6 +246,8 @@ class RectifiedFlowPolicy(Policy):
     """
 
     noise_level: float = 0.7
+    noise_form: Literal["flow", "constant"] = "flow"
+    """Flow-GRPO's a sqrt(t / (1 - t)), or the same a at all times as in DanceGRPO (arXiv:2505.07818, there 0.3)."""
 
     def noisy(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         time = per_row(t, x)
@@ -268,7 +270,8 @@ class RectifiedFlowPolicy(Policy):
         dt = s - t  # negative: time runs towards the data
         # At t = 1 the diffusion coefficient is infinite; Flow-GRPO takes the next time of the schedule there.
         spread = torch.where(t < 1, t, times[1].expand_as(t))
-        sigma = self.noise_level * (spread / (1 - spread)).sqrt()
+        growth = (spread / (1 - spread)).sqrt() if self.noise_form == "flow" else torch.ones_like(spread)
+        sigma = self.noise_level * growth
         sigma = torch.where(schedule.stochastic.to(x.device)[k], sigma, torch.zeros_like(sigma))
         v = self.predict(x, t.to(x.dtype), cond) if prediction is None else prediction
         drift = sigma**2 / (2 * t)

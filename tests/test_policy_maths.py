@@ -128,6 +128,22 @@ def test_the_flow_step_is_that_of_flow_grpo(k: int) -> None:
     assert step.std.tolist() == pytest.approx([std] * 3)
 
 
+@pytest.mark.parametrize("k", range(5))
+def test_constant_noise_is_the_step_of_dancegrpo(k: int) -> None:
+    """Euler step of the ODE plus half the score of q(x_t | clean state that the velocity implies), arXiv:2505.07818."""
+    policy = build(FlowToy)
+    policy.noise_form, policy.noise_level = "constant", 0.3
+    cond, schedule = policy.condition(PROMPTS), policy.schedule()
+    x = random(3, 4) * cond.get("mask")
+    t, s = float(schedule.times[k]), float(schedule.times[k + 1])
+    v = policy.predict(x, torch.full((3,), t, dtype=torch.float64), cond)
+    score = -(x - (1 - t) * (x - t * v)) / t**2
+    eta = 0.3 if k < 4 else 0.0  # the last step has no density
+    step = policy.transition(x, torch.full((3,), k), cond, schedule)
+    torch.testing.assert_close(step.mean, x - (t - s) * v + (t - s) * eta**2 / 2 * score)
+    assert step.std.tolist() == pytest.approx([eta * math.sqrt(t - s)] * 3)
+
+
 def test_without_noise_the_flow_is_the_ode() -> None:
     policy = build(FlowToy)
     policy.noise_level = 0.0
@@ -152,6 +168,12 @@ class ExactFlow(FlowToy):
         return (noise - clean) * cond.get("mask")
 
 
+class ConstantNoise(ExactFlow):
+    """The same with DanceGRPO's noise."""
+
+    noise_form = "constant"
+
+
 class ExactDiffusion(GaussianToy):
     """The true noise prediction for recordings N(m, v)."""
 
@@ -163,7 +185,7 @@ class ExactDiffusion(GaussianToy):
         return sigma / (abar * self.variance + sigma**2) * (x_t - abar.sqrt() * self.mean) * cond.get("mask")
 
 
-@pytest.mark.parametrize(("kind", "tolerance"), [(ExactFlow, 0.01), (ExactDiffusion, 0.01)])
+@pytest.mark.parametrize(("kind", "tolerance"), [(ExactFlow, 0.01), (ConstantNoise, 0.01), (ExactDiffusion, 0.01)])
 @pytest.mark.parametrize("random_steps", [True, False])
 def test_many_exact_steps_end_in_the_recordings_density(kind, tolerance: float, random_steps: bool) -> None:
     """Stochastic and deterministic steps keep the marginals: mean and variance of the recordings come out."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from plain.chains import ddim_step, mean_log_density
 from rlzoo_grpo import GRPOOptions
 from rlzoo_grpo.algorithm import GRPO
 from toy_contexts import TOYS, gradient, gradient_of, local, log_probs, steps_of, transition
 
 from rlzoo.errors import ConfigError
+from rlzoo.testing.toys import FlowToy
 
 
 @pytest.mark.parametrize("kind", TOYS)
@@ -47,20 +49,86 @@ def test_mix_draws_and_trains_its_window_only(kind) -> None:
     assert ctx.policy.schedule().stochastic.tolist() == [True] * 4 + [False]  # the policy's own schedule is untouched
 
 
-def test_the_window_slides_from_the_noisiest_step_and_round_again() -> None:
-    ctx, algorithm = local(), GRPO(GRPOOptions(form="mix", window=2, shift_every=2))
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        # Five steps, four with noise: a window of two has the places 0, 1, 2.
+        ({}, [0, 0, 1, 1, 2, 2, 2, 2, 2, 2]),
+        ({"at_end": "restart"}, [0, 0, 1, 1, 2, 2, 0, 0, 1, 1]),
+        ({"stride": 2}, [0, 0, 2, 2, 2, 2, 2, 2, 2, 2]),
+        ({"stride": 3}, [0, 0, 2, 2, 2, 2, 2, 2, 2, 2]),
+        ({"stride": 2, "at_end": "restart"}, [0, 0, 2, 2, 0, 0, 2, 2, 0, 0]),
+    ],
+)
+def test_the_window_slides_from_the_noisiest_step(options: dict, expected: list[int]) -> None:
+    ctx, algorithm = local(), GRPO(GRPOOptions(form="mix", window=2, shift_every=2, **options))
     starts = []
     for step in range(10):
         ctx.step = step
         window = algorithm.window(ctx)
         assert len(window) == 2
         starts.append(window.start)
-    assert starts == [0, 0, 1, 1, 2, 2, 0, 0, 1, 1]  # four steps have noise: three places
+    assert starts == expected
 
 
 def test_a_window_that_does_not_fit_is_refused() -> None:
     with pytest.raises(ConfigError, match="window = 5"):
         GRPO(GRPOOptions(form="mix", window=5)).window(local())
+
+
+def test_dance_on_a_flow_with_constant_noise_is_the_published_step() -> None:
+    """Log-probabilities, ratio and clip of arXiv:2505.07818 on its own SDE, written out; half a group is clipped."""
+
+    def drifted():
+        ctx = local(FlowToy, advantage="group")
+        ctx.policy.noise_form, ctx.policy.noise_level = "constant", 0.3
+        traj = GRPO(GRPOOptions(form="dance")).sample(ctx)
+        with torch.no_grad():
+            ctx.policy.bias.add_(0.02)
+        ctx.rollout = lambda **_: traj
+        return ctx, traj
+
+    ctx, _ = drifted()
+    got = gradient(ctx, GRPO(GRPOOptions(form="dance", clip=0.01)))
+    ctx, traj = drifted()
+    advantages = ctx.advantages(ctx.score(traj).values, traj)
+    losses, clipped = [], 0
+    for k in steps_of(traj):
+        t, s = float(traj.schedule.times[k]), float(traj.schedule.times[k + 1])
+        x = traj.states[k]
+        v = ctx.policy.predict(x, torch.full((len(traj),), t, dtype=x.dtype), traj.cond)
+        score = -(x - (1 - t) * (x - t * v)) / t**2
+        mean, std = x - (t - s) * v + (t - s) * 0.3**2 / 2 * score, 0.3 * (t - s) ** 0.5
+        for row in range(len(traj)):
+            logp = mean_log_density(traj.states[k + 1, row], mean[row], std, int(traj.samples.lengths[row]))
+            ratio = (logp - traj.log_probs[k, row]).exp()
+            bounded = ratio.clamp(0.99, 1.01)
+            clipped += not 0.99 < float(ratio.detach()) < 1.01
+            losses.append(torch.maximum(-advantages[row] * ratio, -advantages[row] * bounded))
+    assert 0 < clipped < len(losses)
+    torch.testing.assert_close(got, gradient_of(torch.stack(losses).mean(), ctx), atol=1e-9, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", TOYS)
+def test_mix_is_the_ode_outside_its_window_and_the_clipped_step_inside(kind) -> None:
+    """arXiv:2507.21802: Euler or DDIM steps outside; the loss is the mean over the window's transitions."""
+    options = GRPOOptions(form="mix", window=2, shift_every=1, clip=0.01)
+    ctx = local(kind, advantage="group")
+    ctx.step = 1
+    got = gradient(ctx, GRPO(options))
+    ctx = local(kind, advantage="group")
+    ctx.step = 1
+    traj = GRPO(options).sample(ctx)
+    for k in (0, 3, 4):
+        t, s = float(traj.schedule.times[k]), float(traj.schedule.times[k + 1])
+        with torch.no_grad():
+            output = ctx.policy.predict(traj.states[k], torch.full((len(traj),), t, dtype=torch.float64), traj.cond)
+        after = traj.states[k] - (t - s) * output if kind is FlowToy else ddim_step(traj.states[k], output, t, s)
+        torch.testing.assert_close(traj.states[k + 1], after)
+    advantages = ctx.advantages(ctx.score(traj).values, traj)
+    loss = (-advantages * log_probs(ctx.policy, traj)).mean()  # at ratio 1 nothing is clipped
+    assert len(steps_of(traj)) == 2
+    torch.testing.assert_close(got, gradient_of(loss, ctx), atol=1e-9, rtol=1e-6)
 
 
 @pytest.mark.parametrize("form", ["dance", "mix"])

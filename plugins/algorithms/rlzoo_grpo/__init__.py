@@ -24,7 +24,9 @@ class GRPOOptions(Options):
     shift_every: Annotated[int, Field(ge=1)] = 5
     """Optimisation steps after which the window moves (`mix`)."""
     stride: Annotated[int, Field(ge=1)] = 1
-    """Denoising steps by which it moves, from the noisiest on and round again (`mix`)."""
+    """Denoising steps by which it moves, from the noisiest on (`mix`)."""
+    at_end: Literal["stay", "restart"] = "stay"
+    """At the last steps that have noise the window stays, as published, or starts again (`mix`)."""
 
 
 @hookimpl

@@ -58,6 +58,7 @@ class GRPO(Algorithm[GRPOOptions]):
                 f"algorithm.window = {o.window}, but only {len(possible)} denoising steps have noise",
                 "lower algorithm.window or raise rollout.num_steps",
             )
-        places = len(possible) - o.window + 1
-        first = (ctx.step // o.shift_every * o.stride) % places
+        last, moves = len(possible) - o.window, ctx.step // o.shift_every
+        # "stay" is l <- min(l + s, T - w) of the paper; its authors' code can also go back to the first place.
+        first = min(moves * o.stride, last) if o.at_end == "stay" else moves % (last // o.stride + 1) * o.stride
         return range(possible[first], possible[first + o.window - 1] + 1)
