@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rlzoo._policy import Policy
-from rlzoo._types import Minibatch, Prompt, Reduction, Samples, Scores, Trajectory
+from rlzoo._types import Batch, Minibatch, Prompt, Reduction, Samples, Scores, Trajectory
 from rlzoo.plugin import Options
 
 O = TypeVar("O", bound=Options)
@@ -109,6 +109,15 @@ class TrainContext(Protocol):
 
     def draw(self, trajectory: Trajectory, purpose: str) -> tuple[Tensor, Tensor]:
         """Training times t (N,) and noise (N, *S) for `denoising_loss`, from each row's own seed and `purpose`."""
+        ...
+
+    def crop(
+        self, purpose: str, seeds: Sequence[int | str], cond: Batch, *states: Tensor
+    ) -> tuple[Batch, list[Tensor]]:
+        """Conditioning and states (n, *S) cut to one window per row as `train.window_frames` says; else as they are.
+
+        For losses over `pieces`; transitions come cropped. A row's window depends on its seed and `purpose` alone.
+        """
         ...
 
     def gather(self, values: Tensor) -> Tensor:

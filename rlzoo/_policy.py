@@ -18,8 +18,8 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from rlzoo._types import Batch, Media, Prompt, Reduction, Samples, Schedule
-from rlzoo.errors import DataError
+from rlzoo._types import Batch, Crop, Media, Prompt, Reduction, Samples, Schedule
+from rlzoo.errors import ConfigError, DataError
 
 
 class StepDistribution(Protocol):
@@ -160,6 +160,18 @@ class Policy(nn.Module, ABC):
     def mask(self, cond: Batch) -> Tensor | None:
         """(N, *S) bool, false on padding; None where no row is padded."""
         return None
+
+    def frames(self, cond: Batch) -> Tensor:
+        """(N,) int64: how many frames each row has, the unit of windows. For policies that offer `window`."""
+        raise ConfigError(f"{type(self).__name__} has no windows", "set train.window_frames = 0")
+
+    def crop(self, cond: Batch, first: Tensor, count: Tensor) -> tuple[Batch, Crop]:
+        """Windows of `count` (N,) frames from frame `first` (N,): their conditioning, and where to cut the states.
+
+        Whatever `transition`, `predict` and losses say of a crop inside its window is what they say of the whole row
+        there; `mask` is true on the window alone. For policies that offer `window`.
+        """
+        raise ConfigError(f"{type(self).__name__} has no windows", "set train.window_frames = 0")
 
     def supervise(self, prompts: Sequence[Prompt], recordings: Samples) -> tuple[Tensor, Batch]:
         """Recordings of N prompts -> clean states (N, *S) and conditioning that is aligned with them.

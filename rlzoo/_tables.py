@@ -67,6 +67,9 @@ class TrainTable(Options):
     """Which denoising steps are trained: all stochastic ones, a random share of each row's, or a run of neighbours."""
     step_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the stochastic steps for `fraction` and `window`."""
+    window_frames: Annotated[int, Field(ge=0)] = 0
+    """Train on a random window of at most so many of the policy's frames (wavegrad2: 10 ms at 8 kHz) of each
+    transition, not on the whole utterance: the same gradient on average, in less memory; 0: whole utterances."""
     kl_every: Annotated[int, Field(ge=0)] = 1
     """Measure the KL to the reference every so many steps, penalised or not, on some 16 rows; 0: never."""
     eval_every: Annotated[int, Field(ge=0)] = 7

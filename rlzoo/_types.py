@@ -102,8 +102,32 @@ class Schedule:
 
 
 @dataclass(frozen=True)
+class Crop:
+    """Where each of M rows was cut out of its state: `start` (M,) and `length` (M,) int64 on the last axis.
+
+    A crop holds a window and as much around it as the network has to see; `Policy.mask` of its conditioning is true
+    on the window alone.
+    """
+
+    start: Tensor
+    length: Tensor
+
+    def cut(self, x: Tensor) -> Tensor:
+        """(M, ..., L) -> (M, ..., longest crop), zero behind a crop's own length."""
+        offset = torch.arange(int(self.length.max()), device=x.device)
+        index = (self.start[:, None] + offset).clamp(max=x.shape[-1] - 1)
+        inside = offset < self.length[:, None]
+        shape = (len(x), *([1] * (x.dim() - 2)), len(offset))
+        taken = x.gather(-1, index.view(shape).expand(*x.shape[:-1], -1))
+        return torch.where(inside.view(shape), taken, taken.new_zeros(()))
+
+
+@dataclass(frozen=True)
 class Transitions:
-    """M transitions of a trajectory: x[k] -> x[k+1]. `log_prob` is the sampling policy's, in the run's reduction."""
+    """M transitions of a trajectory: x[k] -> x[k+1]. `log_prob` is the sampling policy's, in the run's reduction.
+
+    With `train.window_frames` states and conditioning are crops, and `log_prob` is the window's.
+    """
 
     row: Tensor  # (M,) int64, rows of the trajectory on this rank
     k: Tensor  # (M,) int64
@@ -111,6 +135,11 @@ class Transitions:
     after: Tensor  # (M, *S)
     cond: Batch
     log_prob: Tensor  # (M,)
+    crop: Crop | None = None
+
+    def cut(self, x: Tensor) -> Tensor:
+        """(N, *S), one state per row of the trajectory -> (M, *S): this piece's rows, cropped as its states are."""
+        return x[self.row] if self.crop is None else self.crop.cut(x[self.row])
 
 
 @dataclass(frozen=True)
@@ -145,6 +174,7 @@ class Trajectory:
     samples: Samples
     size: int  # N over all ranks
     seeds: tuple[int, ...]  # N, one per row; `ctx.draw` derives further noise from them
+    window_log_probs: Tensor | None = None  # (K, N): of the window that is trained, with `train.window_frames`
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -153,6 +183,10 @@ class Trajectory:
     def final(self) -> Tensor:
         """(N, *S): the clean end of every row."""
         return self.states[-1]
+
+    def seeds_of(self, rows: Tensor) -> list[int]:
+        """Seeds of these rows (n,), for `ctx.crop`."""
+        return [self.seeds[row] for row in rows.tolist()]
 
     def mean(self, loss_N: Tensor) -> Tensor:
         """(N,) of this rank -> its share of the mean over all ranks' rows, a scalar."""

@@ -5,6 +5,7 @@ from rlzoo._policy import Gaussian, GaussianDiffusionPolicy, Policy, RectifiedFl
 from rlzoo._reward import Reward
 from rlzoo._types import (
     Batch,
+    Crop,
     Media,
     Minibatch,
     Prompt,
@@ -19,6 +20,7 @@ from rlzoo._types import (
 __all__ = [
     "Algorithm",
     "Batch",
+    "Crop",
     "Gaussian",
     "GaussianDiffusionPolicy",
     "Media",

@@ -258,6 +258,7 @@ def check_capabilities(run: ResolvedRun) -> None:
     for reward in run.rewards:
         check_accepts(reward.spec, run.policy.spec.emits, f"policy '{run.policy.spec.name}' makes")
     shared = frozenset.intersection(*(reward.spec.offers for reward in run.rewards))
+    _check_windows(run)
     missing = run.algorithm.spec.needs - run.policy.spec.offers - shared
     if not missing:
         return
@@ -269,6 +270,21 @@ def check_capabilities(run: ResolvedRun) -> None:
         f"nor every reward ({rewards})",
         f"lacking it: policy '{run.policy.spec.name}', {', '.join(lacking)}; see `rlzoo plugins list`",
     )
+
+
+def _check_windows(run: ResolvedRun) -> None:
+    algorithm, policy = run.algorithm.spec, run.policy.spec
+    if not run.train.window_frames:
+        return
+    if "window" not in policy.offers:
+        reason = f"policy '{policy.name}' offers no windows"
+    elif "sampling-grad" in algorithm.needs:
+        reason = f"algorithm '{algorithm.name}' differentiates through sampling, which is of whole states"
+    elif run.train.logprob_reduction == "sum":
+        reason = "train.logprob_reduction = 'sum' is the density of a whole state, which no window has"
+    else:
+        return
+    raise ConfigError(f"train.window_frames = {run.train.window_frames}, but {reason}", "set train.window_frames = 0")
 
 
 def check_accepts(reward: RewardSpec, media: str, who: str, role: str = "reward") -> None:

@@ -337,7 +337,7 @@ def test_advantages_of_each_kind(tmp_path):
     torch.testing.assert_close(group.std(1, correction=0), torch.ones(3), rtol=0, atol=1e-3)
     batch = ctx.advantages(values, trajectory, "batch")
     torch.testing.assert_close(batch, (values - values.mean()) / values.std(correction=0), rtol=1e-4, atol=1e-5)
-    assert torch.equal(ctx.advantages(values, trajectory, "none"), values)
+    assert torch.equal(ctx.advantages(values, trajectory, "none"), values.clamp(max=ctx.train.advantage_clip))
     assert not ctx.advantages(torch.ones(12), trajectory, "group").any(), "equal scores carry no preference"
 
 

@@ -31,6 +31,7 @@ STATEFUL = {
     "advantage": "prompt",
     "step_selection": "fraction",
     "step_fraction": 0.5,
+    "window_frames": 2,
     "minibatch": 9,
     "inner_epochs": 2,
 }

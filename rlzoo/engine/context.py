@@ -12,11 +12,12 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from rlzoo import functional
+from rlzoo import _windows, functional
+from rlzoo._advantages import advantages
 from rlzoo._algorithm import Normalisation
 from rlzoo._policy import Policy
 from rlzoo._tables import RolloutTable, TrainTable
-from rlzoo._types import Minibatch, Prompt, Reduction, Samples, Schedule, Scores, Trajectory
+from rlzoo._types import Batch, Minibatch, Prompt, Reduction, Samples, Schedule, Scores, Trajectory
 from rlzoo.engine import divergence, processes, rollout, scoring
 from rlzoo.engine.budget import Counters
 from rlzoo.engine.events import Observer, Progress
@@ -120,6 +121,7 @@ class Context:
             reduction=self.logprob_reduction,
             micro_batch=self.rollout_table.micro_batch,
             probe=probe,
+            window_frames=self.train.window_frames if keep == "all" else 0,
         )
         with torch.no_grad():
             cond = sampler.condition([everyone[b] for b in mine]).to(self.device).repeat(G)
@@ -134,6 +136,7 @@ class Context:
             samples=done.samples,
             size=len(everyone) * G,
             seeds=rows.seeds,
+            window_log_probs=done.window_log_probs,
         )
         self.counters.samples += trajectory.size
         if done.probed is not None:
@@ -155,9 +158,8 @@ class Context:
 
     def _schedule(self, policy: Policy, num_steps: int | None, deterministic: Sequence[int]) -> Schedule:
         schedule = policy.schedule(num_steps or self.rollout_table.num_steps)
-        stochastic = schedule.stochastic.clone()
-        stochastic[list(deterministic)] = False
-        return replace(schedule, stochastic=stochastic)
+        fixed = torch.tensor(deterministic, dtype=torch.int64)
+        return replace(schedule, stochastic=schedule.stochastic.index_fill(0, fixed, False))
 
     def _progress(self, phase: str, total: int) -> Any:
         done = 0
@@ -215,32 +217,18 @@ class Context:
         return recordings_of(self.prompts, prompts, self.policy.media.sample_rate).to(self.device)
 
     def advantages(self, values: Tensor, trajectory: Trajectory, normalise: Normalisation | None = None) -> Tensor:
-        """(N,) -> (N,) as `train.advantage` says, clipped; "none" returns them as they are."""
-        mode = normalise or self.train.advantage
-        if mode == "none":
-            return values.detach()
-        everyone = self.gather(values.detach())
-        if mode == "batch":
-            all_advantages = functional.batch_advantages(everyone)
-        elif mode == "group":
-            group = self.gather(trajectory.group)
-            if len(group.unique()) == len(group):
-                raise ConfigError(
-                    "train.advantage = 'group' with one sample per prompt leaves nothing to compare",
-                    "set rollout.samples_per_prompt to 2 or more, or train.advantage to 'batch' or 'prompt'",
-                )
-            all_advantages = functional.group_advantages(everyone, group)
-        else:
-            keys = self._keys(trajectory)
-            mean, std, self.history = functional.prompt_statistics(everyone, keys, self.history)
-            all_advantages = functional.standardise(everyone, mean, std)
+        """(N,) -> (N,) as `train.advantage` says, clipped to +-`train.advantage_clip`."""
+        everyone, self.history = advantages(
+            self.gather(values.detach()),
+            normalise or self.train.advantage,
+            self.train.advantage_clip,
+            lambda: self.gather(trajectory.group),
+            # Hashes, because ranks exchange tensors and know only their own prompts.
+            lambda: self.gather(torch.tensor([rollout.seed_of(prompt.id) for prompt in trajectory.prompts])),
+            self.history,
+        )
         rows = self.rows_of(trajectory)
-        return all_advantages[rows.start : rows.stop].clamp(-self.train.advantage_clip, self.train.advantage_clip)
-
-    def _keys(self, trajectory: Trajectory) -> list[str]:
-        """A key per row of all ranks. Hashes, because ranks exchange tensors and know only their own prompts."""
-        own = torch.tensor([rollout.seed_of(prompt.id) for prompt in trajectory.prompts], device=self.device)
-        return [f"{key:016x}" for key in self.gather(own).tolist()]
+        return everyone[rows.start : rows.stop]
 
     def rows_of(self, trajectory: Trajectory) -> range:
         """Which of all ranks' rows are this rank's. Collective."""
@@ -254,12 +242,11 @@ class Context:
         """Shuffled stochastic transitions as `[train]` says."""
         if len(trajectory.states) != len(trajectory.schedule) + 1:
             raise ContractError("this trajectory kept only its final state", 'call rollout(keep="all")')
-        return minibatches(trajectory, self.rows_of(trajectory), self.train, self.generator)
+        return minibatches(self.policy, trajectory, self.rows_of(trajectory), self.train, self.generator)
 
     def pieces(self, trajectory: Trajectory) -> Iterable[Tensor]:
         """This rank's rows, `train.micro_batch` at a time."""
-        rows: tuple[Tensor, ...] = torch.arange(len(trajectory), device=self.device).split(self.train.micro_batch)
-        return rows
+        return iter(torch.arange(len(trajectory), device=self.device).split(self.train.micro_batch))
 
     def share(self, prompts: Sequence[Prompt]) -> list[Prompt]:
         """This rank's share of prompts that all ranks know."""
@@ -272,6 +259,12 @@ class Context:
         uniform = torch.cat([torch.rand(1, generator=generator) for generator in generators])
         noise = rollout.row_noise(generators, shape, lengths)
         return self.policy.sample_times(uniform.to(self.device)), noise.to(self.device)
+
+    def crop(
+        self, purpose: str, seeds: Sequence[int | str], cond: Batch, *states: Tensor
+    ) -> tuple[Batch, list[Tensor]]:
+        """Cut to one window per row as `train.window_frames` says; see `TrainContext.crop`."""
+        return _windows.crop_states(self.policy, purpose, seeds, cond, states, self.train.window_frames)
 
     def gather(self, values: Tensor) -> Tensor:
         """(N, ...) of this rank -> (N over all ranks, ...), in rank order."""

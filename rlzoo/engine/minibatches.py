@@ -12,8 +12,10 @@ from typing import overload
 import torch
 from torch import Tensor
 
+from rlzoo._policy import Policy
 from rlzoo._tables import TrainTable
 from rlzoo._types import Minibatch, Trajectory, Transitions
+from rlzoo._windows import transitions
 
 
 def select_steps(stochastic: Tensor, rows: int, table: TrainTable, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -36,7 +38,12 @@ def select_steps(stochastic: Tensor, rows: int, table: TrainTable, generator: to
 
 
 def minibatches(
-    trajectory: Trajectory, rows: range, table: TrainTable, generator: torch.Generator, limit: int | None = None
+    policy: Policy,
+    trajectory: Trajectory,
+    rows: range,
+    table: TrainTable,
+    generator: torch.Generator,
+    limit: int | None = None,
 ) -> Iterator[Minibatch]:
     """The gradient updates of one step. `rows` are this process's rows among all; `limit` thins the pairs evenly."""
     row_P, k_P = select_steps(trajectory.schedule.stochastic.cpu(), trajectory.size, table, generator)
@@ -50,15 +57,16 @@ def minibatches(
             # Sorted, so that the pieces of a row lie together: order inside one gradient sum means nothing.
             pairs = chunk.sort().values
             pairs = pairs[(row_P[pairs] >= rows.start) & (row_P[pairs] < rows.stop)]
-            yield Minibatch(_Pieces(trajectory, row_P[pairs] - rows.start, k_P[pairs], table.micro_batch), len(chunk))
+            yield Minibatch(_Pieces(policy, trajectory, row_P[pairs] - rows.start, k_P[pairs], table), len(chunk))
 
 
 class _Pieces(Sequence[Transitions]):
     """Pieces that are cut out of the trajectory when they are used: copies of all states would not fit."""
 
-    def __init__(self, trajectory: Trajectory, row: Tensor, k: Tensor, micro_batch: int) -> None:
-        self._trajectory = trajectory
-        self._pairs = list(zip(row.split(micro_batch), k.split(micro_batch), strict=True)) if len(row) else []
+    def __init__(self, policy: Policy, trajectory: Trajectory, row: Tensor, k: Tensor, table: TrainTable) -> None:
+        self._policy, self._trajectory, self._frames = policy, trajectory, table.window_frames
+        size = table.micro_batch
+        self._pairs = list(zip(row.split(size), k.split(size), strict=True)) if len(row) else []
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -74,11 +82,4 @@ class _Pieces(Sequence[Transitions]):
             return [self[i] for i in range(*index.indices(len(self)))]
         trajectory = self._trajectory
         row, k = (part.to(trajectory.states.device) for part in self._pairs[index])
-        return Transitions(
-            row,
-            k,
-            trajectory.states[k, row].detach(),
-            trajectory.states[k + 1, row].detach(),
-            trajectory.cond[row],
-            trajectory.log_probs[k, row],
-        )
+        return transitions(self._policy, trajectory, row, k, self._frames)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from rlzoo._policy import Policy
 from rlzoo._types import Batch, Prompt, Reduction, Samples, Schedule
+from rlzoo._windows import step_with_window
 
 
 def seed_of(*parts: int | str) -> int:
@@ -84,6 +85,8 @@ class Plan:
     micro_batch: int
     probe: tuple[int, ...]
     """(N,) a step k per row whose state before the step is kept, or empty."""
+    window_frames: int = 0
+    """Size of the windows whose log-probabilities are wanted too; 0: none."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,8 @@ class Rollout:
     log_probs: Tensor
     samples: Samples
     probed: Tensor | None
+    window_log_probs: Tensor | None = None
+    """(K, N): of the window that will be trained."""
 
 
 def sample(policy: Policy, cond: Batch, plan: Plan, progress: Callable[[int], None] = lambda rows: None) -> Rollout:
@@ -113,6 +118,9 @@ def sample(policy: Policy, cond: Batch, plan: Plan, progress: Callable[[int], No
         torch.cat([piece.log_probs for piece in pieces], 1),
         samples,
         torch.cat(probed) if probed else None,
+        torch.cat([piece.window_log_probs for piece in pieces if piece.window_log_probs is not None], 1)
+        if plan.window_frames
+        else None,
     )
 
 
@@ -126,6 +134,7 @@ def _sample_piece(policy: Policy, cond: Batch, plan: Plan, rows: range, progress
     K = len(plan.schedule)
     stochastic = plan.schedule.stochastic.tolist()
     states, log_probs, probed = [x], [], torch.zeros_like(x) if plan.probe else None
+    seeds, in_windows = [plan.seeds[row] for row in rows], []
     for k in range(K):
         noise = row_noise(generators, shape, lengths).to(device)
         if probed is not None:
@@ -133,12 +142,20 @@ def _sample_piece(policy: Policy, cond: Batch, plan: Plan, rows: range, progress
             probed[here] = x.detach()[here]
         with nullcontext() if k >= K - plan.grad_steps else torch.no_grad():
             # Policies are free to be in float64 somewhere inside; what is stored and trained on is float32.
-            step = policy.transition(x, torch.full((len(cond),), k, device=device), cond, plan.schedule)
+            k_N = torch.full((len(cond),), k, device=device)
+            if plan.window_frames:
+                step, window, place = step_with_window(policy, x, k_N, cond, plan.schedule, seeds, plan.window_frames)
+            else:
+                step, window = policy.transition(x, k_N, cond, plan.schedule), None
             after = (step.rsample(noise) if stochastic[k] else step.mode).float()
             with torch.no_grad():
                 log_probs.append(
                     step.log_prob(after.detach(), plan.reduction) if stochastic[k] else after.new_zeros(len(cond))
                 )
+                if window is not None:
+                    in_windows.append(
+                        window.log_prob(place.cut(after), plan.reduction) if stochastic[k] else log_probs[-1]
+                    )
         x = after
         if plan.keep_all:
             states.append(x.detach())
@@ -147,4 +164,5 @@ def _sample_piece(policy: Policy, cond: Batch, plan: Plan, rows: range, progress
         samples = policy.decode(x, cond)
     # Only the last state may carry the graph; algorithms differentiate through it or through `samples`.
     states = [*states[:-1], x] if plan.keep_all else [x]
-    return Rollout(torch.stack(states), torch.stack(log_probs), samples, probed)
+    kept = torch.stack(in_windows) if in_windows else None
+    return Rollout(torch.stack(states), torch.stack(log_probs), samples, probed, kept)

@@ -146,7 +146,7 @@ class SelfCheck:
 
         def thinned(trajectory: Trajectory) -> Iterator[Minibatch]:
             rows = ctx.rows_of(trajectory)
-            return minibatches(trajectory, rows, ctx.train, ctx.generator, limit=TRANSITIONS)
+            return minibatches(ctx.policy, trajectory, rows, ctx.train, ctx.generator, limit=TRANSITIONS)
 
         def apply_gradients() -> float:
             raise _FirstGradient(ctx.optimisation.gradient(ctx.fabric))
@@ -182,7 +182,7 @@ class SelfCheck:
         elements = float(trajectory.states[0, 0].numel()) if ctx.logprob_reduction == "sum" else 1.0
         worst = 0.0
         rows, generator = ctx.rows_of(trajectory), torch.Generator()
-        for minibatch in minibatches(trajectory, rows, ctx.train, generator, limit=2 * TRANSITIONS):
+        for minibatch in minibatches(ctx.policy, trajectory, rows, ctx.train, generator, limit=2 * TRANSITIONS):
             for piece in minibatch:
                 step = ctx.policy.transition(piece.before, piece.k, piece.cond, trajectory.schedule)
                 log_ratio = step.log_prob(piece.after, ctx.logprob_reduction) - piece.log_prob

@@ -7,6 +7,7 @@ checkpoints and checks.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -15,20 +16,18 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from rlzoo import _windows
+from rlzoo._advantages import advantages
 from rlzoo._algorithm import Normalisation
 from rlzoo._policy import Policy
 from rlzoo._reward import Reward
 from rlzoo._tables import RolloutTable, TrainTable
-from rlzoo._types import Minibatch, Prompt, Reduction, Samples, Scores, Trajectory, Transitions
+from rlzoo._types import Batch, Minibatch, Prompt, Reduction, Samples, Scores, Trajectory
 from rlzoo.errors import DataError
 from rlzoo.functional import (
-    batch_advantages,
     frozen_copy,
-    group_advantages,
-    prompt_statistics,
     row_noise,
     row_uniform,
-    standardise,
 )
 
 
@@ -112,14 +111,22 @@ class LocalContext:
         x = draw()
         x = x[group * repeats] if shared_prior else x
         x = x if mask is None else x * mask
-        states, log_probs = [x], []
-        for k in range(steps):
-            noise = draw()
+        noises = [draw() for _ in range(steps)]
+        seeds = tuple(torch.randint(2**62, (rows,), generator=self.generator).tolist())
+        size = self.tables[1].window_frames if keep == "all" else 0
+        states, log_probs, in_windows = [x], [], []
+        for k, noise in enumerate(noises):
             with nullcontext() if k >= steps - grad_steps else torch.no_grad():
-                dist = policy.transition(x, torch.full((rows,), k), cond, schedule)
+                k_N = torch.full((rows,), k)
+                if size:
+                    dist, window, place = _windows.step_with_window(policy, x, k_N, cond, schedule, seeds, size)
+                else:
+                    dist, window = policy.transition(x, k_N, cond, schedule), None
                 x = dist.rsample(noise) if schedule.stochastic[k] else dist.mode
                 log_prob = dist.log_prob(x, self.logprob_reduction) if schedule.stochastic[k] else x.new_zeros(rows)
             log_probs.append(log_prob.detach())
+            if window is not None:
+                in_windows.append(window.log_prob(place.cut(x)) if schedule.stochastic[k] else log_prob)
             states = [*states, x] if keep == "all" else [x]
         with nullcontext() if grad_steps else torch.no_grad():
             samples = policy.decode(x, cond)
@@ -132,7 +139,8 @@ class LocalContext:
             log_probs=torch.stack(log_probs),
             samples=samples,
             size=rows,
-            seeds=tuple(torch.randint(2**62, (rows,), generator=self.generator).tolist()),
+            seeds=seeds,
+            window_log_probs=torch.stack(in_windows).detach() if size else None,
         )
 
     def score(self, trajectory: Trajectory, *, grad: bool = False) -> Scores:
@@ -151,16 +159,12 @@ class LocalContext:
     def advantages(self, values: Tensor, trajectory: Trajectory, normalise: Normalisation | None = None) -> Tensor:
         """See `TrainContext`."""
         table = self.tables[1]
-        normalise = normalise or table.advantage
-        if normalise == "group":
-            values = group_advantages(values, trajectory.group)
-        elif normalise == "batch":
-            values = batch_advantages(values)
-        elif normalise == "prompt":
-            keys = [prompt.id for prompt in trajectory.prompts]
-            mean, std, self._history = prompt_statistics(values, keys, self._history)
-            values = standardise(values, mean, std)
-        return values.clamp(-table.advantage_clip, table.advantage_clip)
+        mode = normalise or table.advantage
+        keys = torch.tensor([zlib.crc32(prompt.id.encode()) for prompt in trajectory.prompts])
+        found, self._history = advantages(
+            values, mode, table.advantage_clip, lambda: trajectory.group, lambda: keys, self._history
+        )
+        return found
 
     def minibatches(self, trajectory: Trajectory) -> Iterator[Minibatch]:
         """All stochastic transitions, shuffled, `train.minibatch` at a time; `step_selection` is not looked at."""
@@ -170,8 +174,7 @@ class LocalContext:
             order = torch.randperm(len(pairs), generator=self.generator)
             for chosen in pairs[order].split(self.tables[1].minibatch or len(pairs)):
                 k, row = chosen.unbind(1)
-                before, after = trajectory.states[k, row], trajectory.states[k + 1, row]
-                piece = Transitions(row, k, before, after, trajectory.cond[row], trajectory.log_probs[k, row])
+                piece = _windows.transitions(self.policy, trajectory, row, k, self.tables[1].window_frames)
                 yield Minibatch([piece], len(chosen))
 
     def pieces(self, trajectory: Trajectory) -> Iterator[Tensor]:
@@ -187,6 +190,12 @@ class LocalContext:
         final = trajectory.final
         uniform = row_uniform(trajectory.seeds, f"time of {purpose}").to(final)
         return self.policy.sample_times(uniform), row_noise(trajectory.seeds, purpose, final.shape[1:]).to(final)
+
+    def crop(
+        self, purpose: str, seeds: Sequence[int | str], cond: Batch, *states: Tensor
+    ) -> tuple[Batch, list[Tensor]]:
+        """See `TrainContext`."""
+        return _windows.crop_states(self.policy, purpose, seeds, cond, states, self.tables[1].window_frames)
 
     def gather(self, values: Tensor) -> Tensor:
         """One process: the values themselves."""

@@ -14,7 +14,7 @@ from rlzoo._policy import Policy, StepDistribution, masked_reduce
 from rlzoo._types import Batch, Prompt, Schedule
 from rlzoo.engine.rollout import Plan, Rollout, sample
 from rlzoo.plugin import Capability
-from rlzoo.testing.results import Broken
+from rlzoo.testing.results import Broken, Skipped
 
 TOLERANCE = 1e-4  # of float32 sums over different batch shapes, per element
 PROMPTS = (
@@ -256,6 +256,35 @@ def target_leads_back(subject: PolicySubject) -> None:
     _require(gap < 1e-3, f"clean(noisy(x), target) is {gap:.2g} from x")
 
 
+def windows_are_exact(subject: PolicySubject) -> None:
+    """A crop says of its window what the whole row says there: step, log-probability, loss; and windows tile a row."""
+    policy, cond, schedule, done = _made(subject)
+    if type(policy).crop is Policy.crop:
+        _require("window" not in subject.offers, "it offers windows and does not override `crop`")
+        raise Skipped("it offers no windows")
+    k = torch.full((len(cond),), _random_steps(schedule)[-1], device=done.states.device)
+    before, after, frames = done.states[int(k[0])], done.states[int(k[0]) + 1], policy.frames(cond)
+    t = policy.sample_times(torch.full((len(cond),), 0.5, device=before.device))
+    noise, parts, sums = done.states[0], 3, 0.0
+    with torch.no_grad():
+        whole = policy.transition(before, k, cond, schedule)
+        losses = torch.stack([policy.denoising_loss(done.states[-1], cond, t, noise), whole.log_prob(after)])
+        for part in range(parts):
+            first, stop = frames * part // parts, frames * (part + 1) // parts
+            # Rows of fewer frames than parts repeat one of them, and weigh it by nothing.
+            inside, place = policy.crop(cond, first, (stop - first).clamp(min=1))
+            cropped = policy.transition(place.cut(before), k, inside, schedule)
+            mask = policy.mask(inside)
+            gap = (cropped.mode - place.cut(whole.mode)).abs()
+            gap = float((gap if mask is None else gap[mask]).max())
+            _require(gap < TOLERANCE, f"a window is {gap:.2g} from the whole row; does the crop hold enough around it?")
+            logp = cropped.log_prob(place.cut(after))
+            loss = policy.denoising_loss(place.cut(done.states[-1]), inside, t, place.cut(noise))
+            sums = sums + (stop - first) / frames * torch.stack([loss, logp])
+    gap = _gap(sums, losses)
+    _require(gap < TOLERANCE, f"the windows of a row do not add up to it ({gap:.2g}); is `mask` true on them alone?")
+
+
 CHECKS: Sequence[Callable[[PolicySubject], None]] = (
     same_seed_same_rollout,
     ratio_starts_at_one,
@@ -268,4 +297,5 @@ CHECKS: Sequence[Callable[[PolicySubject], None]] = (
     copies_are_independent,
     samples_are_valid,
     target_leads_back,
+    windows_are_exact,
 )

@@ -46,7 +46,7 @@ TOY_GAUSSIAN = PolicySpec(
     summary="Gaussian diffusion over short vectors, for tests",
     target="rlzoo.testing.toys:GaussianToy",
     options=ToyPolicyOptions,
-    offers=frozenset({"log-prob", "denoising-loss", "sampling-grad"}),
+    offers=frozenset({"log-prob", "denoising-loss", "sampling-grad", "window"}),
     emits="vector",
     reference="arXiv:2006.11239",
 )
@@ -55,7 +55,7 @@ TOY_FLOW = PolicySpec(
     summary="rectified flow over short vectors, for tests",
     target="rlzoo.testing.toys:FlowToy",
     options=ToyPolicyOptions,
-    offers=frozenset({"log-prob", "denoising-loss", "sampling-grad"}),
+    offers=frozenset({"log-prob", "denoising-loss", "sampling-grad", "window"}),
     emits="vector",
     reference="arXiv:2209.03003",
 )

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from rlzoo._policy import GaussianDiffusionPolicy, Policy, RectifiedFlowPolicy
 from rlzoo._reward import Reward
-from rlzoo._types import Batch, Media, Prompt, Samples, Schedule, Scores
+from rlzoo._types import Batch, Crop, Media, Prompt, Samples, Schedule, Scores
 from rlzoo.errors import ConfigError
 from rlzoo.functional import length_mask, masked_mean
 from rlzoo.testing.specs import ToyPolicyOptions, ToyPromptOptions, ToyRewardOptions
@@ -74,13 +74,25 @@ class _ToyPolicy(Policy):
     def mask(self, cond: Batch) -> Tensor | None:
         return cond.get("mask")
 
+    def frames(self, cond: Batch) -> Tensor:
+        """A frame is an element."""
+        return cond.get("length")
+
+    def crop(self, cond: Batch, first: Tensor, count: Tensor) -> tuple[Batch, Crop]:
+        """An element depends on none of its neighbours, so a crop is its window."""
+        crop = {"mode": cond.get("mode"), "length": count, "first": first}
+        return Batch(crop | {"mask": length_mask(count, int(count.max()))}), Crop(first, count)
+
     def forward(self, x_t: Tensor, t: Tensor, cond: Batch) -> Tensor:
         """Linear interpolation of gain and bias between the knots; constant outside."""
         knots = self._knots.to(t)
         right = torch.searchsorted(knots, t.contiguous()).clamp(1, len(knots) - 1)
         share = ((t - knots[right - 1]) / (knots[right] - knots[right - 1])).clamp(0, 1)
-        bias = self.bias[:, cond.get("mode"), : x_t.shape[-1]].transpose(0, 1)  # (N, knots, D)
         rows = torch.arange(len(x_t), device=x_t.device)
+        place = torch.arange(x_t.shape[-1], device=x_t.device).expand(len(x_t), -1)
+        if "first" in cond.tensors:
+            place = (place + cond.get("first")[:, None]).clamp(max=WIDTH - 1)
+        bias = self.bias[:, cond.get("mode")[:, None], place].transpose(0, 1)  # (N, knots, D)
         gain_N = torch.lerp(self.gain[right - 1], self.gain[right], share.to(self.gain))
         bias_ND = torch.lerp(bias[rows, right - 1], bias[rows, right], share.to(self.gain)[:, None])
         return (gain_N[:, None] * x_t + bias_ND) * cond.get("mask")

@@ -30,7 +30,7 @@ def resample(x: Tensor, factor: float) -> Tensor:
 
 def position(config: NetworkConfig, level: Tensor, channels: int) -> Tensor:
     half = channels // 2
-    exponents = torch.arange(half, dtype=level.dtype) / half
+    exponents = torch.arange(half, dtype=level.dtype, device=level.device) / half
     angle = config.pos_emb_scale * level[:, None] * 1e-4**exponents
     return torch.cat([angle.sin(), angle.cos()], 1)[..., None]
 

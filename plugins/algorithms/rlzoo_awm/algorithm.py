@@ -51,11 +51,12 @@ class AWM(Algorithm[AWMOptions]):
         self, ctx: TrainContext, traj: Trajectory, rows: Tensor, t_N: Tensor, noise: Tensor, grad: bool = False
     ) -> tuple[Tensor, Tensor]:
         """(n,) squared matching loss of these rows at one draw, and squared distance to the anchor's prediction."""
-        clean, cond, t = traj.final[rows], traj.cond[rows], t_N[rows]
-        mask, x_t = ctx.policy.mask(cond), ctx.policy.noisy(clean, noise[rows], t)
+        seeds, whole, t = traj.seeds_of(rows), (traj.final[rows], noise[rows]), t_N[rows]
+        cond, (clean, drawn) = ctx.crop("awm", seeds, traj.cond[rows], *whole)
+        mask, x_t = ctx.policy.mask(cond), ctx.policy.noisy(clean, drawn, t)
         with torch.set_grad_enabled(grad):
             prediction = ctx.policy.predict(x_t, t, cond)
-            loss = masked_mean((prediction - ctx.policy.target(clean, noise[rows], t)) ** 2, mask)
+            loss = masked_mean((prediction - ctx.policy.target(clean, drawn, t)) ** 2, mask)
         if not (grad and self.options.kl):
             return loss, torch.zeros_like(loss)
         with torch.no_grad():

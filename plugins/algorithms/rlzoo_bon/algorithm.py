@@ -31,7 +31,9 @@ class BoN(Algorithm[BoNOptions]):
             for piece in ctx.pieces(traj):
                 rows = piece[chosen_N[piece]]
                 if len(rows):
-                    loss = ctx.policy.denoising_loss(traj.final[rows], traj.cond[rows], t_N[rows], noise[rows])
+                    seeds, whole = traj.seeds_of(rows), (traj.final[rows], noise[rows])
+                    cond, (clean, drawn) = ctx.crop(f"bon {update}", seeds, traj.cond[rows], *whole)
+                    loss = ctx.policy.denoising_loss(clean, cond, t_N[rows], drawn)
                     (loss.sum() / count).backward()
                     losses.add(loss)
             ctx.apply_gradients()

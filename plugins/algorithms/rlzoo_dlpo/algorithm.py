@@ -102,13 +102,14 @@ class DLPO(Algorithm[DLPOOptions]):
         self, policy: Policy, traj: Trajectory, teacher: Teacher, m: Transitions, prediction_MS: Tensor | None = None
     ) -> Tensor:
         """(M,) L_k of each transition. `prediction_MS` is the network at `m.before`, where it is known already."""
-        clean_MS, cond = teacher.clean[m.row], teacher.cond[m.row]
-        time_M = traj.schedule.times.to(clean_MS.device)[m.k].to(clean_MS.dtype)
+        time_M = traj.schedule.times.to(m.before.device)[m.k].to(m.before.dtype)
         if teacher.own:
+            clean_MS, cond = m.cut(teacher.clean), m.cond
             noise_MS = implied_noise(policy, m.before, clean_MS, time_M)
             if prediction_MS is None:
                 prediction_MS = policy.predict(m.before, time_M, cond)
         else:
+            clean_MS, cond = teacher.clean[m.row], teacher.cond[m.row]
             seeds = [f"{traj.seeds[row]}/{k}" for row, k in zip(m.row.tolist(), m.k.tolist(), strict=True)]
             noise_MS = row_noise(seeds, "dlpo", clean_MS.shape[1:]).to(clean_MS)
             prediction_MS = policy.predict(policy.noisy(clean_MS, noise_MS, time_M), time_M, cond)

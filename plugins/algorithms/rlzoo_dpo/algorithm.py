@@ -45,9 +45,9 @@ class DPO(Algorithm[DPOOptions]):
             for piece in torch.arange(len(winner_P), device=winner_P.device).split(len(next(iter(ctx.pieces(traj))))):
                 w, l = winner_P[piece], loser_P[piece]
                 # The winner's draw for both: samples of one prompt have one shape.
-                draw = t_N[w], noise[w]
-                gain_w = self.gain(ctx, traj.final[w], traj.cond[w], *draw)
-                gain_l = self.gain(ctx, traj.final[l], traj.cond[l], *draw)
+                seeds = f"dpo {update}", traj.seeds_of(w)
+                cond, (better, worse, drawn) = ctx.crop(*seeds, traj.cond[w], traj.final[w], traj.final[l], noise[w])
+                gain_w, gain_l = (self.gain(ctx, x, cond, t_N[w], drawn) for x in (better, worse))
                 margin_P = self.options.beta / 2 * (gain_w - gain_l)
                 (-nn.functional.logsigmoid(margin_P).sum() / count).backward()
                 margins.add(margin_P)
@@ -78,7 +78,9 @@ class DPO(Algorithm[DPOOptions]):
             with torch.no_grad():
                 x, cond = ctx.policy.supervise([pair.prompt], load(side, ctx.policy.media))
             x = x.to(next(ctx.policy.parameters()))
-            gains.append(self.gain(ctx, x, cond, t.to(x), row_noise([seed], "noise", x.shape[1:]).to(x)))
+            noise = row_noise([seed], "noise", x.shape[1:]).to(x)
+            part, (clean, drawn) = ctx.crop("dpo", [seed], cond, x, noise)
+            gains.append(self.gain(ctx, clean, part, t.to(x), drawn))
         return self.options.beta / 2 * (gains[0] - gains[1])
 
     def gain(self, ctx: TrainContext, x: Tensor, cond: Batch, t: Tensor, noise: Tensor) -> Tensor:

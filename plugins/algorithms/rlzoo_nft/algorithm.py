@@ -35,8 +35,9 @@ class NFT(Algorithm[NFTOptions]):
         for update in range(o.updates):
             t_N, noise = ctx.draw(traj, f"nft {update}")
             for rows in ctx.pieces(traj):
-                clean, cond, t = traj.final[rows], traj.cond[rows], t_N[rows]
-                x_t = ctx.policy.noisy(clean, noise[rows], t)
+                seeds, whole, t = traj.seeds_of(rows), (traj.final[rows], noise[rows]), t_N[rows]
+                cond, (clean, drawn) = ctx.crop(f"nft {update}", seeds, traj.cond[rows], *whole)
+                x_t = ctx.policy.noisy(clean, drawn, t)
                 v = ctx.policy.predict(x_t, t, cond)
                 with torch.no_grad():
                     v_old = self.old.predict(x_t, t, cond)

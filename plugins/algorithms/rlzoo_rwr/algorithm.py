@@ -25,7 +25,9 @@ class RWR(Algorithm[RWROptions]):
         for update in range(self.options.updates):
             t_N, noise = ctx.draw(traj, f"rwr {update}")
             for rows in ctx.pieces(traj):
-                loss = ctx.policy.denoising_loss(traj.final[rows], traj.cond[rows], t_N[rows], noise[rows])
+                seeds, whole = traj.seeds_of(rows), (traj.final[rows], noise[rows])
+                cond, (clean, drawn) = ctx.crop(f"rwr {update}", seeds, traj.cond[rows], *whole)
+                loss = ctx.policy.denoising_loss(clean, cond, t_N[rows], drawn)
                 (((weight_N[rows] * loss).sum()) / traj.size).backward()
                 losses.add(loss)
             ctx.apply_gradients()

@@ -33,7 +33,9 @@ class SFT(Algorithm[SFTOptions]):
         for update in range(self.options.updates):
             t_N, noise = ctx.draw(traj, f"sft {update}")
             for rows in ctx.pieces(traj):
-                loss = ctx.policy.denoising_loss(traj.final[rows], traj.cond[rows], t_N[rows], noise[rows])
+                seeds, whole = traj.seeds_of(rows), (traj.final[rows], noise[rows])
+                part, (clean, drawn) = ctx.crop(f"sft {update}", seeds, traj.cond[rows], *whole)
+                loss = ctx.policy.denoising_loss(clean, part, t_N[rows], drawn)
                 traj.mean(loss).backward()
                 losses.add(loss)
             ctx.apply_gradients()
@@ -54,7 +56,9 @@ class SFT(Algorithm[SFTOptions]):
             uniform_N = row_uniform(keys, "time").to(x)
             noise = row_noise(keys, "noise", x.shape[1:]).to(x)
             for rows in torch.arange(len(mine), device=x.device).split(PIECE):
-                loss = self.loss(ctx, x[rows], cond[rows], uniform_N[rows], noise[rows])
+                seeds = [keys[row] for row in rows.tolist()]
+                part, (clean, drawn) = ctx.crop("sft", seeds, cond[rows], x[rows], noise[rows])
+                loss = self.loss(ctx, clean, part, uniform_N[rows], drawn)
                 (loss.sum() / len(prompts)).backward()
                 losses.add(loss)
             ctx.apply_gradients()

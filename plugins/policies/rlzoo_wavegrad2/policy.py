@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlzoo.api import Batch, GaussianDiffusionPolicy, Media, Prompt, Samples, Schedule
+from rlzoo.api import Batch, Crop, GaussianDiffusionPolicy, Media, Prompt, Samples, Schedule
 from rlzoo.errors import DataError
-from rlzoo_wavegrad2 import WaveGrad2Options
+from rlzoo_wavegrad2 import WaveGrad2Options, windows
 from rlzoo_wavegrad2.checkpoint import load_maum_checkpoint, load_voice
 from rlzoo_wavegrad2.network import NetworkConfig, WaveGrad2Network
 from rlzoo_wavegrad2.schedules import named_levels, to_schedule
@@ -117,9 +117,21 @@ class WaveGrad2Policy(GaussianDiffusionPolicy):
         return cond.get("frames") * self.config.hop
 
     def mask(self, cond: Batch) -> Tensor | None:
-        """(N, L), false behind a row's end."""
+        """(N, L), false behind a row's end; of a crop, true on its window."""
         (size,) = self.state_shape(cond)
-        return torch.arange(size, device=self.device) < self.lengths(cond)[:, None]
+        place = torch.arange(size, device=self.device)
+        if "window" not in cond.tensors:
+            return place < self.lengths(cond)[:, None]
+        first, stop = (cond.get("window") * self.config.hop).unbind(1)
+        return (place >= first[:, None]) & (place < stop[:, None])
+
+    def frames(self, cond: Batch) -> Tensor:
+        """(N,) hidden frames of each row."""
+        return cond.get("frames")
+
+    def crop(self, cond: Batch, first: Tensor, count: Tensor) -> tuple[Batch, Crop]:
+        """Windows with as many frames around them as the denoiser sees; see `Policy.crop`."""
+        return windows.crop(self.config, cond, first, count)
 
     def forward(self, x_t: Tensor, t: Tensor, cond: Batch) -> Tensor:
         """(N, L), noise levels sigma (N,) -> predicted noise (N, L), zero on padding."""
@@ -128,6 +140,8 @@ class WaveGrad2Policy(GaussianDiffusionPolicy):
         if self.options.trainable == "all" and torch.is_grad_enabled():
             encoded = self.network.encode(cond.get("ids"), cond.get("phones"))
             hidden = self.network.resampling(encoded, cond.get("durations"), cond.get("phones"))
+            if "start" in cond.tensors:
+                hidden = Crop(cond.get("start"), cond.get("frames")).cut(hidden)
         if x_t.device.type != "cpu":
             batch: Tensor = self.network.decoder(x_t, hidden, level, cond.get("frames"))
             return batch

@@ -1,0 +1,76 @@
+"""Training on random windows of each row instead of all of it.
+
+A row of T frames is cut into ceil(T / size) windows of nearly equal lengths, and a window is drawn with a probability
+in proportion to its length. The mean of any per-element quantity over the drawn window is then, on average, its mean
+over the row, the edges included; a window of one length placed uniformly would count the edges too little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from rlzoo._policy import Policy, StepDistribution
+from rlzoo._types import Batch, Crop, Schedule, Trajectory, Transitions
+from rlzoo.functional import row_uniform
+
+
+def draw_windows(seeds: Sequence[int | str], purpose: str, frames: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """N seeds, (N,) frames -> first frame and number of frames of each row's window, (N,) int64 on the CPU."""
+    frames = frames.cpu()
+    pieces = (frames + size - 1) // size
+    # The window that a uniformly drawn frame lies in.
+    frame = torch.minimum((row_uniform(seeds, purpose).double() * frames).long(), frames - 1)
+    index = ((frame + 1) * pieces - 1) // frames
+    first = frames * index // pieces
+    return first, frames * (index + 1) // pieces - first
+
+
+def crop(policy: Policy, purpose: str, seeds: Sequence[int | str], cond: Batch, size: int) -> tuple[Batch, Crop]:
+    """Conditioning (N) -> that of one drawn window per row of at most `size` frames, and where states are to be cut."""
+    frames = policy.frames(cond)
+    first, count = draw_windows(seeds, purpose, frames, size)
+    return policy.crop(cond, first.to(frames), count.to(frames))
+
+
+def crop_states(
+    policy: Policy, purpose: str, seeds: Sequence[int | str], cond: Batch, states: Sequence[Tensor], size: int
+) -> tuple[Batch, list[Tensor]]:
+    """What `TrainContext.crop` does; as it is where `size` is 0."""
+    if not size:
+        return cond, list(states)
+    cond, place = crop(policy, purpose, seeds, cond, size)
+    return cond, [place.cut(state) for state in states]
+
+
+def _of_transitions(policy: Policy, seeds: Sequence[int], k: Tensor, cond: Batch, size: int) -> tuple[Batch, Crop]:
+    keys = [f"{seed}/{step}" for seed, step in zip(seeds, k.tolist(), strict=True)]
+    return crop(policy, "window", keys, cond, size)
+
+
+def transitions(policy: Policy, trajectory: Trajectory, row: Tensor, k: Tensor, size: int) -> Transitions:
+    """The transitions (row, k), both (M,), whole or, where `size` is not 0, each cut to its window."""
+    before, after = trajectory.states[k, row].detach(), trajectory.states[k + 1, row].detach()
+    cond, log_probs = trajectory.cond[row], trajectory.window_log_probs
+    if not size or log_probs is None:
+        return Transitions(row, k, before, after, cond, trajectory.log_probs[k, row])
+    cond, place = _of_transitions(policy, trajectory.seeds_of(row), k, cond, size)
+    return Transitions(row, k, place.cut(before), place.cut(after), cond, log_probs[k, row], place)
+
+
+def step_with_window(
+    policy: Policy, x: Tensor, k: Tensor, cond: Batch, schedule: Schedule, seeds: Sequence[int], size: int
+) -> tuple[StepDistribution, StepDistribution, Crop]:
+    """p(x[k+1] | x[k]) of whole rows (N, *S), the same of each row's window, and where that was cut.
+
+    The window's comes from the prediction for the whole row: no second network evaluation.
+    """
+    prediction = policy.predict(x, schedule.times.to(x.device)[k].to(x.dtype), cond)
+    part, place = _of_transitions(policy, seeds, k, cond, size)
+    return (
+        policy.transition(x, k, cond, schedule, prediction),
+        policy.transition(place.cut(x), k, part, schedule, place.cut(prediction)),
+        place,
+    )
