@@ -1,9 +1,10 @@
 """How good is a voice? Its samples beside the recordings of the same test sentences, which it has never seen.
 
-    python benchmarks/voice/evaluate.py --data CORPUS [--nisqa nisqa.tar] [--sentences 12] [--steps 2 6 10 50]
+    python benchmarks/voice/evaluate.py --data CORPUS [--voice FILE] [--nisqa nisqa.tar] [--steps 2 10 50] [--out DIR]
 
-Text goes through the whole front-end and the learned durations. Prints a Markdown table; writes it and a JSON beside
-this file. Word error rate is pocketsphinx's; rewards score at the rates they want, resampled from the voice's own.
+Text goes through the whole front-end and the learned durations. Writes evaluation.md, evaluation.json and
+spectrograms.png into --out, the table after every system, so that an interrupted evaluation leaves what it had.
+Word error rate is pocketsphinx's; rewards score at the rates they want, resampled from the voice's own.
 """
 
 from __future__ import annotations
@@ -11,79 +12,114 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pictures
 import torch
 from rlzoo_wavegrad2 import WaveGrad2Options
 from rlzoo_wavegrad2.policy import WaveGrad2Policy
 
-from rlzoo.api import Prompt, Reward, Samples
-from rlzoo.audio import resample_samples, to_samples
-from rlzoo.corpus.speech import SpeechCorpus
+from rlzoo._allocator import keep_freed_memory
+from rlzoo.api import Prompt, Reward
+from rlzoo.audio import resample_samples, to_samples, write_audio
+from rlzoo.corpus.speech import SpeechCorpus, SpeechItem
 from rlzoo.rewards import build_reward
 
 HERE = Path(__file__).parent
 
 
 def speak(policy: WaveGrad2Policy, prompt: Prompt, num_steps: int, seed: int) -> torch.Tensor:
-    """(L,) waveform of one prompt."""
+    """(L,) waveform of one prompt, on the CPU."""
     cond, schedule = policy.condition([prompt]), policy.schedule(num_steps)
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(1, *policy.state_shape(cond), generator=generator)
+    generator, shape = torch.Generator().manual_seed(seed), (1, *policy.state_shape(cond))
+    x = torch.randn(shape, generator=generator).to(policy.device)
     with torch.no_grad():
         for k in range(num_steps):
-            step = policy.transition(x, torch.tensor([k]), cond, schedule)
-            x = step.rsample(torch.randn(x.shape, generator=generator)) if schedule.stochastic[k] else step.mode
-    return policy.decode(x, cond).data[0]
+            step = policy.transition(x, torch.tensor([k], device=x.device), cond, schedule)
+            noise = torch.randn(shape, generator=generator).to(policy.device)
+            x = step.rsample(noise) if schedule.stochastic[k] else step.mode
+    return policy.decode(x, cond).data[0].cpu()
 
 
-def score(reward: Reward[Any], samples: Samples, prompts: list[Prompt]) -> float:
-    """Mean score."""
-    wanted = samples if reward.sample_rate is None else resample_samples(samples, reward.sample_rate)
-    return float(reward.score(wanted, prompts).values.mean())
+def judged(
+    judges: dict[str, Reward[Any]],
+    waves: Sequence[torch.Tensor],
+    originals: Sequence[torch.Tensor],
+    prompts: list[Prompt],
+    rate: int,
+) -> dict[str, float]:
+    """One row of the table: median length ratio, and of every judge the mean and its standard error."""
+    ratios = [len(wave) / len(original) for wave, original in zip(waves, originals, strict=True)]
+    row = {"length": statistics.median(ratios), "length_worst": max(ratios, key=lambda ratio: abs(ratio - 1))}
+    for name, reward in judges.items():
+        samples = to_samples(list(waves), rate)
+        wanted = samples if reward.sample_rate is None else resample_samples(samples, reward.sample_rate)
+        values = reward.score(wanted, prompts).values.double().cpu()
+        row[name] = float(values.mean())
+        row[f"{name}_error"] = float(values.std() / len(values) ** 0.5)
+    return row
+
+
+def table(rows: list[dict[str, Any]], judges: Sequence[str]) -> str:
+    """Markdown; word error rates are shown as such, in per cent."""
+    header = ["", "total length / original's, median (worst)", *judges]
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    for row in rows:
+        cells = [row["system"], f"{row['length']:.3f} ({row['length_worst']:.2f})"]
+        for name in judges:
+            mean, error = row[name], row[f"{name}_error"]
+            cells.append(f"{-100 * mean:.0f} ± {100 * error:.0f} %" if name == "wer" else f"{mean:.2f} ± {error:.2f}")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def test_items(data: Path, rate: int, count: int) -> list[SpeechItem]:
+    """The first `count` recordings of the test split."""
+    return list(SpeechCorpus.open(data, split="test", sample_rate=rate))[:count]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--voice", type=Path)
-    parser.add_argument("--nisqa", type=Path)
-    parser.add_argument("--sentences", type=int, default=12)
-    parser.add_argument("--steps", type=int, nargs="+", default=[2, 6, 10, 50])
+    parser.add_argument("--data", type=Path, required=True, help="corpus, with the voice's own rate")
+    parser.add_argument("--voice", type=Path, help="default: the voice that ships")
+    parser.add_argument("--nisqa", type=Path, help="weights of NISQA v2; left out of the table without them")
+    parser.add_argument("--sentences", type=int, default=24)
+    parser.add_argument("--steps", type=int, nargs="+", default=[2, 10, 50])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path, default=HERE)
+    parser.add_argument("--wavs", type=Path, help="folder for the audio; default: it is not kept")
     args = parser.parse_args()
 
-    policy = WaveGrad2Policy(WaveGrad2Options(checkpoint=args.voice))
+    keep_freed_memory()  # as every command of rlzoo does
+    policy = WaveGrad2Policy(WaveGrad2Options(checkpoint=args.voice)).to(args.device)
     rate = policy.config.sample_rate
-    items = list(SpeechCorpus.open(args.data, split="test", sample_rate=rate))[: args.sentences]
+    items = test_items(args.data, rate, args.sentences)
     prompts = [Prompt(item.id, item.text) for item in items]
-    judges: dict[str, Reward[Any]] = {"dnsmos": build_reward("dnsmos", {}), "wer": build_reward("wer", {})}
+    judges: dict[str, Reward[Any]] = {"wer": build_reward("wer", {}), "dnsmos": build_reward("dnsmos", {})}
     if args.nisqa:
         judges["nisqa"] = build_reward("nisqa", {"checkpoint": str(args.nisqa)})
 
-    original = [item.load() for item in items]
-    systems = {"recordings": (original, 0.0)}
-    for num_steps in args.steps:
-        started = time.process_time()
-        waves = [speak(policy, prompt, num_steps, seed) for seed, prompt in enumerate(prompts)]
-        factor = (time.process_time() - started) * rate / sum(len(wave) for wave in waves)
-        systems[f"{num_steps} steps"] = (waves, factor)
-    rows = []
-    for name, (waves, factor) in systems.items():
-        lengths = statistics.median(len(w) / len(o) for w, o in zip(waves, original, strict=True))
-        scores = {judge: score(reward, to_samples(waves, rate), prompts) for judge, reward in judges.items()}
-        rows.append({"system": name, "length ratio": lengths, "CPU s per audio s": factor, **scores})
-    header = list(rows[0])
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    lines += ["| " + " | ".join(v if isinstance(v, str) else f"{v:.2f}" for v in row.values()) + " |" for row in rows]
-    table = "\n".join(lines)
-    print(table)
-    (HERE / "evaluation.md").write_text(
-        f"{len(items)} test sentences; `wer` is pocketsphinx's word error rate, negated, at most 1.\n\n{table}\n",
-        encoding="utf-8",
-    )
-    (HERE / "evaluation.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    args.out.mkdir(parents=True, exist_ok=True)
+    originals = [item.load() for item in items]
+    rows, shown = [], {}
+    for num_steps in (0, *sorted(args.steps, reverse=True)):
+        name = f"{num_steps} steps" if num_steps else "recordings"
+        waves = originals
+        if num_steps:
+            waves = [speak(policy, prompt, num_steps, seed) for seed, prompt in enumerate(prompts)]
+        if args.wavs:
+            (args.wavs / name.replace(" ", "-")).mkdir(parents=True, exist_ok=True)
+            for item, wave in zip(items, waves, strict=True):
+                write_audio(args.wavs / name.replace(" ", "-") / f"{item.id}.wav", wave, rate)
+        rows.append({"system": name, **judged(judges, waves, originals, prompts, rate)})
+        shown[name] = waves[pictures.typical(originals)]
+        text = f"{len(items)} test sentences at {rate} Hz; mean ± standard error.\n\n{table(rows, list(judges))}\n"
+        (args.out / "evaluation.md").write_text(text, encoding="utf-8")
+        (args.out / "evaluation.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        print(table(rows[-1:], list(judges)).splitlines()[-1], flush=True)
+    pictures.spectrograms(shown, rate, args.out / "spectrograms.png")
 
 
 if __name__ == "__main__":

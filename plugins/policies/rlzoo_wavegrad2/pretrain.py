@@ -270,6 +270,8 @@ def pretrain(
     training = Pretraining(data, out, options)
     if resume:
         training.restore()
+    else:
+        training.log.unlink(missing_ok=True)  # of a run that was killed before its first checkpoint
     try:
         training.run(on_step)
     except KeyboardInterrupt:

@@ -1,0 +1,62 @@
+"""Pictures of a voice: loss curves of its training, spectrograms of recording and samples side by side.
+
+python benchmarks/voice/pictures.py train.jsonl losses.png
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import torch
+from torch import Tensor
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+
+
+def typical(waves: Sequence[Tensor]) -> int:
+    """Which of them has the median length."""
+    return sorted(range(len(waves)), key=lambda row: len(waves[row]))[len(waves) // 2]
+
+
+def spectrograms(waves: Mapping[str, Tensor], rate: int, path: Path) -> None:
+    """{name: (L,) audio in [-1, 1]} -> one panel each, on one scale of 70 dB, windows of 32 ms."""
+    size = 2 ** round(0.032 * rate).bit_length() // 2
+    figure, axes = plt.subplots(1, len(waves), figsize=(3.2 * len(waves), 2.6), sharey=True, layout="constrained")
+    image = None
+    for axis, (name, wave) in zip(axes, waves.items(), strict=True):
+        window = torch.hann_window(size)
+        power = torch.stft(wave.float(), size, size // 4, window=window, return_complex=True).abs()
+        level = 20 * (2 * power / window.sum()).clamp(min=1e-6).log10()
+        extent = (0, len(wave) / rate, 0, rate / 2000)
+        image = axis.imshow(level, origin="lower", aspect="auto", vmin=-90, vmax=-20, extent=extent, cmap="magma")
+        axis.set(title=name, xlabel="seconds")
+    axes[0].set_ylabel("kHz")
+    figure.colorbar(image, ax=axes, label="dB of full scale")
+    figure.savefig(path, dpi=80)
+    plt.close(figure)
+
+
+def losses(log: Path, path: Path) -> None:
+    """train.jsonl of `rlzoo pretrain` -> training losses, noise loss by level, distances of K-step samples."""
+    rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
+    panels = (("training", ("noise", "spectral", "duration")), ("validation/noise_", None), ("validation/mel_", None))
+    for axis, (title, wanted) in zip(axes, panels, strict=True):
+        names = wanted or sorted({key for row in rows for key in row if key.startswith(title)})
+        for name in names:
+            points = [(row["seconds"] / 60, row[name]) for row in rows if name in row]
+            if points:
+                axis.plot(*zip(*points, strict=True), marker="" if wanted else ".", lw=0.8, label=name.split("/")[-1])
+        axis.set(title=title.strip("_"), xlabel="minutes", yscale="log")
+        axis.legend(fontsize=7)
+    figure.savefig(path, dpi=80)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    losses(Path(sys.argv[1]), Path(sys.argv[2]))
