@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from rlzoo.bench import collect as collecting
 from rlzoo.bench import report
+from rlzoo.bench.cell import _within_budget as within_budget
 from rlzoo.bench.collect import collect
 from rlzoo.bench.jobs import ATTEMPTS, Outcome, arguments, differences, execute, make, read_outcome, state_of
 from rlzoo.bench.suite import Cell, load, shipped
@@ -283,6 +284,10 @@ def other_base(run):
         (written("config.json", "{"), "config.json"),
         (written("status.json", "[]"), "status.json"),
         (written("eval/000002.json", '{"step": 2'), "000002.json"),
+        (written("metrics.jsonl", "[1]\n"), "damaged"),
+        (written("../../cells/ddpo--toy--0.json", '{"key": "x"}'), "ddpo--toy--0.json"),
+        (changed("eval/000002.json", lambda e: e["rows"][0].pop("prompt")), "damaged: KeyError"),
+        (changed("eval/000004.json", lambda e: e["rows"][0].update(file="samples/gone.wav")), "gone.wav' is missing"),
         (changed("status.json", lambda s: s.update(state="running")), "not finished: running"),
         (changed("status.json", lambda s: s.update(state="failed", error="disk full")), "disk full"),
         (changed("env.json", lambda e: e.update(rlzoo="0.0.9")), "made by rlzoo 0.0.9"),
@@ -332,8 +337,8 @@ def test_an_empty_folder_is_an_error(tmp_path):
 
 def test_evaluations_beyond_the_budget_are_cut():
     curve = [{"used": {"samples": used}} for used in (0, 50, 100, 104, 120)]
-    assert collecting._within_budget(curve, {"samples": 100}) == 3
-    assert collecting._within_budget(curve, {"samples": 10}) == 0
+    assert within_budget(curve, {"samples": 100}) == 3
+    assert within_budget(curve, {"samples": 10}) == 0
 
 
 def test_an_algorithm_that_overruns_is_cut_and_that_is_said(tmp_path):

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from rlzoo.bench.collect import OVERRUN, Document
+from rlzoo.bench.cell import OVERRUN, Document
 from rlzoo.bench.suite import BASE
 from rlzoo.hacking import Verdict, hacking_flag
 from rlzoo.statistics import Estimate, aggregate, iqm, performance_profile, probability_of_improvement
