@@ -35,7 +35,7 @@ class GuardReward(Reward[GuardOptions]):
             seconds = samples.lengths / rate
             measured["seconds_per_letter"] = seconds / torch.tensor(letters, device=seconds.device)
             penalties = self._penalties(measured, rate, [bool(prompt.text.strip()) for prompt in prompts])
-        total = -torch.stack(list(penalties.values())).sum(0)
+        total = 0 - torch.stack(list(penalties.values())).sum(0)
         return Scores(total.float(), measured | {f"penalty_{name}": value for name, value in penalties.items()})
 
     def _penalties(self, measured: dict[str, Tensor], rate: int, has_text: list[bool]) -> dict[str, Tensor]:
