@@ -43,7 +43,7 @@ class TrainTable(Options):
 
     steps: Count = 14
     """Optimisation steps: each samples, scores and updates."""
-    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 3e-3
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 5e-4
     """AdamW's. The default suits a few thousand parameters; whole networks want 1e-5 to 1e-4."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     grad_clip: Annotated[float, Field(gt=0)] = 1.0
