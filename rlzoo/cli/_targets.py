@@ -11,7 +11,7 @@ from rlzoo import assets
 from rlzoo.config import DEFAULT_POLICY, DEFAULT_PROMPTS, Choice, ResolvedRun, check_accepts, choose
 from rlzoo.errors import ConfigError, DataError
 from rlzoo.listen.sources import AUDIO_SUFFIXES, Source, open_source
-from rlzoo.registry import Registry, import_target
+from rlzoo.registry import Registry, weights_at_hand
 from rlzoo.rundir import RunDirectory
 
 DEFAULT_JUDGE = "guard"
@@ -148,8 +148,6 @@ def _media(subject: Subject) -> str:
 
 def _fetch(choice: Choice[Any]) -> None:
     """Weights first: a judge is never replaced. DataError where they cannot be had."""
-    spec = choice.spec
-    if spec.available and import_target(spec.available, f"reward '{spec.name}'", spec.extra)(choice.options):
-        return
-    for asset in spec.assets:
-        assets.obtain(asset)
+    if not weights_at_hand(choice.spec, choice.options):
+        for asset in choice.spec.assets:
+            assets.obtain(asset)

@@ -140,7 +140,7 @@ def _spoken(plan: Plan, asked: Asked, scorers: Sequence[Scorer]) -> tuple[Judged
             seed=asked.seed if asked.seed is not None else run.seed if run is not None else 0,
             samples_per_prompt=asked.samples_per_prompt,
             num_steps=asked.num_steps or (run.eval.num_steps or run.rollout.num_steps if run is not None else None),
-            micro_batch=run.rollout.micro_batch if run is not None else 16,
+            micro_batch=(run.rollout.micro_batch or 16) if run is not None else 16,
             failures=Path("failures"),
             progress=lambda done, total: _progress(label, done, total),
             reference=reference,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from rlzoo.engine import plot
+from rlzoo.audio import read_audio
+from rlzoo.comparison import Comparison, compare, interval, p_value
+from rlzoo.engine import plot, spectrogram
 from rlzoo.errors import DataError
 from rlzoo.rundir import RunDirectory
 
@@ -30,10 +31,11 @@ def write_plot(rundir: RunDirectory) -> Path:
 
 def write_report(rundir: RunDirectory) -> Path:
     """Write `report.html`; call after `write_plot`. DataError where the run has not been evaluated yet."""
-    found = evaluations(rundir)
-    if not found:
+    every = evaluations(rundir)
+    if not every:
         raise DataError(f"'{rundir.path}' has no evaluation yet", "let the run reach its first evaluation")
-    config, base, last = rundir.config(), found[0], found[-1]
+    config, base, last = rundir.config(), every[0], every[-1]
+    found = _compared(config, base, last) if last["step"] else None
     environment = Environment(loader=PackageLoader("rlzoo.engine"), autoescape=True, undefined=StrictUndefined)
     page = environment.get_template("report.html.j2").render(
         name=rundir.path.name,
@@ -44,7 +46,8 @@ def write_report(rundir: RunDirectory) -> Path:
         rewards=[reward_label(reward) for reward in config["rewards"]],
         base=base,
         last=last,
-        columns=list(last["scores"]),
+        columns=_columns(config, base, last, found),
+        verdict=None if found is None else found.verdict,
         metrics=rundir.metrics()[-1:],
         steps=last["step"],
         pairs=_pairs(rundir, base, last),
@@ -72,24 +75,65 @@ def reward_label(reward: dict[str, Any]) -> str:
     return name if reward["weight"] == 1.0 else f"{reward['weight']:g} × {name}"
 
 
-def _pairs(rundir: RunDirectory, base: dict[str, Any], last: dict[str, Any]) -> list[dict[str, Any]]:
-    """The first held-out samples, base and tuned, each with its audio where there is some."""
-    pairs = []
-    for before, after in zip(_some(base["rows"]), _some(last["rows"]), strict=True):
-        pairs.append(
-            {
-                "text": after["text"] or after["prompt"],
-                "base": before["scores"]["total"],
-                "tuned": after["scores"]["total"],
-                "base_audio": _data_url(rundir / before["file"], "audio/wav") if before["file"] else "",
-                "tuned_audio": _data_url(rundir / after["file"], "audio/wav") if after["file"] else "",
+def _columns(
+    config: dict[str, Any], base: dict[str, Any], last: dict[str, Any], found: Comparison | None
+) -> list[dict[str, Any]]:
+    """A row of the table per score; the total only where it is not the one reward itself."""
+    names = [name for name in last["scores"] if name != "total" or len(config["rewards"]) > 1 or not _plain(config)]
+    columns = []
+    for name in names:
+        column: dict[str, Any] = {"name": name, "role": "" if name == "total" else "judge"}
+        if name in _trained(config):
+            column["role"] = "reward"
+        for when, document in (("base", base), ("tuned", last)):
+            figures = document["scores"][name]
+            column[when] = f"{figures['mean']:.3f} ± {figures['std']:.3f}"
+        if found is not None:
+            one = found.scores[name]
+            column |= {
+                "gain": f"{one.gain.value:+.3f}",
+                "rose": one.gain.value > 0,
+                "interval": interval(one.gain),
+                "p": p_value(one.p),
+                "wins": f"{100 * one.win_rate.value:.0f} %",
             }
-        )
+        columns.append(column)
+    return columns
+
+
+def _compared(config: dict[str, Any], base: dict[str, Any], last: dict[str, Any]) -> Comparison:
+    judges = [name for name in last["scores"] if name != "total" and name not in _trained(config)]
+    return compare(last["rows"], base["rows"], trained="total", judges=judges)
+
+
+def _trained(config: dict[str, Any]) -> set[str]:
+    return {reward["name"] for reward in config["rewards"]}
+
+
+def _plain(config: dict[str, Any]) -> bool:
+    return all(reward["weight"] == 1.0 for reward in config["rewards"])
+
+
+def _pairs(rundir: RunDirectory, base: dict[str, Any], last: dict[str, Any]) -> list[dict[str, Any]]:
+    """The first held-out samples, base and tuned, each with audio and spectrogram where there is some."""
+    pairs = []
+    for before, after in zip(base["rows"][:LISTENED], last["rows"][:LISTENED], strict=True):
+        files = [row["file"] for row in (before, after)]
+        pictures = [b"", b""]
+        if all(files):
+            heard = [read_audio(rundir / file) for file in files]
+            pictures = spectrogram.pictures([wave for wave, _ in heard], heard[0][1])
+        sides = [
+            {
+                "who": who,
+                "score": row["scores"]["total"],
+                "audio": _data_url(rundir / row["file"], "audio/wav") if row["file"] else "",
+                "picture": _encoded(picture, "image/png") if picture else "",
+            }
+            for who, row, picture in zip(("base", "tuned"), (before, after), pictures, strict=True)
+        ]
+        pairs.append({"text": after["text"] or after["prompt"], "sides": sides})
     return pairs
-
-
-def _some(rows: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
-    return rows[:LISTENED]
 
 
 def _data_url(path: Path, kind: str) -> str:
@@ -99,4 +143,8 @@ def _data_url(path: Path, kind: str) -> str:
         raise DataError(
             f"cannot read '{path}' for the report: {error.strerror}", "resume the run to make it again"
         ) from error
+    return _encoded(content, kind)
+
+
+def _encoded(content: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"

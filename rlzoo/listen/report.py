@@ -17,6 +17,7 @@ from scipy import stats
 
 from rlzoo.errors import ConfigError, DataError
 from rlzoo.listen.study import Answer, Study
+from rlzoo.registry import import_target
 
 LEVEL = 0.95
 _VALUES = {"a": -1, None: 0, "b": 1}
@@ -93,8 +94,7 @@ def agreement(answers: Sequence[Answer]) -> dict[str, Any]:
 
     1 is perfect agreement, 0 what chance gives, below 0 systematic disagreement (Krippendorff 2011).
     """
-    import krippendorff
-
+    krippendorff_alpha = import_target("krippendorff:alpha", "Krippendorff's alpha", "listen")
     raters = sorted({answer.rater for answer in answers})
     pairs = sorted({answer.pair for answer in answers})
     table = np.full((len(raters), len(pairs)), np.nan)
@@ -106,7 +106,7 @@ def agreement(answers: Sequence[Answer]) -> dict[str, Any]:
         return {"alpha": None, "reason": "no prompt was heard by two raters", **facts}
     if len(np.unique(table[:, shared][~np.isnan(table[:, shared])])) == 1:
         return {"alpha": None, "reason": "every answer is the same, so chance agreement is total", **facts}
-    alpha = krippendorff.alpha(
+    alpha = krippendorff_alpha(
         reliability_data=table, level_of_measurement="ordinal", value_domain=sorted(_VALUES.values())
     )
     return {"alpha": float(alpha), "reason": "", **facts}
