@@ -21,10 +21,16 @@ class WaveGrad2Options(Options):
     """Noise schedule: auto (tuned for voice and K, else placed), tuned, placed, linear, maum-8, wavegrad-6, -7, -12."""
     clip_clean: bool = True
     """Clamp the implied clean waveform to [-1, 1] in every step, as published; where it bites, its gradient is zero."""
-    trainable: Literal["biases", "denoiser", "all"] = "biases"
+    trainable: Literal["biases", "lora", "denoiser", "all"] = "biases"
     """What RL updates: the denoiser's biases (a few thousand numbers, which is what the few hundred samples of a CPU
-    run can tell), the denoiser (for a GPU, with a learning rate near 1e-5), or text encoder and ranges too. The
-    duration predictor is always frozen."""
+    run can tell), low-rank adapters of its convolutions, the denoiser (for a GPU, with a learning rate near 1e-5), or
+    text encoder and ranges too. The duration predictor is always frozen."""
+    lora_rank: Annotated[int, Field(ge=1)] = 8
+    """Rank of the adapters (`trainable = "lora"`)."""
+    lora_alpha: Annotated[float, Field(gt=0)] = 8.0
+    """The adapters' product is scaled by alpha / rank."""
+    lora_layers: str = ""
+    """Regular expression for the convolutions that get adapters, such as `ublocks`; empty: all of the denoiser."""
     text: Literal["flite", "cmu"] | None = None
     """Pronunciation habits; unset: what the voice was trained on."""
     pace: Annotated[float, Field(gt=0.2, lt=5)] = 1.0

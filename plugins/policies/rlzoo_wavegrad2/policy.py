@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils import parametrize
 
 from rlzoo.api import Batch, Crop, GaussianDiffusionPolicy, Media, Prompt, Samples, Schedule
 from rlzoo.errors import DataError
-from rlzoo_wavegrad2 import WaveGrad2Options, windows
+from rlzoo_wavegrad2 import WaveGrad2Options, lora, windows
 from rlzoo_wavegrad2.checkpoint import load_maum_checkpoint, load_voice
 from rlzoo_wavegrad2.network import NetworkConfig, WaveGrad2Network
 from rlzoo_wavegrad2.schedules import named_levels, to_schedule
@@ -58,6 +59,8 @@ class WaveGrad2Policy(GaussianDiffusionPolicy):
         self.requires_grad_(False)
         for name, parameter in self.network.decoder.named_parameters():
             parameter.requires_grad_(options.trainable != "biases" or name.endswith("bias"))
+        if options.trainable == "lora":
+            lora.adapt(self.network.decoder, options.lora_rank, options.lora_alpha, options.lora_layers)
         if options.trainable == "all":
             self.network.requires_grad_(True)
             # Durations are rounded to frames, so no reward can reach them; only their own loss could train them.
@@ -135,6 +138,11 @@ class WaveGrad2Policy(GaussianDiffusionPolicy):
 
     def forward(self, x_t: Tensor, t: Tensor, cond: Batch) -> Tensor:
         """(N, L), noise levels sigma (N,) -> predicted noise (N, L), zero on padding."""
+        # Adapters are added to their weights once per call and not wherever a weight is read.
+        with parametrize.cached():
+            return self._denoise(x_t, t, cond)
+
+    def _denoise(self, x_t: Tensor, t: Tensor, cond: Batch) -> Tensor:
         level = (1 - t.double() ** 2).sqrt().float()
         hidden = cond.get("hidden")
         if self.options.trainable == "all" and torch.is_grad_enabled():

@@ -1,0 +1,57 @@
+"""LoRA (Hu et al., arXiv:2106.09685) on the denoiser's convolutions: W + alpha / rank · B A, only A and B trained.
+
+As a parametrisation of the weight and not as a wrapper of the layer: the denoiser reads weights and mixes, folds or
+transforms them before it multiplies; what wraps a layer's `forward` would never be called.
+"""
+
+from __future__ import annotations
+
+import re
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from rlzoo.errors import ConfigError
+
+
+class LowRank(nn.Module):
+    """Adds B A to a convolution's weight (O, I, k): A (rank, I k), B (O, rank), zero at first."""
+
+    def __init__(self, weight: Tensor, rank: int, alpha: float, generator: torch.Generator) -> None:
+        super().__init__()
+        outputs, inputs, taps = weight.shape
+        bound = (inputs * taps) ** -0.5  # as in the paper's code: Kaiming, a = sqrt(5)
+        draw = torch.rand(rank, inputs * taps, generator=generator)
+        self.A = nn.Parameter((2 * draw - 1) * bound)
+        self.B = nn.Parameter(torch.zeros(outputs, rank))
+        self.scale = alpha / rank
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """(O, I, k) -> (O, I, k)."""
+        return weight + (self.scale * self.B @ self.A).view_as(weight)
+
+
+def adapt(network: nn.Module, rank: int, alpha: float, layers: str) -> None:
+    """Give adapters to the convolutions whose name has a match of `layers`; everything else is frozen.
+
+    A's draw has its own seed: the same options give the same starting weights, which resuming relies on.
+
+    Raises:
+        ConfigError: `layers` is no regular expression, or none of the convolutions matches.
+    """
+    try:
+        wanted = re.compile(layers)
+    except re.error as error:
+        raise ConfigError(f"policy.lora_layers = '{layers}' is no regular expression: {error}") from error
+    found = [(name, m) for name, m in network.named_modules() if isinstance(m, nn.Conv1d)]
+    chosen = [(name, module) for name, module in found if wanted.search(name)]
+    if not chosen:
+        raise ConfigError(
+            f"policy.lora_layers = '{layers}' matches none of the denoiser's {len(found)} convolutions",
+            f"their names are like '{found[0][0]}' and '{found[-1][0]}'",
+        )
+    network.requires_grad_(False)
+    generator = torch.Generator().manual_seed(0)
+    for _, module in chosen:
+        parametrize.register_parametrization(module, "weight", LowRank(module.weight, rank, alpha, generator))
