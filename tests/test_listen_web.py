@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -23,10 +24,11 @@ import soundfile
 from typer.testing import CliRunner
 
 from rlzoo.cli import listen as cli
-from rlzoo.errors import ConfigError
+from rlzoo.errors import ConfigError, RlzooError
 from rlzoo.listen import sources
 from rlzoo.listen.prepare import prepare
-from rlzoo.listen.serve import addresses, bind, is_loopback
+from rlzoo.listen.report import agreement
+from rlzoo.listen.serve import addresses, bind, is_loopback, serve
 from rlzoo.listen.study import Settings, Study
 
 pytest.importorskip("starlette", reason="extra `listen` is not installed")
@@ -409,6 +411,18 @@ def test_help_report_and_serve_are_told_apart(tmp_path):
     assert "is no directory" in str(missing.exception)
     missing = run(cli.app, ["report", str(tmp_path)])
     assert "holds no listening test" in str(missing.exception)
+
+
+def test_a_missing_package_is_an_error_with_the_command_that_installs_it(tmp_path, monkeypatch):
+    folder = make_study(tmp_path, 1)
+    for package in ("krippendorff", "uvicorn"):
+        monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(RlzooError, match="krippendorff") as alpha:
+        agreement([])
+    with closing(Study.open(folder)) as study, closing(bind(None, 0)) as listening:
+        with pytest.raises(RlzooError, match="web server") as server:
+            serve(study, listening)
+    assert alpha.value.hint == server.value.hint == "pip install 'rlzoo-speech[listen]'"
 
 
 # A real browser
