@@ -1,0 +1,80 @@
+"""Does an algorithm follow the reward on the shipped voice? Each is trained on a reward and on its negative.
+
+    python benchmarks/voice/follow.py dlpo ddpo grpo ...        (all that look at a reward, where none is named)
+
+Two short runs each, from the algorithm's default preset, on the reward `level` (loudness) of `level.py`;
+`--reward dnsmos` takes another one. Same prompts, same noise, same number of steps: the only difference is the sign.
+Held-out gains of both, and of their difference, go to `follow.json` and `follow.md` beside this file
+(`follow-REWARD` for other rewards).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from statistics import mean, stdev
+from tempfile import TemporaryDirectory
+
+HERE = Path(__file__).parent
+ALGORITHMS = ("dlpo", "ddpo", "rwr", "dpok", "klinr", "grpo", "nft", "awm", "dpo", "draft", "bon")
+HEAD = "| algorithm | reward | its negative | difference | paired t |\n|---|---|---|---|---|\n"
+
+
+def gains(path: Path, reward: str) -> list[float]:
+    """Held-out score after the run minus before it, per sample."""
+    first, *_, last = (json.loads(file.read_text())["rows"] for file in sorted((path / "eval").glob("*.json")))
+    before = {(row["prompt"], row["index"]): row["scores"][reward] for row in first}
+    return [row["scores"][reward] - before[row["prompt"], row["index"]] for row in last]
+
+
+def trained(algorithm: str, weight: int, arguments: argparse.Namespace, folder: Path) -> list[float]:
+    """The gains of one run."""
+    out = folder / f"{algorithm}{weight:+d}"
+    command = [
+        "rlzoo", "run", "--algo", algorithm, "--reward", arguments.reward, "--out", str(out),
+        "--steps", str(arguments.steps), "--seed", str(arguments.seed), "--set", f"rewards.0.weight={weight}",
+        "--set", "rollout.prompts_per_step=4", "--set", "rollout.samples_per_prompt=4",
+        "--set", "eval.prompts=8", "--set", "train.eval_every=0", "--set", "train.kl_every=0",
+    ]  # fmt: skip
+    if arguments.reward == "level":
+        command += ["--plugin", str(HERE / "level.py")]
+    subprocess.run([sys.executable, "-m", *command], check=True, stdout=subprocess.DEVNULL)
+    return gains(out, arguments.reward)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("algorithms", nargs="*", default=ALGORITHMS)
+    parser.add_argument("--reward", default="level")
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    target = HERE / ("follow.json" if arguments.reward == "level" else f"follow-{arguments.reward}.json")
+    table = json.loads(target.read_text()) if target.exists() else {}
+    for algorithm in arguments.algorithms:
+        with TemporaryDirectory() as folder:
+            up, down = (trained(algorithm, weight, arguments, Path(folder)) for weight in (1, -1))
+        difference = [a - b for a, b in zip(up, down, strict=True)]
+        error = stdev(difference) / len(difference) ** 0.5
+        table[algorithm] = {
+            "reward": round(mean(up), 4),
+            "negative": round(mean(down), 4),
+            "difference": round(mean(difference), 4),
+            "t": round(mean(difference) / error, 1) if error else 0.0,
+            "steps": arguments.steps,
+            "seed": arguments.seed,
+        }
+        print(algorithm, table[algorithm], flush=True)
+        target.write_text(json.dumps(table, indent=1) + "\n")
+    rows = [
+        f"| {name} | {row['reward']:+.3f} | {row['negative']:+.3f} | {row['difference']:+.3f} | {row['t']:.1f} |\n"
+        for name, row in table.items()
+    ]
+    target.with_suffix(".md").write_text(HEAD + "".join(rows))
+
+
+if __name__ == "__main__":
+    main()
