@@ -20,8 +20,8 @@ class RolloutTable(Options):
     """Samples of each prompt; group-relative advantages need at least 2."""
     num_steps: Annotated[int, Field(ge=1)] | None = None
     """Denoising steps K of a rollout; unset: the policy's default."""
-    micro_batch: Count = 16
-    """Rows sampled at once by one process. Changes memory and speed, never results."""
+    micro_batch: Annotated[int, Field(ge=0)] = 16
+    """Rows sampled at once by one process. Changes memory and speed, never results; 0: as many as in training."""
 
 
 class BudgetTable(Options):
@@ -61,8 +61,9 @@ class TrainTable(Options):
     """Passes over the transitions of one step."""
     minibatch: Annotated[int, Field(ge=0)] = 0
     """Transitions per gradient update, over all processes; 0: all of a pass in one update."""
-    micro_batch: Count = 16
-    """Transitions through the network at once, in one process. Changes memory and speed, never results."""
+    micro_batch: Annotated[int, Field(ge=0)] = 16
+    """Transitions through the network at once, in one process. Changes memory and speed, never results; 0: as many as
+    fit, by what one row is measured to take: at most 16 in a quarter of the free memory, on a GPU 256 in 60 %."""
     step_selection: Literal["all", "fraction", "window"] = "all"
     """Which denoising steps are trained: all stochastic ones, a random share of each row's, or a run of neighbours."""
     step_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0

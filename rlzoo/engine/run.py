@@ -14,7 +14,7 @@ from rlzoo._algorithm import Algorithm
 from rlzoo._policy import Policy
 from rlzoo._types import Prompt
 from rlzoo.config import ResolvedRun
-from rlzoo.engine import checkpoint
+from rlzoo.engine import checkpoint, estimate
 from rlzoo.engine.budget import Counters, instrument
 from rlzoo.engine.context import Context
 from rlzoo.engine.events import Note, Observer
@@ -68,8 +68,24 @@ def build(run: ResolvedRun, rundir: RunDirectory, fabric: Fabric, observer: Obse
         generator=generator_of(seed_of("engine", run.seed)),
     )
     algorithm: Algorithm[Any] = run.algorithm.build()
+    _estimate(run, ctx, observer)
     algorithm.setup(ctx)
     return Live(ctx, algorithm, _heldout(prompts.heldout(), run), _judges(run, fabric, cache))
+
+
+def _estimate(run: ResolvedRun, ctx: Context, observer: Observer) -> None:
+    """Say what a step will take, and settle how many rows go at once where that is left to us."""
+    prompts = ctx.prompts.train()[: run.rollout.prompts_per_step]
+    with ctx.counters.paused():
+        row = estimate.measure(ctx.policy, prompts, run.rollout, run.train)
+    size = run.train.micro_batch or estimate.automatic(row, ctx.device)
+    ctx.train = run.train.model_copy(update={"micro_batch": size})
+    ctx.rollout_table = run.rollout.model_copy(update={"micro_batch": run.rollout.micro_batch or size})
+    needs = run.algorithm.spec.needs
+    if "sampling-grad" in needs:
+        return  # its graph is that of several steps and of the reward
+    passes = None if "log-prob" in needs else int(getattr(run.algorithm.options, "updates", 1))
+    observer(Note(estimate.text(row, ctx.policy, ctx.rollout_table, ctx.train, ctx.fabric.world_size, passes)))
 
 
 def _heldout(prompts: Sequence[Prompt], run: ResolvedRun) -> Sequence[Prompt]:

@@ -179,7 +179,7 @@ class LocalContext:
 
     def pieces(self, trajectory: Trajectory) -> Iterator[Tensor]:
         """All rows, `train.micro_batch` at a time."""
-        yield from torch.arange(len(trajectory)).split(self.tables[1].micro_batch)
+        yield from torch.arange(len(trajectory)).split(self.tables[1].micro_batch or len(trajectory))
 
     def share(self, prompts: Sequence[Prompt]) -> list[Prompt]:
         """One process: all of them."""

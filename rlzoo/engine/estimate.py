@@ -1,0 +1,136 @@
+"""What a step will take, before the first one: time and memory of one row, measured, and what follows from them.
+
+One row of the longest prompt of the first step goes through the network without and with a gradient. What its graph
+keeps is counted tensor by tensor, which is the same on every device and needs no allocator's statistics.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlzoo._policy import Policy
+from rlzoo._tables import RolloutTable, TrainTable
+from rlzoo._types import Schedule
+
+LIMITS = {"cpu": (0.25, 16), "cuda": (0.6, 256)}
+"""Share of the free memory that a piece's graph may take, and most rows. A CPU has other users, and gains nothing from
+more rows: wavegrad2 computes them one by one there."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row, once through the network."""
+
+    elements: int
+    """Of its state."""
+    forward_seconds: float
+    train_seconds: float
+    """Forward and backward, of a window where the run trains windows."""
+    graph_bytes: int
+    """What the backward pass keeps, weights aside."""
+
+
+def measure(policy: Policy, prompts: Any, table: RolloutTable, train: TrainTable) -> Row:
+    """Time and memory of the longest of these prompts; leaves no gradient behind and draws nothing."""
+    with torch.no_grad():
+        cond = policy.condition(prompts)
+        longest = policy.lengths(cond).argmax()[None]
+        cond = policy.condition([prompts[int(longest)]])
+    schedule = policy.schedule(table.num_steps)
+    x = torch.zeros(1, *policy.state_shape(cond), device=longest.device)
+    part = cond
+    if train.window_frames:
+        frames = policy.frames(cond)
+        count = frames.clamp(max=train.window_frames)
+        part, place = policy.crop(cond, (frames - count) // 2, count)
+    k = torch.zeros(1, dtype=torch.int64, device=x.device)
+    with torch.no_grad():
+        policy.transition(x, k, cond, schedule)  # warms up
+        forward = _timed(x.device, lambda: policy.transition(x, k, cond, schedule))
+    y = place.cut(x) if train.window_frames else x
+    kept: dict[int, int] = {}
+    weights = {p.untyped_storage().data_ptr() for p in policy.parameters()}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    def both() -> None:
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss = _loss(policy, y, k, part, schedule)
+        if loss.requires_grad:  # a policy that carries none is the self-checks' affair
+            loss.backward()
+
+    with torch.random.fork_rng(devices=[]):
+        trained = _timed(x.device, both)
+    policy.zero_grad(set_to_none=True)
+    return Row(x.numel(), forward, trained, sum(kept.values()))
+
+
+def _loss(policy: Policy, x: Tensor, k: Tensor, cond: Any, schedule: Schedule) -> Tensor:
+    # The mode and not a log-probability: not every policy has one.
+    return policy.transition(x, k, cond, schedule).mode.square().mean()
+
+
+def _timed(device: torch.device, work: Any) -> float:
+    sync = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    sync()
+    started = time.perf_counter()
+    work()
+    sync()
+    return time.perf_counter() - started
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that is free now: of the GPU, or of the machine."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def automatic(row: Row, device: torch.device) -> int:
+    """The largest power of two of rows whose graphs fit; at least 1."""
+    share, most = LIMITS["cuda" if device.type == "cuda" else "cpu"]
+    rows = int(share * free_bytes(device) // max(row.graph_bytes, 1))
+    return max(1, min(most, 2 ** (rows.bit_length() - 1))) if rows else 1
+
+
+def text(row: Row, policy: Policy, table: RolloutTable, train: TrainTable, processes: int, passes: int | None) -> str:
+    """One line for the user. `passes`: updates of an algorithm that trains samples; None: it trains transitions."""
+    schedule = policy.schedule(table.num_steps)
+    rows = -(-table.prompts_per_step * table.samples_per_prompt // processes)
+    steps = int(schedule.stochastic.sum())
+    if passes is None and train.step_selection != "all":
+        steps = max(1, round(train.step_fraction * steps))
+    trainings = rows * (train.inner_epochs * steps if passes is None else passes)
+    sampling, training = rows * len(schedule) * row.forward_seconds, trainings * row.train_seconds
+    parameters = list(policy.parameters())
+    weights = sum(p.numel() * p.element_size() for p in parameters)
+    trained = sum(p.numel() * p.element_size() for p in parameters if p.requires_grad)
+    states = rows * (len(schedule) + 1) * row.elements * 4
+    graph = row.graph_bytes * train.micro_batch
+    total = 2 * weights + 3 * trained + states + graph  # reference; gradient and AdamW's two moments
+    step = sampling + training
+    return (
+        f"estimate, from one row of {row.elements} elements measured now: {_duration(step)} a step (sampling "
+        f"{_duration(sampling)}, training {_duration(training)}), {_duration(step * train.steps)} in all, scoring and "
+        f"evaluation not counted; memory {_size(total)}, of which {_size(graph)} for {train.micro_batch} rows at once"
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.2g} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e6:.0f} MB" if count < 1e9 else f"{count / 1e9:.1f} GB"

@@ -1,0 +1,80 @@
+"""What a step will take: measured on one row, and how many rows are put through the network at once."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rlzoo._tables import RolloutTable, TrainTable
+from rlzoo.engine import estimate
+from rlzoo.engine.events import Event, Note
+from rlzoo.engine.loop import train
+from rlzoo.testing.specs import ToyPolicyOptions, ToyPromptOptions
+from rlzoo.testing.toy_runs import start, toy_run
+from rlzoo.testing.toys import GaussianToy, ToyPrompts
+
+
+def toy() -> GaussianToy:
+    return GaussianToy(ToyPolicyOptions(pretrain_steps=0))
+
+
+def test_what_the_graph_keeps_is_counted_and_nothing_is_left_behind() -> None:
+    policy, prompts = toy(), ToyPrompts(ToyPromptOptions()).train()[:3]
+    state = torch.get_rng_state()
+    row = estimate.measure(policy, prompts, RolloutTable(), TrainTable())
+    assert row.elements == 4, "the longest prompt's"
+    assert 100 < row.graph_bytes < 20_000
+    assert row.forward_seconds > 0
+    assert row.train_seconds > row.forward_seconds / 10
+    assert all(p.grad is None for p in policy.parameters())
+    assert torch.equal(state, torch.get_rng_state())
+
+
+class Wide(GaussianToy):
+    """Keeps a tensor of a million floats for its backward pass."""
+
+    def forward(self, x_t: Any, t: Any, cond: Any) -> Any:
+        extra = (self.gain[0] * torch.ones(1_000_000)).square()
+        return super().forward(x_t, t, cond) + 0 * extra.mean()
+
+
+def test_a_megabyte_more_is_seen() -> None:
+    prompts = ToyPrompts(ToyPromptOptions()).train()[:3]
+    policy = Wide(ToyPolicyOptions(pretrain_steps=0))
+    rows = [estimate.measure(p, prompts, RolloutTable(), TrainTable()).graph_bytes for p in (toy(), policy)]
+    assert 4e6 <= rows[1] - rows[0] <= 9e6
+
+
+@pytest.mark.parametrize(("graph", "rows"), [(1, 16), (100, 16), (1000, 8), (3000, 2), (10**9, 1)])
+def test_as_many_rows_as_fit_a_quarter_of_the_free_memory(
+    graph: int, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimate, "free_bytes", lambda device: 40_000)
+    assert estimate.automatic(estimate.Row(1, 1.0, 1.0, graph), torch.device("cpu")) == rows
+
+
+def test_the_arithmetic_of_the_estimate() -> None:
+    policy, tables = toy(), (RolloutTable(prompts_per_step=3, samples_per_prompt=4), TrainTable(steps=10))
+    line = estimate.text(estimate.Row(1000, 0.5, 2.0, 10**7), policy, *tables, 1, None)
+    # 12 rows, 5 denoising steps, 4 of them with noise: 30 s and 96 s.
+    assert "2 min a step (sampling 30 s, training 2 min), 21 min in all" in line
+    assert "160 MB for 16 rows at once" in line
+    assert "training 24 s" in estimate.text(estimate.Row(1000, 0.5, 2.0, 10**7), policy, *tables, 1, 1)
+
+
+def test_a_run_says_its_estimate_and_settles_an_automatic_micro_batch(tmp_path: Path) -> None:
+    rows, notes = [], []
+    for size in (0, 16):
+        events: list[Event] = []
+        run = toy_run(rollout={"micro_batch": size}, train={"micro_batch": size, "steps": 2})
+        rundir = start(run, tmp_path / str(size))
+        train(run, rundir, observer=events.append)
+        rows.append({k: v for k, v in rundir.metrics()[-1].items() if not k.endswith("seconds")})
+        notes.append([e.message for e in events if isinstance(e, Note) and e.message.startswith("estimate")])
+    assert rows[0] == rows[1], "measuring changes no number, and the toy's rows all fit"
+    assert len(notes[0]) == 1
+    assert re.search(r"measured now: .* a step .* for 16 rows at once$", notes[0][0])
