@@ -174,6 +174,8 @@ def test_a_ragged_batch_equals_the_literal_network(reward: SimilarityReward, wei
     with torch.no_grad():
         expected = torch.stack([literal(weights, wave) for wave in waves()])
         found = reward.embed(dirty)
+        together = reward._embed(batch.data, batch.lengths)  # what a GPU computes at once and a CPU row by row
+    assert torch.allclose(F.normalize(together, dim=1), F.normalize(found, dim=1), atol=1e-5)
     expected, found = F.normalize(expected, dim=1), F.normalize(found, dim=1)  # the cosine sees directions
     assert torch.allclose(found, expected, atol=1e-5)
     assert expected.std(0).mean().item() > 5e-3  # clips differ by much more than the tolerance

@@ -104,7 +104,8 @@ class SqueezeExcite(nn.Module):
         """(N, C, F), (N,) -> (N, C, F)."""
         mask = valid_mask(lengths, x.shape[-1])[:, None]
         mean = (x * mask).sum(2, keepdim=True) / lengths[:, None, None]
-        return x * self.conv2(F.relu(self.conv1(mean, lengths)), lengths).sigmoid()
+        scaled: Tensor = x * self.conv2(F.relu(self.conv1(mean, lengths)), lengths).sigmoid()
+        return scaled
 
 
 class Block(nn.Module):

@@ -13,6 +13,7 @@ from rlzoo.api import Prompt, Reward, Samples, Scores
 from rlzoo.assets import obtain
 from rlzoo.audio import full_precision, read_audio, recording, require_rate, to_samples, valid_mask
 from rlzoo.errors import DataError
+from rlzoo.wav2vec2 import in_pieces
 from rlzoo_similarity import ECAPA, SimilarityOptions
 from rlzoo_similarity.network import load
 from rlzoo_similarity.spectrum import RATE, features, mel_filters
@@ -65,5 +66,8 @@ class SimilarityReward(Reward[SimilarityOptions]):
         """(N, L) at 16 kHz -> (N, 192)."""
         waves = samples.data * valid_mask(samples.lengths, samples.data.shape[-1])
         with full_precision(waves.device):
-            embedding: Tensor = self.network(*features(waves, samples.lengths, self.filters))
+            return in_pieces(self._embed, waves, samples.lengths)
+
+    def _embed(self, waves: Tensor, lengths: Tensor) -> Tensor:
+        embedding: Tensor = self.network(*features(waves, lengths, self.filters))
         return embedding

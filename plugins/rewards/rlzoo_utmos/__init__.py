@@ -29,8 +29,8 @@ class UTMOSOptions(Options):
     """Weights in either published layout (SpeechMOS's state dict, sarulab's Lightning checkpoint); none: the
     cache, else a download of 411 MB."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Arithmetic of the network. `bfloat16` is for GPUs; it moved scores by less than 0.05 (random weights), so judge in
-    `float32`."""
+    """Arithmetic of the network. `bfloat16` is for GPUs; it moved scores by less than 0.05 (random weights), so judge
+    in `float32`."""
     level_dbfs: Annotated[float, Field(ge=-60, le=0)] | None = -26.0
     """Active speech level to which clips are brought first, in dBFS; none: as they are. Levelling brings the predictor
     closer to people, and a policy cannot earn reward by gain."""
