@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import pickle
@@ -185,6 +186,15 @@ def test_a_run_leaves_everything_and_says_where(rlzoo_, here):
     assert "r/reward.png" in done.out
     assert "step 2/2  reward" in done.err
     assert tomllib.loads((here / "r" / "config.toml").read_text())["algorithm"]["name"] == "toy-gradient"
+
+
+@pytest.mark.parametrize("steps", ["1", "2"])
+def test_a_profiled_run_leaves_a_trace_of_its_steps(steps, rlzoo_, here):
+    done = rlzoo_(*TOY_RUN[:-1], steps, "--reward", "toy", "--out", "r", "--profile")
+    assert done.code == 0, done.err
+    assert "r/trace.json.gz" in done.out
+    trace = json.loads(gzip.decompress((here / "r" / "trace.json.gz").read_bytes()))
+    assert any(event.get("name", "").startswith("aten::") for event in trace["traceEvents"])
 
 
 def test_a_run_without_out_gets_a_directory_of_its_own(rlzoo_, here):

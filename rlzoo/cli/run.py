@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -54,6 +54,9 @@ def run(
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse instead of using the stand-in of a reward without weights.")
     ] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Save a trace of two training steps, trace.json.gz, in the run directory.")
+    ] = False,
     plugin: PluginFiles = [],  # noqa: B006
 ) -> None:
     """Fine-tune a policy with reinforcement learning."""
@@ -64,7 +67,7 @@ def run(
                 "--resume continues a run as it was started",
                 "only --steps and --device go with it; to change more, start a new run",
             )
-        _resume(resume, steps, device)
+        _resume(resume, steps, device, profile)
         return
     found = resolved(
         config=config,
@@ -79,10 +82,10 @@ def run(
         sets=sets,
         plugin=plugin,
     )
-    _start(found, out_dir, strict)
+    _start(found, out_dir, strict, profile)
 
 
-def _start(found: Resolved, path: Path | None, strict: bool) -> None:
+def _start(found: Resolved, path: Path | None, strict: bool, profile: bool) -> None:
     rank, world = processes()
     if world > 1 and path is None:
         raise ConfigError(
@@ -107,7 +110,7 @@ def _start(found: Resolved, path: Path | None, strict: bool) -> None:
     )
     with directory.lock():
         try:
-            _train(resolved_run, directory, resume=False)
+            _train(resolved_run, directory, resume=False, profile=profile)
         except RlzooError:
             # Nothing is left behind by a run that never began; evidence and results are kept.
             if directory.discard_if_unused() and parent_is_ours:
@@ -116,7 +119,7 @@ def _start(found: Resolved, path: Path | None, strict: bool) -> None:
             raise
 
 
-def _resume(path: Path, steps: int | None, device: str) -> None:
+def _resume(path: Path, steps: int | None, device: str, profile: bool) -> None:
     directory = RunDirectory.open(path)
     registry = discover(files=[Path(name) for name in directory.config().get("plugin_files", ())])
     resolved_run = ResolvedRun.from_dict(directory.config(), registry)
@@ -131,7 +134,7 @@ def _resume(path: Path, steps: int | None, device: str) -> None:
     with directory.lock():
         if changes:
             directory.write_json("config.json", resolved_run.to_dict())
-        _train(resolved_run, directory, resume=True)
+        _train(resolved_run, directory, resume=True, profile=profile)
 
 
 def _default(run: ResolvedRun) -> Path:
@@ -139,7 +142,8 @@ def _default(run: ResolvedRun) -> Path:
     return default_path(run.algorithm.spec.name, run.policy.spec.name, rewards, run.seed, Path("runs"))
 
 
-def _train(run: ResolvedRun, directory: RunDirectory, *, resume: bool) -> None:
+def _train(run: ResolvedRun, directory: RunDirectory, *, resume: bool, profile: bool = False) -> None:
+    from rlzoo.cli._profile import TRACE, Profile
     from rlzoo.cli._progress import Show, summary
     from rlzoo.engine.loop import train
 
@@ -148,10 +152,12 @@ def _train(run: ResolvedRun, directory: RunDirectory, *, resume: bool) -> None:
         if rank != 0:
             train(run, directory, resume=resume)
             return
-        with Show(run) as show:
-            result = train(run, directory, resume=resume, observer=show)
+        with Show(run) as show, Profile(directory, show) if profile else nullcontext(show) as observer:
+            result = train(run, directory, resume=resume, observer=observer)
     except OSError as error:
         if error.errno is None:
             raise
         raise DataError(f"{error.strerror}: '{error.filename or directory.path}'", "check the disk") from error
     out.print(summary(run, result))
+    if profile:
+        out.print(f"trace: {directory / TRACE} (open it in https://ui.perfetto.dev)")

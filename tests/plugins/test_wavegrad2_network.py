@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from plain.wavegrad2 import denoise
-from rlzoo_wavegrad2.network import PRESETS, NetworkConfig, WaveGrad2Network
+from rlzoo_wavegrad2.network import PRESETS, NetworkConfig, WaveGrad2Network, rows, winograd
 from rlzoo_wavegrad2.network.encoder import gaussian_upsampling, run_lstm
 from rlzoo_wavegrad2.network.layers import downsample, modulate, upsample, upsample_convolve
 from torch import Tensor, nn
@@ -50,14 +50,73 @@ def test_denoiser_and_its_gradients_equal_the_literal_network(name: str) -> None
         assert (parameter.grad - reference).norm() <= 1e-4 * reference.norm() + 1e-9, key
 
 
+@pytest.mark.parametrize("tile", [37, 4096])
+@pytest.mark.parametrize("name", sorted(NARROW))
+def test_rows_on_the_cpu_equal_the_literal_network(name: str, tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In float64, where nothing but a wrong formula can differ: also a sign at the bend of a leaky ReLU cannot."""
+    monkeypatch.setattr(rows, "FEWEST_CHANNELS", 1)
+    monkeypatch.setattr(rows, "TILE", tile)
+    monkeypatch.setattr(winograd, "_FEWEST_CHANNELS", 10)  # some convolutions by Winograd, some directly
+    monkeypatch.setattr(winograd, "_FEWEST_TILES", 2)
+    config = NARROW[name]
+    torch.manual_seed(0)
+    decoder = WaveGrad2Network(config).decoder.double()
+    noisy, hidden, level = inputs(config)  # the level stays float32, in which both embed it
+    noisy, hidden = noisy.double().requires_grad_(), hidden.double().requires_grad_()
+    fast = decoder(noisy, hidden, level)
+    fast.square().mean().backward()
+    with torch.no_grad():
+        tiled = decoder(noisy, hidden, level)
+    weights = {key: value.detach().clone().requires_grad_() for key, value in decoder.state_dict().items()}
+    same_noisy, same_hidden = (x.detach().clone().requires_grad_() for x in (noisy, hidden))
+    plain = denoise(weights, config, same_noisy, same_hidden, level)
+    plain.square().mean().backward()
+    assert (fast - plain).norm() <= 1e-10 * plain.norm()
+    assert (tiled - fast).norm() <= 1e-12 * fast.norm()
+    pairs = [(parameter.grad, weights[key].grad) for key, parameter in decoder.named_parameters()]
+    for found, expected in [*pairs, (noisy.grad, same_noisy.grad), (hidden.grad, same_hidden.grad)]:
+        assert found is not None
+        assert expected is not None
+        assert (found - expected).norm() <= 1e-9 * expected.norm() + 1e-12
+
+
+@pytest.mark.parametrize("dilation", [1, 2, 8])
+@pytest.mark.parametrize("length", [1, 70, 131])
+def test_winograd_equals_a_convolution(dilation: int, length: int) -> None:
+    x, weight, bias = torch.randn(length, 5), torch.randn(7, 5, 3), torch.randn(7)
+    how = winograd.Prepared(winograd.Filter(weight), dilation, True, False)
+    out = winograd.Convolution.apply(x, None, None, weight, bias, how)
+    expected = F.conv1d(x.t()[None], weight, bias, padding=dilation, dilation=dilation)[0].t()
+    assert torch.allclose(out, expected, atol=3e-5)
+
+
+def test_prepared_filters_follow_their_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "FEWEST_CHANNELS", 1)
+    monkeypatch.setattr(winograd, "_FEWEST_CHANNELS", 1)
+    monkeypatch.setattr(winograd, "_FEWEST_TILES", 1)
+    config = NARROW["base"]
+    decoder, args = WaveGrad2Network(config).decoder, inputs(config)
+    with torch.no_grad():
+        before = decoder(*args)
+        for parameter in decoder.parameters():
+            parameter.mul_(1.1)
+        trained = decoder(*args)
+        swapped = {key: value / 1.1 for key, value in decoder.state_dict().items()}
+        plain = denoise(decoder.state_dict(), config, *args)
+        back = torch.func.functional_call(decoder, swapped, args)
+    assert (trained - plain).norm() <= 1e-4 * plain.norm()
+    assert (back - before).norm() <= 1e-4 * before.norm()
+    assert (trained - before).norm() >= 0.1 * before.norm()
+
+
 @pytest.mark.parametrize("name", sorted(NARROW))
 def test_a_row_does_not_see_its_padding(name: str) -> None:
     config = NARROW[name]
     decoder = WaveGrad2Network(config).decoder.eval()
     noisy, hidden, level = inputs(config)
-    with torch.no_grad():
-        batch = decoder(noisy, hidden, level, torch.tensor([9, 5]))
-        alone = decoder(noisy[1:, : 5 * config.hop], hidden[1:, :, :5], level[1:])
+    # With gradients, for without them a CPU computes rows one by one.
+    batch = decoder(noisy, hidden, level, torch.tensor([9, 5]))
+    alone = decoder(noisy[1:, : 5 * config.hop], hidden[1:, :, :5], level[1:])
     assert torch.allclose(batch[1, : 5 * config.hop], alone[0], atol=2e-5)
     assert not batch[1, 5 * config.hop :].any()
 

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from rlzoo_wavegrad2.network.layers import Conv, LReLUConv, downsample, lrelu, modulate, upsample_convolve
+from rlzoo_wavegrad2.network import rows
+from rlzoo_wavegrad2.network.layers import Conv, LReLUConv, downsample, lrelu, modulate, upsample, upsample_convolve
 from rlzoo_wavegrad2.network.presets import NetworkConfig
 
 
@@ -87,6 +89,10 @@ class DownBasic(nn.Module):
             main = trim(conv(main), extent)
         return trim(main + self.residual_branch[0](low), extent)
 
+    def row(self, x: Tensor) -> Tensor:
+        """One row: (L, I) -> (L // factor, O)."""
+        return rows.down_basic(self, x)
+
 
 class DownBlockLarge(nn.Module):
     """A downsampling block followed by three more convolutions at the low rate."""
@@ -104,6 +110,11 @@ class DownBlockLarge(nn.Module):
         for conv in self.main_branch:
             main = trim(conv(main), extent)
         return trim(main + self.residual_branch[0](x), extent)
+
+    def row(self, x: Tensor) -> Tensor:
+        """One row: (L, I) -> (L // factor, O)."""
+        x = self.downsampling_basic_block.row(x)
+        return rows.convolutions_down(list(self.main_branch), self.residual_branch[0], x)
 
 
 class Modulation(nn.Module):
@@ -134,22 +145,35 @@ class UpBasic(nn.Module):
             {"modulation_0": Modulation(outputs, dilations[2]), "modulation_1": Modulation(outputs, dilations[3])}
         )
         self.factor = factor
-        self._first, self._mix = [first], [mix]  # in lists: registered once, under their published names
+        self._shortcuts = [first, mix]  # in a list: registered once, under their published names
+
+    @property
+    def entry(self) -> Conv:
+        """The first convolution of the main branch."""
+        return self._shortcuts[0]
+
+    @property
+    def residual(self) -> Conv:
+        """The first half's residual."""
+        return self._shortcuts[1]
 
     def forward(self, x: Tensor, scale: Tensor, shift: Tensor, extents: tuple[Extent | None, Extent | None]) -> Tensor:
         before, after = extents
-        first = self._first[0]
         if self.factor > 1:
+            first = self.entry.conv1d
             last = None if before is None else before.lengths - 1
             x = extend(x, before)
-            main = upsample_convolve(lrelu(x), first.conv1d.weight, first.conv1d.bias, self.factor, last)
-            residual = upsample_convolve(x, self._mix[0].conv1d.weight, self._mix[0].conv1d.bias, self.factor, last)
+            main = upsample_convolve(lrelu(x), first.weight, first.bias, self.factor, last)
+            residual = upsample(self.residual(x), self.factor)
         else:
-            main = first(lrelu(x))
-            residual = self._mix[0](x)
+            main, residual = self.entry(lrelu(x)), self.residual(x)
         h = residual + self.first_block_main_branch["modulation"](main, scale, shift, after)
         second = self.second_block_main_branch["modulation_0"](h, scale, shift, after)
         return trim(h + self.second_block_main_branch["modulation_1"](second, scale, shift, after), after)
+
+    def row(self, x: Tensor, film: rows.Film, project: Tensor | None = None) -> Tensor:
+        """One row: (L, I) -> (factor L, O), or through `project` (O, P) to (factor L, P)."""
+        return rows.up_basic(self, x, film, project)
 
 
 class UpBlockLarge(UpBasic):
@@ -163,6 +187,10 @@ class UpBlockLarge(UpBasic):
         x = self.upsampling_basic_block(x, scale, shift, extents)
         return super().forward(x, scale, shift, (extents[1], extents[1]))
 
+    def row(self, x: Tensor, film: rows.Film, project: Tensor | None = None) -> Tensor:
+        """One row: (L, I) -> (factor L, O), or through `project` (O, P) to (factor L, P)."""
+        return super().row(self.upsampling_basic_block.row(x, film), film, project)
+
 
 class Denoiser(nn.Module):
     """eps(y_noisy, hidden, sqrt(alpha_bar)): (B, L), (B, H, T), (B,) -> (B, L)."""
@@ -170,7 +198,7 @@ class Denoiser(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         down, up, factors = config.down_channels, config.up_channels, config.factors
-        self.factors = factors
+        self.factors, self.narrowest = factors, min(up)
         self.ublock_preconv = Conv(config.hidden_channels, up[0], 3)
         up_block = UpBlockLarge if config.large else UpBasic
         self.ublocks = nn.ModuleList(
@@ -186,6 +214,11 @@ class Denoiser(nn.Module):
 
     def forward(self, noisy: Tensor, hidden: Tensor, level: Tensor, frames: Tensor | None = None) -> Tensor:
         """`frames` (B,) int64: valid hidden frames of each row; None: all rows fill the batch."""
+        if rows.suits(noisy, self.narrowest) or (rows.on_cpu(noisy) and not torch.is_grad_enabled()):
+            return self._row_by_row(noisy, hidden, level, frames)
+        return self._together(noisy, hidden, level, frames)
+
+    def _together(self, noisy: Tensor, hidden: Tensor, level: Tensor, frames: Tensor | None) -> Tensor:
         # extents[i]: behind the i-th upsampling block; extents[0] is the frame rate.
         extents: list[Extent | None] = [None] * (len(self.factors) + 1)
         if frames is not None:
@@ -203,6 +236,16 @@ class Denoiser(nn.Module):
             x = block(x, scale, shift, (extents[i], extents[i + 1]))
         out: Tensor = trim(self.ublock_postconv(x), extents[-1])
         return out[:, 0]
+
+    def _row_by_row(self, noisy: Tensor, hidden: Tensor, level: Tensor, frames: Tensor | None) -> Tensor:
+        # Cut to its own length a row's padding costs nothing, and its result is bit for bit what it would be alone.
+        size, valid = noisy.shape[1] // hidden.shape[2], hidden.shape[2]
+        quick, outs = rows.suits(noisy, self.narrowest), []
+        for row, given in enumerate([valid] * len(noisy) if frames is None else frames.tolist()):
+            x, h, at = noisy[row, : given * size], hidden[row, :, :given], level[row : row + 1]
+            out = rows.denoise_row(self, x, h, at) if quick else self._together(x[None], h[None], at, None)[0]
+            outs.append(F.pad(out, (0, (valid - given) * size)))
+        return torch.stack(outs)
 
 
 def init_orthogonal(module: nn.Module) -> None:

@@ -100,12 +100,12 @@ def upsample(x: Tensor, factor: int) -> Tensor:
 
 def polyphase_weight(weight: Tensor, factor: int) -> Tensor:
     """(O, I, k) fine taps, k 1 or 3 -> (factor O, I, 3) coarse taps: interpolation folded into the convolution."""
-    table = _polyphase_table(factor, weight.shape[2]).to(weight)
+    table = polyphase_table(factor, weight.shape[2]).to(weight)
     return torch.einsum("ptn,oit->poin", table, weight).flatten(0, 1)
 
 
 @cache
-def _polyphase_table(factor: int, taps: int) -> Tensor:
+def polyphase_table(factor: int, taps: int) -> Tensor:
     """(phase, fine tap, coarse neighbour): what each fine tap takes from the coarse samples."""
     phases = interpolation_weights(factor)
     table = torch.zeros(factor, taps, 3, dtype=torch.float64)
