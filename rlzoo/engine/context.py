@@ -140,8 +140,7 @@ class Context:
         )
         self.counters.samples += trajectory.size
         if done.probed is not None:
-            k = torch.tensor(probe, device=self.device)
-            size = self.rollout_table.micro_batch
+            k, size = torch.tensor(probe, device=self.device), self.rollout_table.micro_batch
             measured = divergence.rows(len(everyone), G, len(rows.seeds))
             kl = divergence.measure(self.policy, self.reference, cond, schedule, measured, done.probed, k, size)
             mean, total = self.gather(kl).double().mean(0).tolist()

@@ -262,25 +262,25 @@ def windows_are_exact(subject: PolicySubject) -> None:
     if type(policy).crop is Policy.crop:
         _require("window" not in subject.offers, "it offers windows and does not override `crop`")
         raise Skipped("it offers no windows")
-    k = torch.full((len(cond),), _random_steps(schedule)[-1], device=done.states.device)
-    before, after, frames = done.states[int(k[0])], done.states[int(k[0]) + 1], policy.frames(cond)
+    step, frames = _random_steps(schedule)[-1], policy.frames(cond)
+    k, before, after = torch.full_like(frames, step), done.states[step], done.states[step + 1]
     t = policy.sample_times(torch.full((len(cond),), 0.5, device=before.device))
-    noise, parts, sums = done.states[0], 3, 0.0
+    clean, noise, parts = done.states[-1], done.states[0], 3
     with torch.no_grad():
         whole = policy.transition(before, k, cond, schedule)
-        losses = torch.stack([policy.denoising_loss(done.states[-1], cond, t, noise), whole.log_prob(after)])
+        losses = torch.stack([policy.denoising_loss(clean, cond, t, noise), whole.log_prob(after)])
+        sums = torch.zeros_like(losses)
         for part in range(parts):
             first, stop = frames * part // parts, frames * (part + 1) // parts
             # Rows of fewer frames than parts repeat one of them, and weigh it by nothing.
             inside, place = policy.crop(cond, first, (stop - first).clamp(min=1))
             cropped = policy.transition(place.cut(before), k, inside, schedule)
             mask = policy.mask(inside)
-            gap = (cropped.mode - place.cut(whole.mode)).abs()
-            gap = float((gap if mask is None else gap[mask]).max())
+            apart = (cropped.mode - place.cut(whole.mode)).abs()
+            gap = float((apart if mask is None else apart[mask]).max())
             _require(gap < TOLERANCE, f"a window is {gap:.2g} from the whole row; does the crop hold enough around it?")
-            logp = cropped.log_prob(place.cut(after))
-            loss = policy.denoising_loss(place.cut(done.states[-1]), inside, t, place.cut(noise))
-            sums = sums + (stop - first) / frames * torch.stack([loss, logp])
+            loss = policy.denoising_loss(place.cut(clean), inside, t, place.cut(noise))
+            sums += (stop - first) / frames * torch.stack([loss, cropped.log_prob(place.cut(after))])
     gap = _gap(sums, losses)
     _require(gap < TOLERANCE, f"the windows of a row do not add up to it ({gap:.2g}); is `mask` true on them alone?")
 
