@@ -12,6 +12,8 @@ from pathlib import Path
 
 import matplotlib as mpl
 import torch
+from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 
 mpl.use("Agg")
@@ -37,8 +39,7 @@ def spectrograms(waves: Mapping[str, Tensor], rate: int, path: Path) -> None:
         axis.set(title=name, xlabel="seconds")
     axes[0].set_ylabel("kHz")
     figure.colorbar(image, ax=axes, label="dB of full scale")
-    figure.savefig(path, dpi=80)
-    plt.close(figure)
+    save(figure, path)
 
 
 def losses(log: Path, path: Path) -> None:
@@ -54,8 +55,15 @@ def losses(log: Path, path: Path) -> None:
                 axis.plot(*zip(*points, strict=True), marker="" if wanted else ".", lw=0.8, label=name.split("/")[-1])
         axis.set(title=title.strip("_"), xlabel="minutes", yscale="log")
         axis.legend(fontsize=7)
+    save(figure, path)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """PNG with 64 colours: a spectrogram is noise to the compressor, and these files are committed."""
     figure.savefig(path, dpi=80)
     plt.close(figure)
+    with Image.open(path) as image:
+        image.convert("RGB").quantize(64).save(path, optimize=True)
 
 
 if __name__ == "__main__":

@@ -332,6 +332,7 @@ def test_a_gpu_changes_defaults_and_not_what_was_set() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning")  # the tracer warns of what it looks at, and goes on
 def test_a_compiled_denoiser_learns_the_same(corpus: Path, tmp_path: Path) -> None:
     if shutil.which("g++") is None:
         pytest.skip("torch.compile needs a C++ compiler")
@@ -360,9 +361,9 @@ def test_the_published_size_trains_on_ljspeechs_layout_with_textgrids(tmp_path: 
         render(text, root / "wavs" / f"{name}.wav", RenderSettings("rms", None))
         wave, rate = read_audio(root / "wavs" / f"{name}.wav")
         write_audio(root / "wavs" / f"{name}.wav", resample(wave, rate, 22050), 22050)
-    (root / "metadata.csv").write_text("".join(f"{name}|{text}|{text}\\n" for name, text in texts.items()))
+    (root / "metadata.csv").write_text("".join(f"{name}|{text}|{text}\n" for name, text in texts.items()))
     for split, names in {"train": "LJ1 LJ2", "validation": "LJ3", "test": ""}.items():
-        (root / f"{split}.txt").write_text("\\n".join(names.split()))
+        (root / f"{split}.txt").write_text("\n".join(names.split()))
     align_corpus(root, progress=False)
     for row in map(json.loads, (root / "phones.jsonl").read_text().splitlines()):
         write_textgrid(root / "TextGrid" / f"{row['id']}.TextGrid", row["phones"], row["ends"])
