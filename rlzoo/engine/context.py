@@ -245,7 +245,7 @@ class Context:
 
     def pieces(self, trajectory: Trajectory) -> Iterable[Tensor]:
         """This rank's rows, `train.micro_batch` at a time."""
-        return iter(torch.arange(len(trajectory), device=self.device).split(self.train.micro_batch))
+        yield from torch.arange(len(trajectory), device=self.device).split(self.train.micro_batch)
 
     def share(self, prompts: Sequence[Prompt]) -> list[Prompt]:
         """This rank's share of prompts that all ranks know."""

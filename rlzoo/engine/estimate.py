@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from rlzoo._policy import Policy
 from rlzoo._tables import RolloutTable, TrainTable
-from rlzoo._types import Schedule
+from rlzoo._types import Batch, Prompt, Schedule
 
 LIMITS = {"cpu": (0.25, 16), "cuda": (0.6, 256)}
 """Share of the free memory that a piece's graph may take, and most rows. A CPU has other users, and gains nothing from
@@ -36,7 +36,7 @@ class Row:
     """What the backward pass keeps, weights aside."""
 
 
-def measure(policy: Policy, prompts: Any, table: RolloutTable, train: TrainTable) -> Row:
+def measure(policy: Policy, prompts: Sequence[Prompt], table: RolloutTable, train: TrainTable) -> Row:
     """Time and memory of the longest of these prompts; leaves no gradient behind and draws nothing."""
     with torch.no_grad():
         cond = policy.condition(prompts)
@@ -75,18 +75,21 @@ def measure(policy: Policy, prompts: Any, table: RolloutTable, train: TrainTable
     return Row(x.numel(), forward, trained, sum(kept.values()))
 
 
-def _loss(policy: Policy, x: Tensor, k: Tensor, cond: Any, schedule: Schedule) -> Tensor:
+def _loss(policy: Policy, x: Tensor, k: Tensor, cond: Batch, schedule: Schedule) -> Tensor:
     # The mode and not a log-probability: not every policy has one.
     return policy.transition(x, k, cond, schedule).mode.square().mean()
 
 
-def _timed(device: torch.device, work: Any) -> float:
-    sync = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    sync()
-    started = time.perf_counter()
+def _timed(device: torch.device, work: Callable[[], object]) -> float:
+    started = _now(device)
     work()
-    sync()
-    return time.perf_counter() - started
+    return _now(device) - started
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def free_bytes(device: torch.device) -> int:
