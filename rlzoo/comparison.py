@@ -107,7 +107,7 @@ def interval(found: Estimate) -> str:
 
 def p_value(p: float) -> str:
     """Three digits, and never a zero."""
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 __all__ = [

@@ -49,6 +49,8 @@ def _estimate(found: Estimate) -> dict[str, float | None]:
 
 def show(found: dict[str, Any]) -> None:
     """A table and a few lines."""
+    from rlzoo.comparison import p_value
+
     prompts = len({row["prompt"] for row in found["rows"]})
     title = f"{found['target']}: {found['samples']} samples of {prompts} prompts"
     title += f", against {found['base']}" if found["base"] else ""
@@ -62,7 +64,7 @@ def show(found: dict[str, Any]) -> None:
     if spread:
         change = spread.get("paired")
         line = f"diversity between samples of a prompt: {spread['tuned']['mean']:.3g}"
-        line += f" (base {change['base']:.3g}, p {_p(change['p'])})" if change else ""
+        line += f" (base {change['base']:.3g}, p {p_value(change['p'])})" if change else ""
         out.print(line + (" dB" if found["sample_rate"] and not change else ""))
     if kl:
         one = kl["per_element"]
@@ -76,6 +78,8 @@ def show(found: dict[str, Any]) -> None:
 
 
 def _compared(found: dict[str, Any], names: Sequence[str]) -> Table:
+    from rlzoo.comparison import p_value
+
     table = Table(box=None, pad_edge=False)
     for head in ("score", "base", "tuned", "change", "95 % interval", "p", "win rate"):
         table.add_column(head, justify="left" if head == "score" else "right", no_wrap=True)
@@ -87,7 +91,7 @@ def _compared(found: dict[str, Any], names: Sequence[str]) -> Table:
             f"{one['tuned']:.3f}",
             f"{one['gain']:+.3f}",
             _range(one, "+.3f").strip(" ()") or "–",
-            _p(one["p"]),
+            p_value(one["p"]),
             f"{100 * one['win_rate']:.0f} %",
         )
     return table
@@ -105,7 +109,3 @@ def _alone(found: dict[str, Any], names: Sequence[str]) -> Table:
 
 def _range(found: dict[str, Any], form: str) -> str:
     return "" if found["low"] is None else f" ({found['low']:{form}} … {found['high']:{form}})"
-
-
-def _p(p: float) -> str:
-    return "<0.001" if p < 0.001 else f"{p:.3f}"

@@ -60,6 +60,8 @@ def _reward(axes: Axes, metrics: Sequence[dict[str, Any]], evaluations: Sequence
 def _kl(axes: Axes, metrics: Sequence[dict[str, Any]]) -> None:
     rows = [row for row in metrics if "policy/kl" in row]
     axes.plot([row["step"] - 1 for row in rows], [row["policy/kl"] for row in rows], color=KL, linewidth=1.2)
+    if not rows:
+        axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", va="center", fontsize=8)
     axes.set_ylabel("KL per element\n(nats)", fontsize=8)
     axes.set_xlabel("optimisation steps")
     axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))

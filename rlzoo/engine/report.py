@@ -87,7 +87,7 @@ def _columns(
             column["role"] = "reward"
         for when, document in (("base", base), ("tuned", last)):
             figures = document["scores"][name]
-            column[when] = f"{figures['mean']:.3f} ± {figures['std']:.3f}"
+            column[when] = [f"{figures['mean']:.3f}", f" ± {figures['std']:.3f}"]
         if found is not None:
             one = found.scores[name]
             column |= {
