@@ -311,6 +311,13 @@ def test_a_damaged_or_foreign_run_is_named_and_left_out(grid, damage, reason):
     assert section.scores("ddpo", "total") == [whole["ddpo"]["curve"][-1]["scores"]["total"]]
 
 
+def test_a_run_that_is_older_than_an_option_counts(grid):
+    suite, folder = grid
+    edit(folder / "runs/ddpo--toy--0/config.json", lambda c: c["train"].pop("self_checks"))
+    assert collect(suite, folder)["left_out"] == []
+    job_of(suite, folder)
+
+
 def test_what_was_left_out_is_on_the_page():
     found = document({"good": 0.5})
     found["left_out"] = [{"run": "good--r--9", "reason": "not finished: <running>"}]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rlzoo import __version__
-from rlzoo.bench.jobs import Job, differences, read_outcome
+from rlzoo.bench.jobs import Job, read_outcome, strays
 from rlzoo.bench.suite import Cell, Suite
 from rlzoo.errors import DataError, RlzooError
 from rlzoo.rundir import RunDirectory
@@ -47,7 +47,7 @@ def _read(suite: Suite, cell: Cell, job: Job) -> Document:
         raise Unfit(f"not finished: {status.get('state')}" + (f", {status['error']}" if status.get("error") else ""))
     if environment.get("rlzoo") != __version__:
         raise Unfit(f"made by rlzoo {environment.get('rlzoo')}, this is {__version__}")
-    different = differences(suite.resolved(cell).to_dict(), config)
+    different = strays(suite, cell, config)
     if different:
         raise Unfit(f"not this suite's run: {different[0]}")
     _check_metrics(metrics, status, diverged)

@@ -26,6 +26,7 @@ from typing import Any, Literal, Self
 from filelock import FileLock
 
 from rlzoo.bench.suite import Cell, Suite
+from rlzoo.config import ResolvedRun
 from rlzoo.errors import ConfigError, DataError, Diverged, Interrupted
 from rlzoo.rundir import RunDirectory
 
@@ -88,7 +89,7 @@ def make(suite: Suite, cell: Cell, folder: Path) -> Job:
     """Write the cell's run file and return its job. ConfigError where its directory holds a run of something else."""
     job = Job(cell.key, folder.absolute(), suite.plugin_files, suite.table.threads)
     if state_of(job) not in ("new", "torn"):
-        different = differences(suite.resolved(cell).to_dict(), RunDirectory.open(job.run).config())
+        different = strays(suite, cell, RunDirectory.open(job.run).config())
         if different:
             raise ConfigError(
                 f"'{job.run}' is a run of something else than suite '{suite.name}' asks for: {different[0]}",
@@ -97,6 +98,14 @@ def make(suite: Suite, cell: Cell, folder: Path) -> Job:
     job.beside("").parent.mkdir(parents=True, exist_ok=True)
     job.beside(".toml").write_text(suite.toml(cell), encoding="utf-8")
     return job
+
+
+def strays(suite: Suite, cell: Cell, config: Mapping[str, Any]) -> list[str]:
+    """How a run's values differ from the cell's. An option that is newer than the run has its default in both.
+
+    ConfigError or PluginError where the values are no run's.
+    """
+    return differences(suite.resolved(cell).to_dict(), ResolvedRun.from_dict(config, suite.registry).to_dict())
 
 
 def differences(expected: Any, found: Any, path: str = "") -> list[str]:
