@@ -93,6 +93,19 @@ def test_a_policy_against_itself_differs_in_nothing(command):
     assert not found["hacking"]["hacked"]
 
 
+def test_a_run_whose_starting_weights_have_changed_is_not_compared_with_them(command, tmp_path):
+    trained(command, "natural", "train.steps=1")
+    config = tmp_path / "r/config.json"
+    values = json.loads(config.read_text())
+    values["policy"]["seed"] = 1
+    config.write_text(json.dumps(values))
+    code, _, err = command("eval", "r", *PLUGINS, "--judges", "loud", "--device", "cpu")
+    assert code == 4
+    assert "started from have changed since" in err
+    assert "name a --base" in err
+    assert judged(command, "r", *PLUGINS, "--base", "r", "--judges", "loud")[0]["paired"]["loud"]["gain"] == 0
+
+
 def test_diversity_is_the_distance_between_samples():
     data = torch.tensor([[1.0, 2.0, 0.0], [4.0, 6.0, 9.0]])
     assert diversity(Samples(data, torch.tensor([2, 3]), MEDIA)) == pytest.approx((12.5) ** 0.5)

@@ -42,6 +42,8 @@ class Subject:
     label: str
     source: Path | Choice[Any] | Source
     run: ResolvedRun | None
+    start: bool = False
+    """Whether what the run started from is meant, and not what it has become."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def plan_of(subject: Subject, against: Path | None, asked: Asked) -> Plan:
     run = subject.run
     base = None if against is None else _subject(against, asked)
     if base is None and run is not None:
-        base = Subject("its start", run.policy, None)
+        base = Subject("its start", subject.source, None, start=True)
     if base is not None and isinstance(base.source, Source) != isinstance(subject.source, Source):
         raise ConfigError(
             f"'{subject.label}' and '{base.label}' cannot be compared: one speaks prompts, the other is recorded",

@@ -157,7 +157,7 @@ def _load(subject: Subject, device: str) -> Policy:
     from rlzoo.engine import speak
 
     assert not isinstance(subject.source, Source)
-    return speak.load(subject.source, device)
+    return speak.load(subject.source, device, start=subject.start)
 
 
 def _recorded(plan: Plan, scorers: Sequence[Scorer]) -> tuple[Judged, Judged | None]:

@@ -120,10 +120,11 @@ def restore(folder: Path, ctx: Context, algorithm: Algorithm[Any]) -> None:
         torch.cuda.set_rng_state_all(engine["cuda_rng"])
 
 
-def load_policy(path: Path) -> Policy:
+def load_policy(path: Path, *, start: bool = False) -> Policy:
     """The policy of a run directory (its newest checkpoint) or of one checkpoint in it, in eval mode on the CPU.
 
-    Raises DataError where there is none or it is damaged.
+    `start`: as it was before the first step. Raises DataError where there is none, it is damaged, or the weights that
+    the run started from are no longer what they were.
     """
     path = path.expanduser().absolute()
     inside = path.parent.name == "checkpoints"
@@ -133,7 +134,13 @@ def load_policy(path: Path) -> Policy:
         raise DataError(f"'{path}' has no finished checkpoint", "let the run reach its first checkpoint, or resume it")
     _verify(folder)
     policy: Policy = ResolvedRun.from_dict(rundir.config()).policy.build()
-    _load_weights(policy, folder / POLICY)
+    if not start:
+        _load_weights(policy, folder / POLICY)
+    elif _load(folder / ENGINE)["starting"] != weights_digest(portable(policy)):
+        raise DataError(
+            f"the weights that '{rundir.path}' started from have changed since: there is no start to compare it with",
+            "put the policy's checkpoint back to what it was, or name a --base",
+        )
     return policy.eval()
 
 

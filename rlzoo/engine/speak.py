@@ -39,9 +39,12 @@ class Judged:
     sample_rate: int | None
 
 
-def load(source: Path | Choice[Any], device: str) -> Policy:
-    """The policy of a run directory (or one checkpoint in it), or a chosen one, on `device` and in eval mode."""
-    policy: Policy = load_policy(source) if isinstance(source, Path) else source.build()
+def load(source: Path | Choice[Any], device: str, *, start: bool = False) -> Policy:
+    """The policy of a run directory (or one checkpoint in it), or a chosen one, on `device` and in eval mode.
+
+    `start`: what the run started from.
+    """
+    policy: Policy = load_policy(source, start=start) if isinstance(source, Path) else source.build()
     return policy.to(make_fabric(device, "fp32").device).eval()
 
 
