@@ -42,7 +42,10 @@ class P835(nn.Module):
         super().__init__()
         for name, tensor in weights.items():
             if tensor.is_floating_point():
-                self.register_buffer(name.replace("/", "_"), tensor)
+                layout = (
+                    torch.channels_last if name.startswith("conv2d") and tensor.ndim == 4 else torch.contiguous_format
+                )
+                self.register_buffer(name.replace("/", "_"), tensor.contiguous(memory_format=layout))
         self.polynomials = _PERSONALIZED if personalized else _POLYNOMIALS
         fourier = torch.cat([weights["stft-real/kernel"], weights["stft-imag/kernel"]]).squeeze(-1)
         self.register_buffer("fourier", fourier.T.contiguous())
@@ -89,6 +92,7 @@ class P835(nn.Module):
         return torch.cat([self._layers(part[:, None], _TRUNK) for part in strips.split(size)])
 
     def _layers(self, h: Tensor, layers: tuple[tuple[str, bool], ...]) -> Tensor:
+        h = h.contiguous(memory_format=torch.channels_last)  # a third less time on a CPU
         for name, is_pooled in layers:
             h = F.relu(F.conv2d(h, self.get_buffer(f"{name}_kernel"), self.get_buffer(f"{name}_bias"), padding=1))
             h = F.max_pool2d(h, 2) if is_pooled else h
