@@ -183,7 +183,7 @@ class Policy(nn.Module, ABC):
             raise DataError(
                 f"{type(self).__name__} gives these prompts the lengths {self.lengths(cond).tolist()[:4]}, "
                 f"their recordings have {recordings.lengths.tolist()[:4]}",
-                "the policy must override `supervise` to align its conditioning with recordings of other lengths",
+                "this policy does not align itself with recordings (`Policy.supervise`): learn its own samples instead",
             )
         return recordings.data.to(cond.tensors[next(iter(cond.tensors))].device), cond
 

@@ -28,7 +28,7 @@ def build(kind, shift: float = 0.0):
 
 @TOYS
 def test_a_pretrained_toy_speaks_like_its_recordings(kind) -> None:
-    policy = build(kind)
+    policy = frozen_copy(build(kind))
     chain = closed_form.chain(policy, PROMPTS)
     mean = torch.zeros_like(chain.shift[0])
     for gain, shift in zip(chain.gain, chain.shift, strict=True):
@@ -56,6 +56,7 @@ def test_expected_reward_and_kl_agree_with_sampling(kind) -> None:
 
 
 @TOYS
+@torch.no_grad()
 def test_the_best_objective_under_a_linear_reward_is_the_tilted_density(kind) -> None:
     """A linear reward tilts a Gaussian: E[r] + Var[r | x0] / (2 beta), the variance being the steps' own."""
     reference, beta = build(kind), 0.2

@@ -350,6 +350,17 @@ def test_every_shipped_preset_resolves(registry):
     assert count >= len(registry.specs["algorithm"])
 
 
+def test_another_algorithm_changes_nothing_else(registry):
+    """`--algo` alone, with its default preset: all that is not the algorithm's own table stays as it was."""
+    names = list(registry.specs["algorithm"])
+    configs = {name: resolve(given(algorithm=name, rewards=["dnsmos"]), registry).to_dict() for name in names}
+    tables = {name: config.pop("algorithm") for name, config in configs.items()}
+    assert len(names) > 12
+    assert {name: table["name"] for name, table in tables.items()} == {name: name for name in names}
+    for name in names:
+        assert configs[name] == configs[names[0]], name
+
+
 # --- stand-ins
 
 

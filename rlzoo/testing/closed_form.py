@@ -29,9 +29,8 @@ class Chain:
     mask: Tensor
 
 
-@torch.no_grad()
 def chain(policy: Policy, prompts: Sequence[Prompt]) -> Chain:
-    """The default rollout of a toy, read off its own `transition` at states 0 and 1."""
+    """The default rollout of a toy, read off its own `transition` at states 0 and 1; with a graph to its weights."""
     cond, schedule = policy.condition(prompts), policy.schedule()
     mask = _mask(policy, cond)
     gains, shifts, stds = [], [], []
@@ -47,6 +46,7 @@ def chain(policy: Policy, prompts: Sequence[Prompt]) -> Chain:
     return Chain(torch.stack(gains), torch.stack(shifts), torch.stack(stds), schedule.stochastic, mask)
 
 
+@torch.no_grad()
 def expected_reward(policy: Policy, prompts: Sequence[Prompt], reward: ToyRewardOptions) -> float:
     """E[r] over the toy's rollouts, mean over the prompts."""
     steps = chain(policy, prompts)
@@ -58,6 +58,7 @@ def expected_reward(policy: Policy, prompts: Sequence[Prompt], reward: ToyReward
     return float(_row_mean(scores, steps.mask).mean())
 
 
+@torch.no_grad()
 def trajectory_kl(policy: Policy, reference: Policy, prompts: Sequence[Prompt]) -> float:
     """E[ sum over stochastic k of KL( policy || reference ) ] in nats over the policy's rollouts, mean over prompts."""
     ours, theirs = chain(policy, prompts), chain(reference, prompts)
@@ -81,6 +82,7 @@ def objective(
     return expected_reward(policy, prompts, reward) - penalty
 
 
+@torch.no_grad()
 def best_objective(
     reference: Policy, prompts: Sequence[Prompt], reward: ToyRewardOptions, beta: float, *, last_step: bool = False
 ) -> float:

@@ -8,6 +8,7 @@ from rlzoo_sft import SFTOptions
 from rlzoo_sft.algorithm import SFT
 from toy_contexts import PROMPTS, TOYS, gradient, gradient_of, local
 
+from rlzoo.api import Samples
 from rlzoo.errors import DataError
 from rlzoo.functional import row_noise, row_uniform
 
@@ -37,6 +38,14 @@ def test_recordings_teach(kind) -> None:
 def test_recordings_are_required_where_they_are_asked_for() -> None:
     with pytest.raises(DataError, match="no recordings"):
         SFT(SFTOptions(source="recordings")).step(local())
+
+
+def test_recordings_of_other_lengths_than_the_policy_plans_are_refused() -> None:
+    ctx = local(recordings=True)
+    recordings = ctx.recordings(PROMPTS)
+    ctx.recordings = lambda prompts: Samples(recordings.data, recordings.lengths - 1, recordings.media)
+    with pytest.raises(DataError, match=r"gives these prompts the lengths \[3, 4\].*have \[2, 3\]"):
+        SFT(SFTOptions(source="recordings")).step(ctx)
 
 
 def test_scores_have_no_influence() -> None:
