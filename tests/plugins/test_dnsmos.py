@@ -184,8 +184,11 @@ def test_recordings_outrank_noisier_ones(p808: DNSMOSReward) -> None:
 
 @pytest.mark.slow
 def test_speed_against_the_published_package(p808: DNSMOSReward, p835: DNSMOSReward) -> None:
-    """In CPU-seconds: P.808 alone at least 5 times the package's full call, full P.835 at least 1.5 times."""
-    waves = [wave for name, wave in recordings("0004", "0011", "0013", "0020").items() if "noisy" not in name]
+    """In CPU-seconds, on clips of several windows: P.808 alone at least 5 times the package's full call, P.835 1.5 times.
+
+    On a clip of a single window there is nothing to share, and P.835 is about as fast as the package.
+    """
+    waves = [wave for name, wave in recordings("0002").items() if "noisy" not in name]
     samples, reference = to_samples(waves, RATE), package()
     reference.run(waves[0].numpy(), RATE)
     with torch.no_grad():
