@@ -184,7 +184,7 @@ def test_recordings_outrank_noisier_ones(p808: DNSMOSReward) -> None:
 
 @pytest.mark.slow
 def test_speed_against_the_published_package(p808: DNSMOSReward, p835: DNSMOSReward) -> None:
-    """In CPU-seconds, on clips of several windows: P.808 alone at least 5 times the package's full call, P.835 1.5 times.
+    """In CPU-seconds, on a clip of several windows: P.808 at least 5 times the package's full call, P.835 1.5 times.
 
     On a clip of a single window there is nothing to share, and P.835 is about as fast as the package.
     """
