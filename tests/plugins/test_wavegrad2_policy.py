@@ -121,6 +121,17 @@ def test_rows_of_a_batch_equal_rows_alone(policy: WaveGrad2Policy) -> None:
     assert not batch.mean[0, size:].any()
 
 
+def test_audio_fades_at_its_own_ends(policy: WaveGrad2Policy) -> None:
+    cond = policy.condition([Prompt("a", "Hello there, everybody."), Prompt("b", "Yes.")])
+    samples = policy.decode(torch.full((2, *policy.state_shape(cond)), 2.0), cond)
+    ramp = torch.arange(80) / (0.01 * policy.media.sample_rate)
+    for row, length in zip(samples.data, samples.lengths.tolist(), strict=True):
+        torch.testing.assert_close(row[:80], ramp.clamp(max=1))
+        torch.testing.assert_close(row[:length].flip(0)[:80], ramp.clamp(max=1))
+        assert (row[400 : length - 400] == 1).all()
+        assert (row[length:] == 0).all()
+
+
 def test_training_times_follow_the_published_distribution(policy: WaveGrad2Policy) -> None:
     uniform = torch.linspace(0, 1, 1001)[:-1]
     sigma = policy.sample_times(uniform)

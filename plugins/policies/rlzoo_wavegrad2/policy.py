@@ -20,6 +20,7 @@ from rlzoo_wavegrad2.schedules import named_levels, to_schedule
 from rlzoo_wavegrad2.text import TextFrontend
 
 _LOG = logging.getLogger(__name__)
+FADE_SECONDS = 0.01
 SHIPPED = Path(__file__).with_name("voices") / "mini.safetensors"
 
 
@@ -179,5 +180,11 @@ class WaveGrad2Policy(GaussianDiffusionPolicy):
         return (1 - level**2).sqrt().float()
 
     def decode(self, x: Tensor, cond: Batch) -> Samples:
-        """(N, L) -> audio clamped to [-1, 1], at the voice's rate."""
-        return Samples(x.clamp(-1, 1), self.lengths(cond), self.media)
+        """(N, L) -> audio clamped to [-1, 1], faded in and out, at the voice's rate.
+
+        The denoiser sees nothing beyond an utterance's ends, and few steps make a click of the last samples there.
+        """
+        lengths, place = self.lengths(cond), torch.arange(x.shape[1], device=x.device)
+        edge = torch.minimum(place, lengths[:, None] - 1 - place)
+        fade = (edge / (FADE_SECONDS * self.config.sample_rate)).clamp(0, 1)
+        return Samples(x.clamp(-1, 1) * fade, lengths, self.media)
