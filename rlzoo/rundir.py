@@ -270,13 +270,16 @@ def _version(distribution: str) -> str | None:
 
 
 def _git(folder: Path) -> dict[str, Any] | None:
-    """Commit and whether files differ from it, where rlzoo runs from a repository of its own."""
+    """Commit and whether files differ from it, where rlzoo runs from a repository of its own; None: not known."""
     if shutil.which("git") is None or not (folder.parent / ".git").exists():
         return None
 
     def git(*arguments: str) -> str | None:
         command = ["git", "-C", str(folder), *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        except subprocess.TimeoutExpired:
+            return None  # a busy machine or a slow disk: unknown, and no reason not to run
         return done.stdout.strip() if done.returncode == 0 else None
 
     changes = git("status", "--porcelain", "--untracked-files=no")

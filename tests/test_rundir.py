@@ -231,6 +231,19 @@ def test_the_name_shows_a_stand_in_and_is_free(tmp_path):
     assert not second.exists()
 
 
+def test_a_git_that_does_not_answer_is_no_reason_not_to_run(monkeypatch):
+    run = subprocess.run
+
+    def slow(command, **options):
+        if command[0] == "git":
+            raise subprocess.TimeoutExpired(command, options["timeout"])
+        return run(command, **options)
+
+    monkeypatch.setattr(subprocess, "run", slow)
+    known = environment([])
+    assert known["git"] in (None, {"commit": None, "dirty": None})
+
+
 def test_the_environment_can_be_written(directory):
     env = environment([("x", "rlzoo-x", "1.0")])
     directory.write_json("env.json", env)
