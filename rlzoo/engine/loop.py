@@ -88,6 +88,8 @@ class Loop:
                 trainable=sum(p.numel() for p in parameters if p.requires_grad),
             )
         )
+        if live.estimate:
+            self.observe(Note(live.estimate))
         every = config.train.eval_every
         if ctx.step == 0 or (every and ctx.step % every == 0 and read(self.rundir, ctx.step) is None):
             self._evaluate(live)  # a signal saves at once and leaves a due evaluation to us

@@ -35,6 +35,8 @@ class Live:
     algorithm: Algorithm[Any]
     heldout: Sequence[Prompt]
     judges: Sequence[Scorer]
+    estimate: str
+    """What a step will take, for the user; empty where that cannot be told."""
 
 
 def build(run: ResolvedRun, rundir: RunDirectory, fabric: Fabric, observer: Observer) -> Live:
@@ -68,13 +70,13 @@ def build(run: ResolvedRun, rundir: RunDirectory, fabric: Fabric, observer: Obse
         generator=generator_of(seed_of("engine", run.seed)),
     )
     algorithm: Algorithm[Any] = run.algorithm.build()
-    _estimate(run, ctx, observer)
+    expected = _estimate(run, ctx)
     algorithm.setup(ctx)
-    return Live(ctx, algorithm, _heldout(prompts.heldout(), run), _judges(run, fabric, cache))
+    return Live(ctx, algorithm, _heldout(prompts.heldout(), run), _judges(run, fabric, cache), expected)
 
 
-def _estimate(run: ResolvedRun, ctx: Context, observer: Observer) -> None:
-    """Say what a step will take, and settle how many rows go at once where that is left to us."""
+def _estimate(run: ResolvedRun, ctx: Context) -> str:
+    """What a step will take; settles how many rows go at once where that is left to us."""
     prompts = ctx.prompts.train()[: run.rollout.prompts_per_step]
     with ctx.counters.paused():
         row = estimate.measure(ctx.policy, prompts, run.rollout, run.train)
@@ -83,9 +85,9 @@ def _estimate(run: ResolvedRun, ctx: Context, observer: Observer) -> None:
     ctx.rollout_table = run.rollout.model_copy(update={"micro_batch": run.rollout.micro_batch or size})
     needs = run.algorithm.spec.needs
     if "sampling-grad" in needs:
-        return  # its graph is that of several steps and of the reward
+        return ""  # its graph is that of several steps and of the reward
     passes = None if "log-prob" in needs else int(getattr(run.algorithm.options, "updates", 1))
-    observer(Note(estimate.text(row, ctx.policy, ctx.rollout_table, ctx.train, ctx.fabric.world_size, passes)))
+    return estimate.text(row, ctx.policy, ctx.rollout_table, ctx.train, ctx.fabric.world_size, passes)
 
 
 def _heldout(prompts: Sequence[Prompt], run: ResolvedRun) -> Sequence[Prompt]:

@@ -24,6 +24,11 @@ def narrow(config: NetworkConfig) -> NetworkConfig:
     return NetworkConfig.model_validate({**config.model_dump(), **sizes, **channels})
 
 
+ROUNDING = {
+    "mini": 5e-5,
+    "base": 1e-4,
+    "large": 5e-3,
+}  # of one sample in float32; untrained, large has large activations
 NARROW = {name: narrow(config) for name, config in PRESETS.items()}
 
 
@@ -69,7 +74,7 @@ def test_every_sample_of_a_window_has_the_log_probability_it_has_in_the_whole(
             assert mask.sum(1).tolist() == [c * hop for c in count]
             gap = (log_probs(mine, place.cut(after)) - place.cut(log_probs(whole, after)))[mask].abs().max()
             # In float32 convolutions of another length round otherwise, and a small std magnifies that in one sample.
-            assert gap < (5e-3 if dtype == torch.float32 else 1e-11)
+            assert gap < (ROUNDING[name] if dtype == torch.float32 else 1e-11)
             expected = masked_mean(place.cut(log_probs(whole, after)), mask) - 0.9189385
             torch.testing.assert_close(mine.log_prob(place.cut(after)), expected, atol=1e-5, rtol=0)
 
