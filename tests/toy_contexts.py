@@ -74,13 +74,3 @@ def transition(policy: Policy, traj: Trajectory, k: int) -> Any:
 def log_probs(policy: Policy, traj: Trajectory, reduction: Any = "mean") -> Tensor:
     """(steps, N) log-probabilities of the stored transitions, with a graph."""
     return torch.stack([transition(policy, traj, k).log_prob(traj.states[k + 1], reduction) for k in steps_of(traj)])
-
-
-def z_scores(estimates: list[Tensor], truths: list[Tensor], ctx: LocalContext) -> Tensor:
-    """Standardised difference of two Monte-Carlo gradients per parameter, without the untrained last step's knot."""
-    trained = torch.cat([(torch.arange(len(p)) > 0).repeat_interleave(p[0].numel()) for p in ctx.policy.parameters()])
-    a, b = torch.stack(estimates)[:, trained], torch.stack(truths)[:, trained]
-    error = (a.var(0) / len(a) + b.var(0) / len(b)).sqrt()
-    seen = error > 1e-9
-    assert seen.sum() > 20
-    return (a.mean(0) - b.mean(0))[seen] / error[seen]
