@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from rlzoo_dnsmos import DNSMOSOptions, available, clips, weights
 from rlzoo_dnsmos.reward import DNSMOSReward
 
+from rlzoo._allocator import keep_freed_memory
 from rlzoo.api import Samples
 from rlzoo.audio import normalise_level, read_audio, to_samples
 from rlzoo.errors import DataError
@@ -183,29 +185,40 @@ def test_recordings_outrank_noisier_ones(p808: DNSMOSReward) -> None:
 
 
 @pytest.mark.slow
-def test_speed_against_the_published_package(p808: DNSMOSReward, p835: DNSMOSReward) -> None:
-    """In CPU-seconds, on a clip of several windows: P.808 at least 5 times the package's full call, P.835 1.5 times.
+@pytest.mark.parametrize(("name", "windows", "least"), [("0002", 6, 1.5), ("0004", 1, 1.2)])
+def test_speed_against_the_published_package(
+    name: str, windows: int, least: float, p808: DNSMOSReward, p835: DNSMOSReward
+) -> None:
+    """In CPU-seconds against the package's full call: P.808 at least 5 times as fast, P.835 1.5 times.
 
-    On a clip of a single window there is nothing to share, and P.835 is about as fast as the package.
+    On a clip of a single window, where windows share nothing, P.835 was measured to be 1.5 times as fast, with too
+    little room for a test.
     """
-    waves = [wave for name, wave in recordings("0002").items() if "noisy" not in name]
-    samples, reference = to_samples(waves, RATE), package()
-    reference.run(waves[0].numpy(), RATE)
-    with torch.no_grad():
-        for reward in (p808, p835):
-            reward.score(samples[:1], [])
+    keep_freed_memory()  # as every command of rlzoo does
+    wave = recordings(name)[f"LJ001-{name}"]
+    assert len(clips.windows(clips.repeated(wave).shape[0])) == windows
+    samples, reference = to_samples([wave], RATE), package()
+    calls = (
+        lambda: reference.run(wave.numpy(), RATE),
+        lambda: p808.score(samples, []),
+        lambda: p835.score(samples, []),
+    )
 
-    def seconds(call: Any) -> float:
-        start = time.process_time()  # of all threads; other processes do not change it
+    def seconds(call: Callable[[], Any]) -> float:
+        start = time.process_time()  # of all threads; other processes change it little
         with torch.no_grad():
             call()
         return time.process_time() - start
 
-    full = seconds(lambda: [reference.run(wave.numpy(), RATE) for wave in waves])
-    fast, slow = seconds(lambda: p808.score(samples, [])), seconds(lambda: p835.score(samples, []))
+    for call in calls:
+        seconds(call)
+    # In turns, so that whatever else the machine does befalls all of them alike.
+    full, fast, slow = (
+        min(spent) for spent in zip(*[[seconds(call) for call in calls] for _ in range(3)], strict=True)
+    )
     print(f"package {full:.2f} s, P.808 {fast:.2f} s, P.835 {slow:.2f} s")
     assert full / fast > 5
-    assert full / (fast + slow) > 1.5
+    assert full / slow > least
 
 
 def test_the_wrong_package_the_wrong_rate_and_nothing(

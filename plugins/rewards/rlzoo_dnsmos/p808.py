@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from rlzoo.audio import slaney_mel
 from rlzoo_dnsmos.clips import FRAME_HOP, FRAMES, FRAMES_PER_HOP, RATE, WINDOW
+from rlzoo_dnsmos.layers import Layers
 
 FFT = 321
 HALF = FFT // 2
@@ -22,13 +23,11 @@ _CONVS = (("conv2d_5", True), ("conv2d_6", True), ("conv2d_7", False), ("conv2d_
 _DENSE = ("dense_3", "dense_4", "dense_5")
 
 
-class P808(nn.Module):
+class P808(Layers):
     """(T,) clip and the seconds at which its windows start -> (W, 1) MOS of each window."""
 
     def __init__(self, weights: dict[str, Tensor]) -> None:
-        super().__init__()
-        for name, tensor in weights.items():
-            self.register_buffer(name.replace("/", "_"), tensor)
+        super().__init__(weights)
         angle = 2 * math.pi / FFT * torch.arange(FFT, dtype=torch.float64)[:, None] * torch.arange(HALF + 1)
         hann = 0.5 - 0.5 * torch.cos(2 * math.pi / FFT * torch.arange(FFT, dtype=torch.float64))
         # 321 = 3 x 107 is a bad size for an FFT: as a matrix product it is faster, and the same on every device.
@@ -58,15 +57,7 @@ class P808(nn.Module):
 
     def network(self, picture: Tensor) -> Tensor:
         """(W, 900, 120) -> (W, 1)."""
-        h = picture[:, None]
-        for name, is_pooled in _CONVS:
-            h = F.relu(F.conv2d(h, self.get_buffer(f"{name}_kernel"), self.get_buffer(f"{name}_bias"), padding=1))
-            h = F.max_pool2d(h, 2) if is_pooled else h
-        h = h.amax((2, 3))
-        for index, name in enumerate(_DENSE):
-            h = F.relu(h) if index else h
-            h = h @ self.get_buffer(f"{name}_kernel") + self.get_buffer(f"{name}_bias")
-        return h
+        return self.dense(self.convolve(picture[:, None], _CONVS).amax((2, 3)), _DENSE)
 
 
 def decibels(power: Tensor) -> Tensor:
