@@ -19,6 +19,7 @@ from rlzoo.listen.limits import Limiter
 from rlzoo.listen.prepare import prepare, with_noise
 from rlzoo.listen.report import agreement, consistency, majorities, preference, report, unreliable
 from rlzoo.listen.study import Answer, Refused, Settings, Study, clean_name
+from rlzoo.preferences import read_preferences
 
 RATE = 8000
 
@@ -402,9 +403,11 @@ def test_report_and_export_of_listeners_who_prefer_b(tmp_path, folders):
     assert set(decided[0]) == {"prompt", "preferred", "rejected", "rater", "tie"}
     assert {Path(row["preferred"]).parent for row in decided} == {folders[1].resolve()}
     assert all(Path(row["preferred"]).name == Path(row["rejected"]).name for row in decided)
-    dpo = export.for_dpo(rows)
-    assert len(dpo) == 12
-    assert set(dpo[0]) == {"id", "text", "chosen", "rejected"}
+    export.write(tmp_path / "pairs.jsonl", rows)
+    read = read_preferences(tmp_path / "pairs.jsonl")
+    assert [(p.prompt.id, *map(str, p.recordings), p.rater, p.tie) for p in read] == [
+        (row["prompt"]["id"], row["preferred"], row["rejected"], row["rater"], row["tie"]) for row in rows
+    ]
     (folders[1] / "p0.wav").unlink()
     with pytest.raises(DataError, match="no longer there"):
         export.pairs(study, set())

@@ -6,7 +6,7 @@ import json
 import re
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -40,7 +40,6 @@ MinAnchors = Annotated[
     float,
     typer.Option("--min-anchors", help="Leave out raters who found a smaller share of the noisy anchors, e.g. 0.75."),
 ]
-Form = Literal["preference", "dpo"]
 
 
 @app.command()
@@ -125,19 +124,14 @@ def export(
     out_file: Annotated[Path, typer.Option("--out", help="JSON-lines file to write; `-`: standard output.")],
     min_anchors: MinAnchors = 0.0,
     ties: Annotated[bool, typer.Option("--ties/--no-ties", help="With or without answers 'about the same'.")] = True,
-    form: Annotated[
-        Form, typer.Option("--format", help="preference, or dpo: what `algorithm.preferences` reads.")
-    ] = "preference",
 ) -> None:
-    """Pairs for `rlzoo reward train-preference` and Diffusion-DPO, one JSON object per answer."""
-    from rlzoo.listen.export import for_dpo, pairs, write
+    """Pairs for `rlzoo reward train-preference` and `algorithm.preferences` of dpo, one JSON object per answer."""
+    from rlzoo.listen.export import pairs, write
     from rlzoo.listen.report import unreliable
     from rlzoo.listen.study import Study
 
     with closing(Study.open(folder)) as study:
         rows = pairs(study, unreliable(study.answers(), min_anchors), ties=ties)
-    if form == "dpo":
-        rows = for_dpo(rows)
     if not rows:
         raise DataError(f"'{folder}' has no pairs to write", "let people answer first, or leave out --no-ties")
     if str(out_file) == "-":

@@ -1,15 +1,12 @@
-"""The pairs of a test as JSON lines, for the `preference` reward and Diffusion-DPO. Light.
+"""The answers of a test as a file of preferences, which `rlzoo.preferences` reads. Light.
 
-One object per answer: {"prompt": {"id", "text", "attributes"}, "preferred": path, "rejected": path, "rater": id,
-"tie": bool}. Of a tie, `preferred` is a and `rejected` is b, which means nothing. Anchors and repeats are left out.
-`for_dpo` turns them into what the algorithm `dpo` reads: {"id", "text", "chosen", "rejected"}, without ties.
+Of a tie, `preferred` is a and `rejected` is b, which means nothing. Anchors and repeats are left out.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,26 +35,6 @@ def pairs(study: Study, excluded: set[int], *, ties: bool = True) -> list[dict[s
             }
         )
     return rows
-
-
-def for_dpo(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Decided pairs in the form of `algorithm.preferences`. DataError where a prompt has no text."""
-    kept = [row for row in rows if not row["tie"]]
-    for row in kept:
-        if not row["prompt"]["text"]:
-            raise DataError(
-                f"prompt '{row['prompt']['id']}' has no text, which dpo needs",
-                "put a metadata.csv (name|text) beside the recordings and make the test again",
-            )
-    return [
-        {
-            "id": row["prompt"]["id"],
-            "text": row["prompt"]["text"],
-            "chosen": row["preferred"],
-            "rejected": row["rejected"],
-        }
-        for row in kept
-    ]
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from rlzoo_dpo import DPOOptions
-from rlzoo_dpo.algorithm import DPO
-from rlzoo_dpo.preferences import load, read_preferences
+from rlzoo_dpo.algorithm import DPO, decided_pairs, load
 from toy_contexts import PROMPTS, TOYS, gradient, gradient_of, local
 
 from rlzoo.api import Media
@@ -62,7 +61,9 @@ def pairs(tmp_path: Path) -> Path:
     lines = []
     for index, prompt in enumerate(PROMPTS):
         size = length_of(prompt)
-        lines.append(json.dumps({"text": prompt.text, "chosen": [1.0 - index] * size, "rejected": [-0.5] * size}))
+        sides = {"preferred": [1.0 - index] * size, "rejected": [-0.5] * size}
+        lines.append(json.dumps({"prompt": {"id": prompt.id, "text": prompt.text}, **sides}))
+        lines.append(json.dumps({"prompt": {"id": prompt.id}, **sides, "tie": True}))  # is left out
     path.write_text("\n".join(lines) + "\n\n")
     return path
 
@@ -104,37 +105,20 @@ def test_audio_pairs_are_read_beside_their_file_and_at_the_policys_rate_only(tmp
     for name in ("a.wav", "b.wav"):
         write_audio(tmp_path / name, 0.1 * torch.ones(800), 8000)
     path = tmp_path / "pairs.jsonl"
-    path.write_text('{"text": "Hello.", "chosen": "a.wav", "rejected": "b.wav", "id": "one"}\n')
-    (pair,) = read_preferences(path)
+    path.write_text('{"prompt": {"id": "one", "text": "Hello."}, "preferred": "a.wav", "rejected": "b.wav"}\n')
+    (pair,) = decided_pairs(path)
     assert (pair.prompt.id, pair.prompt.text) == ("one", "Hello.")
-    samples = load(pair.chosen, Media("audio", 8000))
+    samples = load(pair.preferred, Media("audio", 8000))
     assert samples.lengths.tolist() == [800]
     with pytest.raises(DataError):
-        load(pair.chosen, Media("audio", 16000))
+        load(pair.preferred, Media("audio", 16000))
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("", "has no pairs"),
-        ("not json\n", "line 1: not JSON"),
-        ('{"chosen": [1], "rejected": [2]}\n', "line 1: no 'text'"),
-        ('{"text": "a", "chosen": [1]}\n', "'rejected' is neither a file nor a list of numbers"),
-        ('{"text": "a", "chosen": [], "rejected": [1]}\n', "'chosen' is neither"),
-        ('\n{"text": "a", "chosen": "no.wav", "rejected": [1]}\n', "line 2: 'chosen' names no file"),
-        ("[1, 2]\n", "line 1: no 'text'"),
-    ],
-)
-def test_wrong_preferences_are_named_with_their_line(tmp_path: Path, content: str, message: str) -> None:
-    path = tmp_path / "pairs.jsonl"
-    path.write_text(content)
-    with pytest.raises(DataError, match=message):
-        read_preferences(path)
-
-
-def test_a_missing_or_binary_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="cannot be read"):
-        read_preferences(tmp_path / "nothing.jsonl")
-    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(DataError, match="cannot be read"):
-        read_preferences(tmp_path / "binary")
+def test_pairs_that_teach_nothing_are_refused(tmp_path: Path) -> None:
+    path, sides = tmp_path / "pairs.jsonl", {"preferred": [1], "rejected": [2]}
+    path.write_text(json.dumps({"prompt": {"id": "one", "text": "a"}, **sides, "tie": True}))
+    with pytest.raises(DataError, match="holds ties only"):
+        decided_pairs(path)
+    path.write_text(json.dumps({"prompt": {"id": "one"}, **sides}))
+    with pytest.raises(DataError, match="prompt 'one' has no text"):
+        decided_pairs(path)

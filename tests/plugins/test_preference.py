@@ -13,7 +13,7 @@ import pytest
 import torch
 from rlzoo_preference import PreferenceOptions, TrainPreferenceOptions, available
 from rlzoo_preference.encoders import LogMel, Wav2Vec2, describe
-from rlzoo_preference.pairs import Pair, groups, held_out, parted, read
+from rlzoo_preference.pairs import groups, held_out, parted
 from rlzoo_preference.report import judged
 from rlzoo_preference.reward import PreferenceReward
 from rlzoo_preference.train import train
@@ -21,10 +21,11 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from rlzoo import wav2vec2
-from rlzoo.api import Samples
+from rlzoo.api import Prompt, Samples
 from rlzoo.audio import to_samples, write_audio
 from rlzoo.cli import app
 from rlzoo.errors import ConfigError, DataError
+from rlzoo.preferences import Preference
 from rlzoo.testing import check_reward
 
 RATE = 16_000
@@ -141,8 +142,8 @@ def test_the_seed_repeats_and_a_hidden_layer_learns_too(trained: tuple[Path, dic
     PreferenceReward(PreferenceOptions(checkpoint=tmp_path / "h.safetensors"))
 
 
-def pair(prompt: str, a: str, b: str) -> Pair:
-    return Pair(prompt, Path(a), Path(b), "1", False)
+def pair(prompt: str, a: str, b: str) -> Preference:
+    return Preference(Prompt(prompt), Path(a), Path(b), "1")
 
 
 def test_nothing_that_was_heard_is_on_both_sides() -> None:
@@ -155,8 +156,8 @@ def test_nothing_that_was_heard_is_on_both_sides() -> None:
     draw = np.random.default_rng(0)
     mask = held_out(groups(many), 0.25, draw)
     assert mask.mean() == pytest.approx(0.25, abs=0.05)
-    assert not {p.prompt for p, m in zip(many, mask, strict=True) if m} & {
-        p.prompt for p, m in zip(many, mask, strict=True) if not m
+    assert not {p.prompt.id for p, m in zip(many, mask, strict=True) if m} & {
+        p.prompt.id for p, m in zip(many, mask, strict=True) if not m
     }
     folds = parted(groups(many), 5, draw)
     assert np.bincount(folds).tolist() == [12] * 5
@@ -210,25 +211,10 @@ def test_wav2vec2_features_do_not_feel_the_batch(tmp_path: Path) -> None:
 
 
 def test_bad_input(trained: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
-    lines = (trained[0].parent / "pairs.jsonl").read_text().splitlines()
-
-    def written(*rows: str) -> Path:
-        path = tmp_path / "p.jsonl"
-        path.write_text("\n".join(rows))
-        return path
-
-    with pytest.raises(DataError, match="line 2 is no pair"):
-        read(written(lines[0], "{"))
-    with pytest.raises(DataError, match=r"line 1 is no pair .KeyError: 'rejected'"):
-        read(written(json.dumps({"prompt": {"id": "a"}, "preferred": "x"})))
-    with pytest.raises(DataError, match=r"line 1: recording '.*absent.wav' does not exist"):
-        read(written(json.dumps(json.loads(lines[0]) | {"rejected": "absent.wav"})))
-    with pytest.raises(DataError, match="with itself"):
-        read(written(json.dumps(json.loads(lines[0]) | {"rejected": json.loads(lines[0])["preferred"]})))
-    with pytest.raises(DataError, match="holds no pairs"):
-        read(written(""))
-    with pytest.raises(DataError, match="cannot read"):
-        read(tmp_path / "absent.jsonl")
+    numbers = tmp_path / "numbers.jsonl"
+    numbers.write_text('{"prompt": {"id": "one"}, "preferred": [1], "rejected": [2]}')
+    with pytest.raises(DataError, match="prompt 'one' is of numbers"):
+        train(numbers, tmp_path / "n.safetensors", TrainPreferenceOptions(), lambda line: None)
     for content in (b"hello", trained[0].read_bytes()[:200]):
         (tmp_path / "bad.safetensors").write_bytes(content)
         with pytest.raises(DataError, match="is no preference model"):

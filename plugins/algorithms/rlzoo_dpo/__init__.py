@@ -15,7 +15,7 @@ class DPOOptions(Options):
     """Options of Diffusion-DPO; the README of this plugin has the equations."""
 
     preferences: Path | None = None
-    """JSON lines with text, chosen, rejected: learn these pairs (offline). Unset: pairs of own samples (online)."""
+    """File of pairs, as `rlzoo listen export` writes it, to learn (offline). Unset: pairs of own samples (online)."""
     pairs_per_step: Annotated[int, Field(ge=1)] = 8
     """Pairs of the file in one optimisation step (offline)."""
     beta: Annotated[float, Field(gt=0)] = 500.0

@@ -6,15 +6,17 @@ Suffixes: N rows, P pairs.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from rlzoo.api import Algorithm, Batch, Policy, Prompt, TrainContext, Trajectory
-from rlzoo.errors import ConfigError
+from rlzoo.api import Algorithm, Batch, Media, Policy, Prompt, Samples, TrainContext, Trajectory
+from rlzoo.audio import read_audio
+from rlzoo.errors import ConfigError, DataError
 from rlzoo.functional import MeanMeter, masked_mean, row_noise, row_uniform
+from rlzoo.preferences import Preference, read_preferences
 from rlzoo_dpo import DPOOptions
-from rlzoo_dpo.preferences import Preference, load, read_preferences
 
 
 class DPO(Algorithm[DPOOptions]):
@@ -28,7 +30,7 @@ class DPO(Algorithm[DPOOptions]):
 
     def setup(self, ctx: TrainContext) -> None:
         """Read and check the file of preferences."""
-        self.pairs = [] if self.options.preferences is None else read_preferences(self.options.preferences)
+        self.pairs = [] if self.options.preferences is None else decided_pairs(self.options.preferences)
 
     def step(self, ctx: TrainContext) -> Mapping[str, float]:
         """One optimisation iteration; see `Algorithm.step`."""
@@ -70,11 +72,11 @@ class DPO(Algorithm[DPOOptions]):
         return {"policy/margin": margins.mean, "train/pairs": float(o.pairs_per_step)}
 
     def margin(self, ctx: TrainContext, pair: Preference, seed: str) -> Tensor:
-        """(1,) how much more the policy has gained on the chosen side than on the rejected one, README Eq. 1."""
+        """(1,) how much more the policy has gained on the preferred side than on the rejected one, README Eq. 1."""
         uniform = row_uniform([seed], "time").to(ctx.device)
         t = ctx.policy.sample_times(uniform)
         gains = []
-        for side in (pair.chosen, pair.rejected):
+        for side in (pair.preferred, pair.rejected):
             with torch.no_grad():
                 x, cond = ctx.policy.supervise([pair.prompt], load(side, ctx.policy.media))
             x = x.to(next(ctx.policy.parameters()))
@@ -107,3 +109,23 @@ class DPO(Algorithm[DPOOptions]):
                 losers.append(worst)
         empty = torch.zeros(0, dtype=torch.int64, device=values_N.device)
         return (torch.stack(winners), torch.stack(losers)) if winners else (empty, empty)
+
+
+def decided_pairs(path: Path) -> list[Preference]:
+    """The file's pairs without its ties. DataError where none is left, or where a prompt has nothing to say."""
+    pairs = [pair for pair in read_preferences(path) if not pair.tie]
+    if not pairs:
+        raise DataError(f"'{path}' holds ties only", "let more people listen: dpo learns from decided pairs")
+    for pair in pairs:
+        if not pair.prompt.text:
+            raise DataError(
+                f"'{path}': prompt '{pair.prompt.id}' has no text, which dpo needs",
+                "write it into its lines; rlzoo listen takes it from a metadata.csv (name|text) beside the recordings",
+            )
+    return pairs
+
+
+def load(side: Path | tuple[float, ...], media: Media) -> Samples:
+    """One side of a pair as a batch of one row. DataError for audio at another rate than the policy's."""
+    wave = read_audio(side, media.sample_rate)[0] if isinstance(side, Path) else torch.tensor(side)
+    return Samples(wave[None], torch.tensor([wave.shape[-1]]), media)

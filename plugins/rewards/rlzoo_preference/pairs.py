@@ -1,11 +1,8 @@
-"""Pairs as `rlzoo listen export` writes them: reading, and parting them so that nothing heard is on both sides."""
+"""Parting pairs so that nothing heard is on both sides."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,56 +10,15 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from rlzoo.errors import DataError
-
-_FORM = '{"prompt": {"id": ...}, "preferred": path, "rejected": path, "rater": id, "tie": false}'
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One answer of one rater. Of a tie, which is `preferred` means nothing."""
-
-    prompt: str
-    preferred: Path
-    rejected: Path
-    rater: str
-    tie: bool
+from rlzoo.preferences import Preference
 
 
-def read(path: Path) -> list[Pair]:
-    """JSON lines -> pairs; relative paths start at the file's folder. DataError with the line that is wrong."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read '{path}': {error}", "give what `rlzoo listen export` wrote") from error
-    pairs = [_pair(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
-    if not pairs:
-        raise DataError(f"'{path}' holds no pairs", "let people listen first: rlzoo listen")
-    return pairs
-
-
-def _pair(path: Path, number: int, line: str) -> Pair:
-    where = f"'{path}', line {number}"
-    try:
-        row = json.loads(line)
-        preferred, rejected = path.parent / str(row["preferred"]), path.parent / str(row["rejected"])
-        rater, tie = str(row.get("rater", "")), bool(row.get("tie", False))
-        pair = Pair(str(row["prompt"]["id"]), preferred, rejected, rater, tie)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{where} is no pair ({type(error).__name__}: {error})", f"a line is {_FORM}") from error
-    for file in (preferred, rejected):
-        if not file.is_file():
-            raise DataError(f"{where}: recording '{file}' does not exist", "pairs point at the original files")
-    if pair.preferred == pair.rejected:
-        raise DataError(f"{where} compares '{pair.preferred}' with itself", f"a line is {_FORM}")
-    return pair
-
-
-def groups(pairs: Sequence[Pair]) -> NDArray[np.int64]:
+def groups(pairs: Sequence[Preference]) -> NDArray[np.int64]:
     """(P,) pairs -> (P,) numbers, alike for pairs that share a prompt or a recording, directly or through others."""
     names: dict[tuple[str, str], int] = {}
     edges = []
     for pair in pairs:
-        keys = (("prompt", pair.prompt), ("file", str(pair.preferred)), ("file", str(pair.rejected)))
+        keys = [("prompt", pair.prompt.id), *(("file", str(file)) for file in pair.recordings)]
         prompt, a, b = (names.setdefault(key, len(names)) for key in keys)
         edges += [(prompt, a), (prompt, b)]
     rows, columns = np.array(edges).T

@@ -19,10 +19,11 @@ from torch.nn import functional as F
 
 from rlzoo.audio import read_audio, to_samples
 from rlzoo.errors import DataError
+from rlzoo.preferences import Preference, read_preferences
 from rlzoo_preference import TrainPreferenceOptions
 from rlzoo_preference.encoders import RATE, EncoderSettings, describe, make
 from rlzoo_preference.model import Head, save
-from rlzoo_preference.pairs import Pair, groups, held_out, parted, read
+from rlzoo_preference.pairs import groups, held_out, parted
 from rlzoo_preference.report import judged, text
 
 WEIGHT_DECAYS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
@@ -34,13 +35,13 @@ def train(pairs: Path, out: Path, options: TrainPreferenceOptions, say: Callable
 
     Raises DataError for pairs that cannot be read, are too few, or name recordings that are none.
     """
-    answers = read(pairs)
-    files = sorted({file for pair in answers for file in (pair.preferred, pair.rejected)})
+    answers = read_preferences(pairs)
+    files = sorted({file for pair in answers for file in pair.recordings})
     encoder = make(options.encoder, options.layer, options.encoder_checkpoint).to(options.device)
     say(f"describing {len(files)} recordings with {options.encoder}")
     features = _described(files, encoder, options)
     index = {file: row for row, file in enumerate(files)}
-    rows = torch.tensor([[index[pair.preferred], index[pair.rejected]] for pair in answers])
+    rows = torch.tensor([[index[file] for file in pair.recordings] for pair in answers])
     tie = torch.tensor([pair.tie for pair in answers])
     generator = np.random.default_rng(options.seed)
     group = groups(answers)
@@ -72,12 +73,12 @@ def train(pairs: Path, out: Path, options: TrainPreferenceOptions, say: Callable
     return report
 
 
-def _counts(answers: Sequence[Pair], group: NDArray[np.int64]) -> dict[str, int]:
+def _counts(answers: Sequence[Preference], group: NDArray[np.int64]) -> dict[str, int]:
     return {
         "answers": len(answers),
         "ties": sum(pair.tie for pair in answers),
         "raters": len({pair.rater for pair in answers}),
-        "prompts": len({pair.prompt for pair in answers}),
+        "prompts": len({pair.prompt.id for pair in answers}),
         "groups": len(np.unique(group)),
     }
 
