@@ -20,6 +20,8 @@ from rlzoo.registry import Registry, did_you_mean
 
 DEFAULT_POLICY = "wavegrad2"
 DEFAULT_PROMPTS = "short"
+DEFAULT_JUDGES = ("guard", "dnsmos")
+"""Judge besides the rewards where none are named: milliseconds a clip, and nothing to download."""
 DEFAULT_PRESET = "default"
 """Preset that applies where none is named and the algorithm's package has it."""
 

@@ -96,5 +96,6 @@ class EvalTable(Options):
     samples_per_prompt: Count = 1
     num_steps: Annotated[int, Field(ge=1)] | None = None
     """Denoising steps K; unset: as in `[rollout]`."""
-    judges: tuple[str, ...] = ()
-    """Rewards that only judge, by name, with their default options."""
+    judges: tuple[str, ...] | None = None
+    """Rewards that only judge, by name, with their default options; unset: `guard` and `dnsmos`, less what rewards and
+    what cannot judge what the policy makes; `[]`: none."""

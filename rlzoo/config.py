@@ -8,7 +8,7 @@ cannot spoil a run that does not use it. Nothing here reads a weight, so every m
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar, cast
 
@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from rlzoo import registry as reg
 from rlzoo._layers import (
+    DEFAULT_JUDGES,
     DEFAULT_POLICY,
     DEFAULT_PROMPTS,
     PLUGIN_TABLES,
@@ -177,10 +178,20 @@ def _resolve(data: Mapping[str, Any], registry: Registry, files: tuple[Path, ...
         eval=cast(EvalTable, tables["eval"]),
         plugin_files=files,
     )
-    for judge in run.eval.judges:
+    if run.eval.judges is None:
+        judges = default_judges(run.rewards, run.policy.spec.emits, registry)
+        run = replace(run, eval=run.eval.model_copy(update={"judges": judges}))
+    for judge in run.eval.judges or ():
         check_accepts(registry.reward(judge), run.policy.spec.emits, f"policy '{run.policy.spec.name}' makes", "judge")
     check_capabilities(run)
     return run
+
+
+def default_judges(rewards: Sequence[RewardChoice], media: str, registry: Registry) -> tuple[str, ...]:
+    """The default judges that are announced, are no reward of the run, and can judge this kind of media."""
+    judges = [name for name in DEFAULT_JUDGES if name in registry.names("reward")]
+    used = {choice.used for choice in rewards}
+    return tuple(name for name in judges if name not in used and media in registry.reward(name).accepts)
 
 
 def _choice(
@@ -362,6 +373,7 @@ __all__ = [
     "check_capabilities",
     "checked",
     "choose",
+    "default_judges",
     "given",
     "layered",
     "preset_tables",

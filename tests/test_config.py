@@ -11,6 +11,7 @@ from typing import Annotated
 import pytest
 from pydantic import Field
 
+import rlzoo.testing
 from rlzoo import _toml
 from rlzoo._layers import merge, override
 from rlzoo._missing import Replacement, resolve_missing_rewards
@@ -18,6 +19,8 @@ from rlzoo.config import ResolvedRun, choose, given, layered, presets, read, res
 from rlzoo.errors import ConfigError, DataError, PluginError
 from rlzoo.plugin import AlgorithmSpec, Options, PolicySpec, PromptSpec, RewardSpec, hookimpl
 from rlzoo.registry import Registry
+
+TOY_RUNS = Path(rlzoo.testing.__file__).parent / "toy_runs.py"
 
 
 class ClipOptions(Options):
@@ -300,6 +303,31 @@ def test_a_reward_must_take_what_the_policy_makes(toys):
     )
 
 
+# --- judges
+
+
+@pytest.mark.parametrize(
+    ("reward", "sets", "judges"),
+    [
+        ("dnsmos", (), ("guard",)),
+        ("nisqa", (), ("guard", "dnsmos")),
+        ("guard", (), ("dnsmos",)),
+        ("dnsmos", ("eval.judges=[]",), ()),
+        ("dnsmos", ("eval.judges=['wer']",), ("wer",)),
+    ],
+)
+def test_what_trains_never_judges_alone(registry, reward, sets, judges):
+    run = resolve(given(algorithm="dlpo", rewards=[reward]), registry, overrides=sets)
+    assert run.eval.judges == judges
+    assert ResolvedRun.from_dict(run.to_dict(), registry) == run
+
+
+def test_default_judges_judge_only_what_they_accept_and_what_is_there(toys):
+    assert resolve(BASE, toys).eval.judges == ()
+    vectors = given(algorithm="ddpo", rewards=["toy"], policy="toy-gaussian", prompts="toy")
+    assert resolve(vectors, plugin_files=[TOY_RUNS]).eval.judges == ()
+
+
 # --- presets
 
 
@@ -356,6 +384,7 @@ def test_another_algorithm_changes_nothing_else(registry):
     configs = {name: resolve(given(algorithm=name, rewards=["dnsmos"]), registry).to_dict() for name in names}
     tables = {name: config.pop("algorithm") for name, config in configs.items()}
     assert len(names) > 12
+    assert configs["dlpo"]["eval"]["judges"] == ["guard"]
     assert {name: table["name"] for name, table in tables.items()} == {name: name for name in names}
     for name in names:
         assert configs[name] == configs[names[0]], name

@@ -123,7 +123,7 @@ def summary(run: ResolvedRun, result: RunResult) -> str:
     rows = []
     for name, after in result.scores.items():
         before = result.base.get(name)
-        if before is None or (name == "total" and len(result.scores) == 2 and run.rewards[0].weight == 1):
+        if before is None or (name == "total" and len(run.rewards) == 1 and run.rewards[0].weight == 1):
             continue
         row = f"{before['mean']:.3f} -> {after['mean']:.3f}"
         if "gain" in after:

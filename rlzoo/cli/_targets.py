@@ -8,14 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from rlzoo import assets
-from rlzoo.config import DEFAULT_POLICY, DEFAULT_PROMPTS, Choice, ResolvedRun, check_accepts, choose
+from rlzoo.config import DEFAULT_POLICY, DEFAULT_PROMPTS, Choice, ResolvedRun, check_accepts, choose, default_judges
 from rlzoo.errors import ConfigError, DataError
 from rlzoo.listen.sources import AUDIO_SUFFIXES, Source, open_source
 from rlzoo.registry import Registry, weights_at_hand
 from rlzoo.rundir import RunDirectory
-
-DEFAULT_JUDGE = "guard"
-"""Judges audio of a run besides its rewards where no --judges are named: it costs nothing."""
 
 
 @dataclass(frozen=True)
@@ -122,9 +119,7 @@ def _judges(subject: Subject, asked: Asked) -> list[Choice[Any]]:
     media = _media(subject)
     names = asked.judges
     if not names and run is not None:
-        names = list(run.eval.judges)
-        if DEFAULT_JUDGE in registry.names("reward") and media in registry.reward(DEFAULT_JUDGE).accepts:
-            names.append(DEFAULT_JUDGE)
+        names = [*(run.eval.judges or ()), *default_judges(run.rewards, media, registry)]
     if not names and run is None:
         there = ", ".join(registry.names("reward")) or "none"
         raise ConfigError("no judge is named", f"give --judges NAME,NAME; there are: {there}")

@@ -112,7 +112,7 @@ def _cache(run: ResolvedRun, policy: Policy, observer: Observer) -> ScoreCache |
 def _judges(run: ResolvedRun, fabric: Fabric, cache: ScoreCache | None) -> list[Scorer]:
     """Rewards that only judge, with their default options; those that also reward are in the table already."""
     used = {choice.used for choice in run.rewards}
-    names = [name for name in dict.fromkeys(run.eval.judges) if name not in used]
+    names = [name for name in dict.fromkeys(run.eval.judges or ()) if name not in used]
     found = registry.discover(files=run.plugin_files) if names else None
     judges: list[Scorer] = []
     for name in names:
