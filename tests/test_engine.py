@@ -1,12 +1,14 @@
 """The training loop on toys: budgets, self-checks, failures, signals, and what the context promises to algorithms."""
 
 import dataclasses
+import itertools
 import json
 import os
 import signal
 
 import pytest
 import torch
+from toy_contexts import local
 
 from rlzoo.api import Algorithm, Reward, Scores
 from rlzoo.config import Choice, RewardChoice
@@ -17,10 +19,11 @@ from rlzoo.engine.events import Finished, Note, Saved, Started, StepDone
 from rlzoo.engine.loop import train
 from rlzoo.engine.processes import make_fabric
 from rlzoo.engine.run import build
-from rlzoo.engine.signals import stop_requests
 from rlzoo.errors import ConfigError, ContractError, Diverged, Interrupted
 from rlzoo.plugin import AlgorithmSpec, Options, RewardSpec
+from rlzoo.signals import stop_requests
 from rlzoo.testing.toy_runs import PolicyGradient, start, toy_run
+from rlzoo.testing.toys import FlowToy
 
 
 def with_algorithm(run, kind):
@@ -370,6 +373,19 @@ def test_draws_depend_on_the_row_and_the_purpose_only(tmp_path):
     assert not torch.equal(ctx.draw(whole, "other")[1], noise)
     mask = ctx.policy.mask(whole.cond)
     assert not noise[~mask].any()
+
+
+def test_the_parts_of_a_draw_spread_a_rows_times_evenly(tmp_path):
+    """Toy flow: times are the uniform draws themselves. One in each fifth, the noise another each time."""
+    for ctx in (context(tmp_path, policy={"name": "toy-flow"}), local(FlowToy)):
+        trajectory = ctx.rollout(keep="final")
+        times, noises = zip(*(ctx.draw(trajectory, "x", part, 5) for part in range(5)), strict=True)
+        apart = torch.stack(times).sort(0).values.diff(dim=0)
+        torch.testing.assert_close(apart, torch.full_like(apart, 0.2))
+        assert len(set(times[0].tolist())) == len(trajectory)
+        for one, other in itertools.combinations(noises, 2):
+            assert not torch.equal(one, other)
+            assert abs(float((one * other).sum() / (one.norm() * other.norm()))) < 0.5
 
 
 def test_the_reference_stays_and_copies_are_counted(tmp_path):

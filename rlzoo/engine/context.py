@@ -251,13 +251,14 @@ class Context:
         """This rank's share of prompts that all ranks know."""
         return [prompts[b] for b in self._share(prompts)]
 
-    def draw(self, trajectory: Trajectory, purpose: str) -> tuple[Tensor, Tensor]:
-        """Training times (N,) and noise (N, *S) from each row's own seed and `purpose`."""
+    def draw(self, trajectory: Trajectory, purpose: str, part: int = 0, parts: int = 1) -> tuple[Tensor, Tensor]:
+        """Training times (N,) and noise (N, *S) from each row's own seed and `purpose`; see `TrainContext.draw`."""
         shape, lengths = self.policy.state_shape(trajectory.cond), self.policy.lengths(trajectory.cond).tolist()
-        generators = [rollout.generator_of(rollout.seed_of(seed, "draw", purpose)) for seed in trajectory.seeds]
-        uniform = torch.cat([torch.rand(1, generator=generator) for generator in generators])
+        seeds = [rollout.seed_of(seed, "draw", purpose) for seed in trajectory.seeds]
+        uniform = torch.cat([torch.rand(1, generator=rollout.generator_of(seed)) for seed in seeds])
+        generators = [rollout.generator_of(rollout.seed_of(seed, "noise", part)) for seed in seeds]
         noise = rollout.row_noise(generators, shape, lengths)
-        return self.policy.sample_times(uniform.to(self.device)), noise.to(self.device)
+        return self.policy.sample_times((uniform + part / parts).frac().to(self.device)), noise.to(self.device)
 
     def crop(
         self, purpose: str, seeds: Sequence[int | str], cond: Batch, *states: Tensor

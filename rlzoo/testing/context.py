@@ -185,11 +185,12 @@ class LocalContext:
         """One process: all of them."""
         return list(prompts)
 
-    def draw(self, trajectory: Trajectory, purpose: str) -> tuple[Tensor, Tensor]:
+    def draw(self, trajectory: Trajectory, purpose: str, part: int = 0, parts: int = 1) -> tuple[Tensor, Tensor]:
         """See `TrainContext`."""
         final = trajectory.final
-        uniform = row_uniform(trajectory.seeds, f"time of {purpose}").to(final)
-        return self.policy.sample_times(uniform), row_noise(trajectory.seeds, purpose, final.shape[1:]).to(final)
+        uniform = (row_uniform(trajectory.seeds, f"time of {purpose}") + part / parts).frac().to(final)
+        noise = row_noise(trajectory.seeds, f"{purpose} {part}", final.shape[1:]).to(final)
+        return self.policy.sample_times(uniform), noise
 
     def crop(
         self, purpose: str, seeds: Sequence[int | str], cond: Batch, *states: Tensor

@@ -17,7 +17,7 @@ def test_the_first_update_is_the_advantage_weighted_matching_loss(kind) -> None:
     advantages, mask = ctx.score(traj).values, ctx.policy.mask(traj.cond)
     total = torch.zeros((), dtype=torch.float64)
     for draw in range(2):
-        t, noise = ctx.draw(traj, f"awm {draw}")
+        t, noise = ctx.draw(traj, "awm", draw, 2)
         x_t = ctx.policy.noisy(traj.final, noise, t)
         prediction = ctx.policy.predict(x_t, t, traj.cond)
         error = (prediction - ctx.policy.target(traj.final, noise, t)) ** 2

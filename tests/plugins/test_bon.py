@@ -31,6 +31,6 @@ def test_the_step_is_the_denoising_loss_of_the_best(kind) -> None:
     traj = ctx.rollout(keep="final")
     scores = ctx.score(traj).values
     rows = [int(scores[:4].argmax()), 4 + int(scores[4:].argmax())]
-    t, noise = ctx.draw(traj, "bon 0")
+    t, noise = ctx.draw(traj, "bon")
     loss = ctx.policy.denoising_loss(traj.final[rows], traj.cond[rows], t[rows], noise[rows]).mean()
     torch.testing.assert_close(got, gradient_of(loss, ctx), atol=1e-9, rtol=1e-6)

@@ -41,7 +41,7 @@ def test_the_online_step_is_the_equation(kind) -> None:
     ctx = local(kind, shift=0.1)
     traj = ctx.rollout(keep="final")
     scores = ctx.score(traj).values
-    t, noise = ctx.draw(traj, "dpo 0")
+    t, noise = ctx.draw(traj, "dpo")
     total = torch.zeros((), dtype=torch.float64)
     for rows in ([0, 1, 2, 3], [4, 5, 6, 7]):
         w, l = max(rows, key=lambda i: scores[i]), min(rows, key=lambda i: scores[i])

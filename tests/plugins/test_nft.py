@@ -33,7 +33,7 @@ def test_the_step_is_the_equation(kind, beta: float) -> None:
     traj = ctx.rollout(keep="final", policy=algorithm.old)
     good = (ctx.score(traj).values / 40 + 0.5).clamp(0, 1)
     assert good.min() > 0
-    t, noise = ctx.draw(traj, "nft 0")
+    t, noise = ctx.draw(traj, "nft")
     mask, clean = ctx.policy.mask(traj.cond), traj.final
     x_t = ctx.policy.noisy(clean, noise, t)
     v, v_old, v_ref = (p.predict(x_t, t, traj.cond) for p in (ctx.policy, algorithm.old, ctx.reference))
@@ -50,7 +50,7 @@ def test_at_the_old_policy_it_is_the_advantage_weighted_gradient() -> None:
     ctx = local()
     traj = ctx.rollout(keep="final")
     advantages = ctx.score(traj).values
-    t, noise = ctx.draw(traj, "nft 0")
+    t, noise = ctx.draw(traj, "nft")
     x_t = ctx.policy.noisy(traj.final, noise, t)
     v, mask = ctx.policy.predict(x_t, t, traj.cond), ctx.policy.mask(traj.cond)
     expected = (advantages * distance(ctx, x_t, v, t, traj.final, mask)).mean()

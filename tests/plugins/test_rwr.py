@@ -36,7 +36,7 @@ def test_the_step_is_the_weighted_denoising_loss(kind, weighting: str) -> None:
     got = gradient(local(kind), RWR(options))
     ctx = local(kind)
     traj = ctx.rollout(keep="final")
-    t, noise = ctx.draw(traj, "rwr 0")
+    t, noise = ctx.draw(traj, "rwr")
     scores = ctx.score(traj).values
     weights = torch.softmax(0.5 * scores, 0) if weighting == "exponential" else (scores >= scores.sort().values[-2]) / 2
     total = torch.zeros((), dtype=torch.float64)

@@ -18,7 +18,7 @@ def test_the_reference_teaches(kind) -> None:
     got = gradient(local(kind, shift=0.1), SFT(SFTOptions(updates=1)))
     ctx = local(kind, shift=0.1)
     traj = ctx.rollout(keep="final", policy=ctx.reference)
-    loss = ctx.policy.denoising_loss(traj.final, traj.cond, *ctx.draw(traj, "sft 0")).mean()
+    loss = ctx.policy.denoising_loss(traj.final, traj.cond, *ctx.draw(traj, "sft")).mean()
     torch.testing.assert_close(got, gradient_of(loss, ctx), atol=1e-9, rtol=1e-6)
 
 

@@ -30,7 +30,7 @@ class AWM(Algorithm[AWMOptions]):
         o = self.options
         traj = ctx.rollout(keep="final")
         adv_N = ctx.advantages(ctx.score(traj).values, traj)
-        draws = [ctx.draw(traj, f"awm {draw}") for draw in range(o.draws)]
+        draws = [ctx.draw(traj, "awm", draw, o.draws) for draw in range(o.draws)]
         old = [torch.cat([self.matching(ctx, traj, rows, *draw)[0] for rows in ctx.pieces(traj)]) for draw in draws]
         ratios, losses, kls = RatioMeter(o.clip), MeanMeter(), MeanMeter()
         for _ in range(o.updates):

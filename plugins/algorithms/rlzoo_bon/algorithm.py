@@ -27,7 +27,7 @@ class BoN(Algorithm[BoNOptions]):
         count = int(ctx.gather(chosen_N).sum())
         losses = MeanMeter()
         for update in range(self.options.updates):
-            t_N, noise = ctx.draw(traj, f"bon {update}")
+            t_N, noise = ctx.draw(traj, "bon", update, self.options.updates)
             for piece in ctx.pieces(traj):
                 rows = piece[chosen_N[piece]]
                 if len(rows):

@@ -43,7 +43,7 @@ class DPO(Algorithm[DPOOptions]):
         count = int(ctx.gather(winner_P).numel())
         margins = MeanMeter()
         for update in range(self.options.updates if count else 0):
-            t_N, noise = ctx.draw(traj, f"dpo {update}")
+            t_N, noise = ctx.draw(traj, "dpo", update, self.options.updates)
             for piece in torch.arange(len(winner_P), device=winner_P.device).split(len(next(iter(ctx.pieces(traj))))):
                 w, l = winner_P[piece], loser_P[piece]
                 # The winner's draw for both: samples of one prompt have one shape.

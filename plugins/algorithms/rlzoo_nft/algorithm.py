@@ -33,7 +33,7 @@ class NFT(Algorithm[NFTOptions]):
         good_N = (adv_N / (2 * o.advantage_max) + 0.5).clamp(0, 1)
         losses, kls = MeanMeter(), MeanMeter()
         for update in range(o.updates):
-            t_N, noise = ctx.draw(traj, f"nft {update}")
+            t_N, noise = ctx.draw(traj, "nft", update, o.updates)
             for rows in ctx.pieces(traj):
                 seeds, whole, t = traj.seeds_of(rows), (traj.final[rows], noise[rows]), t_N[rows]
                 cond, (clean, drawn) = ctx.crop(f"nft {update}", seeds, traj.cond[rows], *whole)

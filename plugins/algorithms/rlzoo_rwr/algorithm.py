@@ -23,7 +23,7 @@ class RWR(Algorithm[RWROptions]):
         weight_N = self.weights(ctx, ctx.advantages(ctx.score(traj).values, traj))
         losses = MeanMeter()
         for update in range(self.options.updates):
-            t_N, noise = ctx.draw(traj, f"rwr {update}")
+            t_N, noise = ctx.draw(traj, "rwr", update, self.options.updates)
             for rows in ctx.pieces(traj):
                 seeds, whole = traj.seeds_of(rows), (traj.final[rows], noise[rows])
                 cond, (clean, drawn) = ctx.crop(f"rwr {update}", seeds, traj.cond[rows], *whole)

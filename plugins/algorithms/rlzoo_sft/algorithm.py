@@ -31,7 +31,7 @@ class SFT(Algorithm[SFTOptions]):
         traj = ctx.rollout(keep="final", policy=ctx.reference)
         losses = MeanMeter()
         for update in range(self.options.updates):
-            t_N, noise = ctx.draw(traj, f"sft {update}")
+            t_N, noise = ctx.draw(traj, "sft", update, self.options.updates)
             for rows in ctx.pieces(traj):
                 seeds, whole = traj.seeds_of(rows), (traj.final[rows], noise[rows])
                 part, (clean, drawn) = ctx.crop(f"sft {update}", seeds, traj.cond[rows], *whole)
