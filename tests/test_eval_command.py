@@ -156,6 +156,18 @@ def test_any_rate_and_length_has_a_score(rate, seconds, command, tmp_path):
     assert found["sample_rate"] == rate
 
 
+@pytest.mark.parametrize(("rate", "seconds", "gain"), [(8_000, 0.5, 0.2), (48_000, 0.01, 0.2), (16_000, 0.5, 0.0)])
+def test_silence_clicks_and_other_rates_are_judged_together(rate, seconds, gain, command, tmp_path):
+    """By what needs no weights; with weights: tests/plugins/test_extremes.py."""
+    pytest.importorskip("pocketsphinx", reason="the extra 'wer' is not installed")
+    sine(tmp_path / "d", rate=rate, seconds=seconds, gain=gain)
+    (tmp_path / "d/metadata.csv").write_text("a|Some words.")
+    (found,) = judged(command, "d", "--judges", "guard,dnsmos,wer,cer")
+    assert all(np.isfinite(found["scores"][name]["mean"]) for name in ("guard", "dnsmos"))
+    assert found["scores"]["wer"]["mean"] == -1
+    assert -1 <= found["scores"]["cer"]["mean"] < -0.7  # a recogniser hears some letter in anything
+
+
 GUARD = ["--judges", "guard"]
 MISTAKES = {
     "missing": (["eval", "none", *GUARD], 4, "'none' does not exist", "check the path"),
