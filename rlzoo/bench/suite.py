@@ -201,7 +201,7 @@ class Suite:
 def _judged(run: ResolvedRun, registry: Registry) -> ResolvedRun:
     """The run with its judges among the rewards, for a look at all weights."""
     used = {choice.used for choice in run.rewards}
-    extra = [registry.reward(name) for name in run.eval.judges if name not in used]
+    extra = [registry.reward(name) for name in run.eval.judges or () if name not in used]
     choices = tuple(RewardChoice(spec, spec.options(), spec.name, 0.0, "error") for spec in extra)
     return replace(run, rewards=(*run.rewards, *choices))
 
