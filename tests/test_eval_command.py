@@ -164,6 +164,7 @@ def test_silence_clicks_and_other_rates_are_judged_together(rate, seconds, gain,
     (tmp_path / "d/metadata.csv").write_text("a|Some words.")
     (found,) = judged(command, "d", "--judges", "guard,dnsmos,wer,cer")
     assert all(np.isfinite(found["scores"][name]["mean"]) for name in ("guard", "dnsmos"))
+    assert judged(command, "d/a.wav", "--judges", "guard")[0]["rows"][0]["text"] == "Some words."
     assert found["scores"]["wer"]["mean"] == -1
     assert -1 <= found["scores"]["cer"]["mean"] < -0.7  # a recogniser hears some letter in anything
 

@@ -64,8 +64,7 @@ def open_sources(paths: Sequence[Path], step_a: int | None = None, step_b: int |
 def open_source(path: Path, step: int | None = None) -> Source:
     """A run directory (`samples/<step>/`), a folder of WAV and FLAC files, or one of them. DataError, ConfigError."""
     if path.is_file() and path.suffix.lower() in AUDIO_SUFFIXES:
-        prompt = {"id": path.stem, "text": "", "attributes": {}}
-        return Source(str(path), {path.stem: Recording(path.resolve(), prompt)})
+        return Source(str(path), {path.stem: _recording(path, _prompts(path.parent))})
     if not path.is_dir():
         raise DataError(f"'{path}' is no directory", "name a run directory, or a folder of WAV or FLAC files")
     if not _is_run(path):
@@ -115,14 +114,23 @@ def _recordings(folder: Path) -> dict[str, Recording]:
     files = sorted(path for path in folder.iterdir() if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file())
     if not files:
         raise DataError(f"'{folder}' holds no WAV or FLAC file", "check the path")
-    prompts = _index(folder) or _metadata(folder)
+    prompts = _prompts(folder)
     found: dict[str, Recording] = {}
     for path in files:
         if path.stem in found:
             raise DataError(f"'{folder}' has two recordings named '{path.stem}'", "keep one of them")
-        prompt = prompts.get(path.stem, {"id": path.stem, "text": ""})
-        found[path.stem] = Recording(path.resolve(), {"attributes": {}, **prompt})
+        found[path.stem] = _recording(path, prompts)
     return found
+
+
+def _recording(path: Path, prompts: Mapping[str, Mapping[str, Any]]) -> Recording:
+    prompt = prompts.get(path.stem, {"id": path.stem, "text": ""})
+    return Recording(path.resolve(), {"attributes": {}, **prompt})
+
+
+def _prompts(folder: Path) -> dict[str, dict[str, Any]]:
+    """What the recordings of a folder say, by file stem."""
+    return _index(folder) or _metadata(folder)
 
 
 def _index(folder: Path) -> dict[str, dict[str, Any]]:

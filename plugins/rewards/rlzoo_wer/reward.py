@@ -58,7 +58,7 @@ class _ErrorRate(Reward[WEROptions]):
             if not text:
                 raise ConfigError(
                     f"prompt '{prompt.id}' has no words, so '{self.name}' has nothing to compare with",
-                    "leave this reward out, or use prompts with text",
+                    "leave this reward out, or use prompts with text (of recordings: metadata.csv, `name|text`)",
                 )
         rates = []
         for text, heard in zip(wanted, self.recognizer.transcribe(samples), strict=True):
