@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--preset", default="mini-16k")
     parser.add_argument("--voice", default="rms", help="flite's")
     parser.add_argument("--rate", type=int, default=16000)
-    parser.add_argument("--tune", type=int, nargs="*", default=[2, 4, 6, 10, 25])
+    parser.add_argument("--tune", type=int, nargs="*", default=[4, 6, 10, 25])
     parser.add_argument("--steps", type=int, nargs="+", default=[2, 6, 10, 50])
     parser.add_argument("--nisqa", type=Path, help="weights of NISQA v2")
     parser.add_argument("--debs", type=Path, help="folder with flite's Debian packages")
@@ -90,7 +90,7 @@ def main() -> None:
         finished("corpus")
     if "training" not in done:
         options = [f"minutes={args.minutes}", "half=true", "validation_utterances=8", "validation_steps=[6,10,50]"]
-        options += ["judges.dnsmos={}", "judges.wer={}"]
+        options += ["judges.dnsmos={}", "judges.wer={}", "rollout_levels=[0.835,0.35]"]
         options += [f'judges.nisqa.checkpoint="{args.nisqa.resolve()}"'] if args.nisqa else []
         if args.device.startswith("cuda") and not shutil.which("cc"):
             options.append("compile=false")  # said here, because compiling without a compiler would stop the training

@@ -1,54 +1,68 @@
 """How much of the reward's gradient a policy gradient can see, by where the first of two denoising steps ends.
 
     python benchmarks/voice/last_step.py --samples 60 --sigma 0.85 0.55 0.25
+    python benchmarks/voice/last_step.py --reward level --plugin benchmarks/voice/level.py --sigma 0.55
 
 A rollout's last step has no density, so what it does to the reward is missing from every policy gradient. For the
-shipped voice and DNSMOS, which has a gradient, both parts are measured by back-propagation: through the state between
+shipped voice and a reward that has a gradient, both parts are measured by back-propagation: through the state between
 the two steps (seen), and through the last step's own use of the parameters (not seen). Norms, and the cosine of the
 seen part with the whole, over the denoiser's biases and over all its weights.
+
+`agreement`: cosine of the seen part of every other sample with that of the rest, each parameter divided by its root
+mean square, as Adam does. Near 0 the samples have nothing in common that a step could follow; and this is exact
+back-propagation, of which a policy gradient is a noisy estimate.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from rlzoo import registry
+from rlzoo.api import Samples
 from rlzoo.audio import resample_samples
-
-
-def build(kind: str, name: str) -> object:
-    """A plugin with its default options."""
-    spec = getattr(registry.discover(), kind)(name)
-    return registry.import_target(spec.target, name, spec.extra)(spec.options())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--samples", type=int, default=60)
     parser.add_argument("--sigma", type=float, nargs="+", default=[0.85, 0.55, 0.25])
+    parser.add_argument("--reward", default="dnsmos")
+    parser.add_argument("--plugin", type=Path, nargs="*", default=[])
     arguments = parser.parse_args()
-    policy, reward = build("policy", "wavegrad2").eval(), build("reward", "dnsmos")
+    plugins = registry.discover(files=arguments.plugin)
+
+    def build(kind: str, name: str) -> object:
+        """A plugin with its default options."""
+        spec = getattr(plugins, kind)(name)
+        return registry.import_target(spec.target, name, spec.extra)(spec.options())
+
+    policy, reward = build("policy", "wavegrad2").eval(), build("reward", arguments.reward)
     prompts = build("prompts", "short").train()
     policy.requires_grad_(False)
     weights = {name: p.requires_grad_() for name, p in policy.named_parameters() if "decoder" in name}
     biases = torch.cat([torch.full((p.numel(),), name.endswith("bias")) for name, p in weights.items()])
 
+    def heard(samples: Samples) -> Samples:
+        return samples if reward.sample_rate is None else resample_samples(samples, reward.sample_rate)
+
     def flat(gradients: tuple[Tensor | None, ...]) -> Tensor:
         pairs = zip(gradients, weights.values(), strict=True)
         return torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for g, p in pairs])
 
-    print("| sigma | dnsmos | parameters | seen | not seen | cosine |\n|---|---|---|---|---|---|")
+    print("| sigma | reward | parameters | seen | not seen | cosine | agreement |\n|---|---|---|---|---|---|---|")
     for sigma in arguments.sigma:
         schedule = policy.schedule(2)
         times = schedule.times.clone()
         times[1] = sigma
         schedule = dataclasses.replace(schedule, times=times)
         generator = torch.Generator().manual_seed(1)
-        seen, unseen, scores = torch.zeros(len(biases)), torch.zeros(len(biases)), []
+        halves, squares = torch.zeros(2, len(biases)), torch.zeros(len(biases))
+        unseen, scores = torch.zeros(len(biases)), []
         for index in range(arguments.samples):
             prompt = prompts[index % len(prompts)]
             with torch.no_grad():
@@ -57,19 +71,21 @@ def main() -> None:
             first = policy.transition(start, torch.tensor([0]), cond, schedule)
             between = first.rsample(noise).detach().requires_grad_()
             final = policy.transition(between, torch.tensor([1]), cond, schedule).mode
-            score = reward.score(resample_samples(policy.decode(final, cond), 16000), [prompt]).values.sum()
+            score = reward.score(heard(policy.decode(final, cond)), [prompt]).values.sum()
             at_state, *direct = torch.autograd.grad(score, [between, *weights.values()], allow_unused=True)
             unseen += flat(tuple(direct))
             through = torch.autograd.grad(first.mean, list(weights.values()), at_state, allow_unused=True)
-            seen += flat(through)
+            gradient = flat(through)
+            halves[index % 2] += gradient
+            squares += gradient**2
             scores.append(score.item())
         for name, part in (("biases", biases), ("all", torch.ones_like(biases))):
-            ours, other = seen[part] / len(scores), unseen[part] / len(scores)
+            ours, other = halves.sum(0)[part] / len(scores), unseen[part] / len(scores)
             cosine = torch.cosine_similarity(ours, ours + other, 0)
-            mean = sum(scores) / len(scores)
-            print(
-                f"| {sigma} | {mean:.3f} | {name} | {ours.norm():.2f} | {other.norm():.2f} | {cosine:.3f} |", flush=True
-            )
+            one, rest = halves[:, part] / squares[part].sqrt().clamp(min=1e-12)
+            mean, agreement = sum(scores) / len(scores), torch.cosine_similarity(one, rest, 0)
+            norms = f"{ours.norm():.2f} | {other.norm():.2f}"
+            print(f"| {sigma} | {mean:.3f} | {name} | {norms} | {cosine:.3f} | {agreement:.3f} |", flush=True)
 
 
 if __name__ == "__main__":

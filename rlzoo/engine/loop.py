@@ -17,9 +17,9 @@ from rlzoo.engine.events import Evaluated, Event, Finished, Note, Observer, RunR
 from rlzoo.engine.processes import any_process, gather, make_fabric
 from rlzoo.engine.report import write_plot, write_report
 from rlzoo.engine.run import Live, build
-from rlzoo.engine.signals import StopRequest, stop_requests
 from rlzoo.errors import DataError, Diverged, Interrupted
 from rlzoo.rundir import RunDirectory
+from rlzoo.signals import StopRequest, stop_requests
 
 
 def train(

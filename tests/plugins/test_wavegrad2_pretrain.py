@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from rlzoo_wavegrad2 import PretrainOptions
-from rlzoo_wavegrad2.checkpoint import load_voice
+from pydantic import ValidationError
+from rlzoo_wavegrad2 import PretrainOptions, WaveGrad2Options
+from rlzoo_wavegrad2.checkpoint import load_voice, save_voice
 from rlzoo_wavegrad2.data import LogMel, Recordings, Utterance, draw_starts, mel_cepstral_distance, windows
-from rlzoo_wavegrad2.losses import Losses
-from rlzoo_wavegrad2.network import PRESETS, NetworkConfig
+from rlzoo_wavegrad2.losses import Losses, stft_distance
+from rlzoo_wavegrad2.network import PRESETS, NetworkConfig, WaveGrad2Network
+from rlzoo_wavegrad2.policy import WaveGrad2Policy
 from rlzoo_wavegrad2.pretrain import for_device, learning_rate, pretrain
-from rlzoo_wavegrad2.schedules import named_levels, placed_levels
+from rlzoo_wavegrad2.schedules import named_levels, placed_levels, to_schedule
 from rlzoo_wavegrad2.tune import KNOTS, bumps, search, trials, tune_schedule
 from typer.testing import CliRunner
 
+from rlzoo.api import Batch
 from rlzoo.audio import read_audio, resample, write_audio
 from rlzoo.cli import app
 from rlzoo.corpus._render import RenderSettings, render
 from rlzoo.corpus.align import align_corpus
 from rlzoo.corpus.textgrids import write_textgrid
-from rlzoo.errors import ConfigError, DataError, Diverged
+from rlzoo.errors import ConfigError, DataError, Diverged, Interrupted
 
 TINY = NetworkConfig(
     sample_rate=8000,
@@ -117,6 +123,22 @@ def test_killed_and_resumed_is_bit_identical(corpus: Path, tmp_path: Path) -> No
         [{k: v for k, v in row.items() if k != "seconds"} for row in rows(tmp_path / n)] for n in ("whole", "cut")
     ]
     assert timeless[0] == timeless[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_asked_to_stop_it_finishes_the_step_and_goes_on_as_if_it_had_not(
+    corpus: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    def stop(row: dict[str, float]) -> None:
+        if row["step"] == 2:
+            os.kill(os.getpid(), number)
+
+    whole = pretrain(corpus, tmp_path / "whole", PretrainOptions(**FAST, steps=4))
+    with pytest.raises(Interrupted, match=f"{number.name} after step 2"):
+        pretrain(corpus, tmp_path / "run", PretrainOptions(**FAST, steps=4), on_step=stop)
+    resumed = pretrain(corpus, tmp_path / "run", PretrainOptions(**FAST, steps=4), resume=True)
+    for name, value in load_voice(whole)[0].items():
+        assert torch.equal(value, load_voice(resumed)[0][name]), name
 
 
 def test_a_run_is_not_overwritten_and_nothing_is_not_resumed(corpus: Path, tmp_path: Path) -> None:
@@ -283,6 +305,47 @@ def test_fine_tuning_starts_from_the_weights_of_a_voice(corpus: Path, tmp_path: 
     assert (after[1]["text"], after[1]["init"], after[1]["network"]) == ("cmu", voice.name, before[1]["network"])
     with pytest.raises(ConfigError, match="preset and init"):
         pretrain(corpus, tmp_path / "both", PretrainOptions(**FAST, init=voice))
+
+
+def test_a_rollout_in_training_is_the_policys(tmp_path: Path) -> None:
+    levels = [0.9, 0.6, 0.3]
+    torch.manual_seed(0)
+    network = WaveGrad2Network(TINY).eval()
+    save_voice(tmp_path / "v.safetensors", network.state_dict(), {"network": TINY.model_dump(), "text": "flite"})
+    policy = WaveGrad2Policy(WaveGrad2Options(checkpoint=tmp_path / "v.safetensors"))
+    noise, hidden = torch.randn(3, 2, 960), torch.randn(2, TINY.hidden_channels, 12)
+    condition = Batch({"hidden": hidden, "frames": torch.tensor([12, 12])})
+    schedule = to_schedule(torch.tensor([1.0, *levels], dtype=torch.float64))
+    x, estimates = noise[0], []
+    with torch.no_grad():
+        for k in range(3):
+            sigma = schedule.times[k].float().expand(2)
+            estimates.append(policy.clean(x, policy(x, sigma, condition), sigma))
+            x = policy.transition(x, torch.full((2,), k), condition, schedule).rsample(noise[min(k + 1, 2)])
+    losses = Losses(network, PretrainOptions(**FAST | {"rollout_levels": levels}))
+    wanted = sum(stft_distance(estimate, estimates[2], losses.resolutions) for estimate in estimates[:2]) / 3
+    assert wanted > 0.1
+    torch.testing.assert_close(losses.rollout(hidden, estimates[2], noise), wanted, rtol=1e-3, atol=1e-4)
+
+
+def test_training_for_two_steps_brings_their_samples_nearer(corpus: Path, tmp_path: Path) -> None:
+    levels, distance = [0.8, 0.4], {}
+    for weight in (0.0, 1.0):
+        options = PretrainOptions(**FAST, steps=30, rollout_levels=levels, rollout_weight=weight)
+        _, description = load_voice(pretrain(corpus, tmp_path / str(weight), options))
+        assert description["schedules"] == {"2": levels}
+        logged = [row["rollout"] for row in rows(tmp_path / str(weight)) if "rollout" in row]
+        distance[weight] = sum(logged[-10:]) / 10
+    assert distance[1.0] < 0.8 * distance[0.0]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [({"rollout_levels": (0.3, 0.8)}, "must fall"), ({"utterances_per_step": 1}, "half of the windows")],
+)
+def test_a_rollout_that_cannot_be_is_refused(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        PretrainOptions(**{**FAST, "windows_per_utterance": 1, "rollout_levels": (0.8, 0.3), **wrong})
 
 
 def test_more_minutes_continue_a_finished_run(corpus: Path, tmp_path: Path) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rlzoo.plugin import Options, PolicySpec, hookimpl
 
@@ -70,6 +71,11 @@ class PretrainOptions(Options):
     duration_weight: Annotated[float, Field(ge=0)] = 1.0
     spectral_weight: Annotated[float, Field(ge=0)] = 0.1
     """Weight of the auxiliary log-mel read-out of the hidden frames; 0: the published losses alone."""
+    rollout_levels: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
+    """Few-step schedule to train for, sqrt(alpha_bar) cleanest first: half of the windows then start from noise and go
+    through these steps (InferGrad, arXiv:2202.03751). Stored with the voice as its schedule of so many steps."""
+    rollout_weight: Annotated[float, Field(ge=0)] = 0.1
+    """Weight of the spectral distance of such a rollout."""
     precision: Literal["fp32", "bf16-mixed"] = "fp32"
     """Of the denoiser. On a GPU, and on a CPU with bf16 units, bf16-mixed unless set."""
     compile: bool = False
@@ -88,6 +94,15 @@ class PretrainOptions(Options):
     """Store the voice's matrices in float16."""
     seed: int = 0
     device: str = "auto"
+
+    @model_validator(mode="after")
+    def _levels_fall_and_have_windows(self) -> PretrainOptions:
+        levels = self.rollout_levels
+        if any(later >= earlier for earlier, later in itertools.pairwise(levels)):
+            raise ValueError(f"rollout_levels {list(levels)} must fall, cleanest first, such as [0.835, 0.35]")
+        if levels and self.utterances_per_step * self.windows_per_utterance < 2:
+            raise ValueError("rollout_levels take half of the windows: set windows_per_utterance to 2 or more")
+        return self
 
 
 @hookimpl

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from rlzoo.corpus.speech import SpeechCorpus
 from rlzoo.errors import ConfigError, DataError, Diverged, Interrupted
+from rlzoo.signals import stop_requests
 from rlzoo_wavegrad2 import PretrainOptions
 from rlzoo_wavegrad2.checkpoint import save_voice
 from rlzoo_wavegrad2.data import Recordings, corpus_gain, draw_starts, load_utterances
@@ -152,6 +153,8 @@ class Pretraining:
             **self.origin,
             "card": card,
         }
+        if levels := self.options.rollout_levels:
+            description["schedules"] = {str(len(levels)): list(levels)}
         save_voice(self.voice, self.average, description, half=self.options.half)
         state = {
             "losses": self.losses.state_dict(),
@@ -196,21 +199,26 @@ class Pretraining:
         self.log.write_text("".join(row + "\n" for row in kept), encoding="utf-8")
 
     def run(self, on_step: OnStep) -> None:
-        """Train until the budget is used up, logging, validating and saving on the way."""
+        """Train until the budget is used up or a signal asks to stop; log, validate and save on the way."""
         o = self.options
         started = time.monotonic() - self.seconds
         validated = -1
         self.network.train()
-        while self.step < o.steps and not (o.minutes and self.seconds >= 60 * o.minutes):
-            self.train_step()
-            self.seconds = time.monotonic() - started
-            if self.step % o.log_every == 0:
-                self._report(self.read_losses(), on_step)
-            if self.step % o.validate_every == 0:
-                validated = self.step
-                self._validate(on_step)
-            elif self.step % o.save_every == 0:
+        with stop_requests() as stop:
+            while not stop and self.step < o.steps and not (o.minutes and self.seconds >= 60 * o.minutes):
+                self.train_step()
+                self.seconds = time.monotonic() - started
+                if self.step % o.log_every == 0:
+                    self._report(self.read_losses(), on_step)
+                if self.step % o.validate_every == 0:
+                    validated = self.step
+                    self._validate(on_step)
+                elif self.step % o.save_every == 0:
+                    self.store_sound()
+            if stop:
                 self.store_sound()
+                saved = f"{stop.signal} after step {self.step}; everything is saved"
+                raise Interrupted(saved, "continue with --resume")
         if validated != self.step:
             self._validate(on_step)
 
@@ -262,7 +270,7 @@ def pretrain(
         ConfigError: unknown preset, or `out` holds another run.
         DataError: what is wrong with the corpus or with the files in `out`.
         Diverged: a loss that is not finite; the last checkpoint stays.
-        Interrupted: after Ctrl-C, when everything is saved.
+        Interrupted: after Ctrl-C or SIGTERM, when the step is finished and saved; a second one stops at once.
     """
     if (out / "train.pt").exists() and not resume:
         raise ConfigError(f"'{out}' already holds a training run", "continue it with --resume, or choose another --out")
@@ -272,11 +280,5 @@ def pretrain(
         training.restore()
     else:
         training.log.unlink(missing_ok=True)  # of a run that was killed before its first checkpoint
-    try:
-        training.run(on_step)
-    except KeyboardInterrupt:
-        training.store_sound()
-        raise Interrupted(
-            f"stopped after step {training.step}; everything is saved", "continue with --resume"
-        ) from None
+    training.run(on_step)
     return training.voice

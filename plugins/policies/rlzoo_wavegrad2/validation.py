@@ -16,7 +16,7 @@ from rlzoo.rewards import build_reward
 from rlzoo_wavegrad2 import WaveGrad2Options
 from rlzoo_wavegrad2.data import LogMel, Utterance, mel_cepstral_distance
 from rlzoo_wavegrad2.policy import WaveGrad2Policy
-from rlzoo_wavegrad2.schedules import placed_levels, to_schedule
+from rlzoo_wavegrad2.schedules import named_levels, to_schedule
 
 LEVELS = (0.1, 0.3, 0.6, 0.9, 0.99)
 """Noise levels sqrt(alpha_bar) at which the noise loss is reported."""
@@ -119,7 +119,7 @@ def validate(
     out.mkdir(parents=True, exist_ok=True)
     systems: dict[str, list[Tensor]] = {}
     for num_steps in steps:
-        waves = systems[str(num_steps)] = judge.speak(placed_levels(num_steps))
+        waves = systems[str(num_steps)] = judge.speak(named_levels("auto", num_steps, policy.tuned))
         metrics[f"mel_{num_steps}"], metrics[f"mcd_{num_steps}"] = judge.distances(waves)
     systems["recordings"] = [utterance.wave.float() for utterance in utterances]
     for system, waves in systems.items():
