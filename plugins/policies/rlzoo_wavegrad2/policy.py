@@ -180,11 +180,13 @@ class WaveGrad2Policy(GaussianDiffusionPolicy):
         return (1 - level**2).sqrt().float()
 
     def decode(self, x: Tensor, cond: Batch) -> Samples:
-        """(N, L) -> audio clamped to [-1, 1], faded in and out, at the voice's rate.
+        """(N, L) -> audio without offset, clamped to [-1, 1], faded in and out, at the voice's rate.
 
-        The denoiser sees nothing beyond an utterance's ends, and few steps make a click of the last samples there.
+        The denoiser sees nothing beyond an utterance's ends, and few steps make a click of the last samples there. An
+        offset is inaudible, but all biases move it alike: the noise of a policy gradient adds up there as nowhere else.
         """
         lengths, place = self.lengths(cond), torch.arange(x.shape[1], device=x.device)
+        x = x - (x * (place < lengths[:, None])).sum(1, keepdim=True) / lengths[:, None]
         edge = torch.minimum(place, lengths[:, None] - 1 - place)
         fade = (edge / (FADE_SECONDS * self.config.sample_rate)).clamp(0, 1)
         return Samples(x.clamp(-1, 1) * fade, lengths, self.media)
