@@ -92,7 +92,7 @@ def show_extremes(rewards: dict[str, Reward[Any]], wave: torch.Tensor, rate: int
     for label, reward in rewards.items():
         cells = []
         for samples in inputs.values():
-            heard = samples if reward.sample_rate is None else resample_samples(samples, reward.sample_rate)
+            heard = resample_samples(samples, reward.sample_rate)
             with torch.no_grad():
                 cells.append(f"{reward.score(heard, [Prompt('clip', text)]).values.item():.2f}")
         print(f"| {label} | {' | '.join(cells)} |", flush=True)
@@ -113,7 +113,7 @@ def show_speed(rewards: dict[str, Reward[Any]], samples: Samples) -> None:
     """Audio-seconds per second: each clip alone, all at once, all at once with the gradient."""
     print("| reward | one by one | at once | with gradient |\n|---|---|---|---|")
     for label, reward in rewards.items():
-        heard = samples if reward.sample_rate is None else resample_samples(samples, reward.sample_rate)
+        heard = resample_samples(samples, reward.sample_rate)
         seconds = heard.lengths.sum().item() / (heard.media.sample_rate or 1)
         prompts = [Prompt(str(row)) for row in range(len(heard))]
         with torch.no_grad():
@@ -175,7 +175,7 @@ def main() -> None:
     print("| reward | natural | 20 dB | 10 dB | 5 dB | 0 dB | ordered pairs | audio-seconds per second |")
     print("|---|---|---|---|---|---|---|---|")
     for label, reward in rewards.items():
-        heard = [row if reward.sample_rate is None else resample_samples(row, reward.sample_rate) for row in rows]
+        heard = [resample_samples(row, reward.sample_rate) for row in rows]
         heard = [row.to(arguments.device) for row in heard]
         with torch.no_grad():
             reward.score(heard[0][:1], prompts[:1])

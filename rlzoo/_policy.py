@@ -223,6 +223,15 @@ class GaussianDiffusionPolicy(Policy):
         # A level of exactly 1 holds no signal at all; any estimate is as good as any other, infinity is not one.
         return (x_t - sigma * prediction) / (1 - sigma**2).clamp(min=1e-8).sqrt()
 
+    @staticmethod
+    def posterior(sigma_t: Tensor, sigma_s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of q(x_s | x_t, x0): what its mean takes of x0 and of x_t, and its std (Ho et al., Eq. 6-7)."""
+        alpha_bar_t, alpha_bar_s = 1 - sigma_t**2, 1 - sigma_s**2
+        alpha = alpha_bar_t / alpha_bar_s
+        beta = 1 - alpha
+        of_x0 = alpha_bar_s.sqrt() * beta / sigma_t**2
+        return of_x0, alpha.sqrt() * (sigma_s / sigma_t) ** 2, beta.sqrt() * sigma_s / sigma_t
+
     def transition(
         self, x: Tensor, k: Tensor, cond: Batch, schedule: Schedule, prediction: Tensor | None = None
     ) -> Gaussian:
@@ -233,19 +242,16 @@ class GaussianDiffusionPolicy(Policy):
         """
         times = schedule.times.to(x.device)
         sigma_t, sigma_s = times[k], times[k + 1]
-        alpha_bar_t, alpha_bar_s = 1 - sigma_t**2, 1 - sigma_s**2
-        alpha = alpha_bar_t / alpha_bar_s
-        beta = 1 - alpha
         t = sigma_t.to(x.dtype)
         x0 = self.clean(x, self.predict(x, t, cond) if prediction is None else prediction, t)
         if self.clip_clean is not None:
             x0 = x0.clamp(-self.clip_clean, self.clip_clean)
         random = schedule.stochastic.to(x.device)[k]
-        ddim = alpha_bar_s.sqrt() - alpha_bar_t.sqrt() * sigma_s / sigma_t
-        of_x0 = torch.where(random, alpha_bar_s.sqrt() * beta / sigma_t**2, ddim)
-        of_x = torch.where(random, alpha.sqrt() * (sigma_s / sigma_t) ** 2, sigma_s / sigma_t)
+        of_x0, of_x, std = self.posterior(sigma_t, sigma_s)
+        ddim = (1 - sigma_s**2).sqrt() - (1 - sigma_t**2).sqrt() * sigma_s / sigma_t
+        of_x0, of_x = torch.where(random, of_x0, ddim), torch.where(random, of_x, sigma_s / sigma_t)
         mean = per_row(of_x0, x) * x0 + per_row(of_x, x) * x
-        std = torch.where(random, beta.sqrt() * sigma_s / sigma_t, torch.zeros_like(beta)).to(x.dtype)
+        std = torch.where(random, std, torch.zeros_like(std)).to(x.dtype)
         return Gaussian(mean, std, self.mask(cond))
 
 

@@ -134,8 +134,13 @@ def resample(wave: Tensor, from_rate: int, to_rate: int) -> Tensor:
     return resampled
 
 
-def resample_samples(samples: Samples, to_rate: int) -> Samples:
-    """A batch at another rate. A row's result depends on its own valid part only. Differentiable."""
+def resample_samples(samples: Samples, to_rate: int | None) -> Samples:
+    """A batch at another rate; None, as `Reward.sample_rate` may be: as it is. Differentiable.
+
+    A row's result depends on its own valid part only.
+    """
+    if to_rate is None:
+        return samples
     from_rate = samples.media.sample_rate
     if from_rate is None:
         raise DataError("these samples carry no rate, so they cannot be resampled", "set `Media.sample_rate`")

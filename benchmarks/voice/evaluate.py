@@ -55,7 +55,7 @@ def judged(
     row = {"length": statistics.median(ratios), "length_worst": max(ratios, key=lambda ratio: abs(ratio - 1))}
     for name, reward in judges.items():
         samples = to_samples(list(waves), rate)
-        wanted = samples if reward.sample_rate is None else resample_samples(samples, reward.sample_rate)
+        wanted = resample_samples(samples, reward.sample_rate)
         values = reward.score(wanted, prompts).values.double().cpu()
         row[name] = float(values.mean())
         row[f"{name}_error"] = float(values.std() / len(values) ** 0.5)

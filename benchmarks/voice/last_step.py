@@ -17,14 +17,26 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from rlzoo import registry
-from rlzoo.api import Samples
 from rlzoo.audio import resample_samples
+
+
+def build(kind: str, name: str, plugins: registry.Registry | None = None) -> object:
+    """A plugin with its default options."""
+    spec = getattr(plugins or registry.discover(), kind)(name)
+    return registry.import_target(spec.target, name, spec.extra)(spec.options())
+
+
+def flat(gradients: Sequence[Tensor | None], weights: Sequence[Tensor]) -> Tensor:
+    """(W,): one gradient of all weights."""
+    pairs = zip(gradients, weights, strict=True)
+    return torch.cat([(torch.zeros_like(w) if g is None else g).flatten() for g, w in pairs])
 
 
 def main() -> None:
@@ -34,25 +46,13 @@ def main() -> None:
     parser.add_argument("--reward", default="dnsmos")
     parser.add_argument("--plugin", type=Path, nargs="*", default=[])
     arguments = parser.parse_args()
-    plugins = registry.discover(files=arguments.plugin)
-
-    def build(kind: str, name: str) -> object:
-        """A plugin with its default options."""
-        spec = getattr(plugins, kind)(name)
-        return registry.import_target(spec.target, name, spec.extra)(spec.options())
-
-    policy, reward = build("policy", "wavegrad2").eval(), build("reward", arguments.reward)
+    policy = build("policy", "wavegrad2").eval()
+    reward = build("reward", arguments.reward, registry.discover(files=arguments.plugin))
     prompts = build("prompts", "short").train()
     policy.requires_grad_(False)
-    weights = {name: p.requires_grad_() for name, p in policy.named_parameters() if "decoder" in name}
-    biases = torch.cat([torch.full((p.numel(),), name.endswith("bias")) for name, p in weights.items()])
-
-    def heard(samples: Samples) -> Samples:
-        return samples if reward.sample_rate is None else resample_samples(samples, reward.sample_rate)
-
-    def flat(gradients: tuple[Tensor | None, ...]) -> Tensor:
-        pairs = zip(gradients, weights.values(), strict=True)
-        return torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for g, p in pairs])
+    named = {name: p.requires_grad_() for name, p in policy.named_parameters() if "decoder" in name}
+    biases = torch.cat([torch.full((p.numel(),), name.endswith("bias")) for name, p in named.items()])
+    weights = list(named.values())
 
     print("| sigma | reward | parameters | seen | not seen | cosine | agreement |\n|---|---|---|---|---|---|---|")
     for sigma in arguments.sigma:
@@ -71,11 +71,11 @@ def main() -> None:
             first = policy.transition(start, torch.tensor([0]), cond, schedule)
             between = first.rsample(noise).detach().requires_grad_()
             final = policy.transition(between, torch.tensor([1]), cond, schedule).mode
-            score = reward.score(heard(policy.decode(final, cond)), [prompt]).values.sum()
-            at_state, *direct = torch.autograd.grad(score, [between, *weights.values()], allow_unused=True)
-            unseen += flat(tuple(direct))
-            through = torch.autograd.grad(first.mean, list(weights.values()), at_state, allow_unused=True)
-            gradient = flat(through)
+            heard = resample_samples(policy.decode(final, cond), reward.sample_rate)
+            score = reward.score(heard, [prompt]).values.sum()
+            at_state, *direct = torch.autograd.grad(score, [between, *weights], allow_unused=True)
+            unseen += flat(direct, weights)
+            gradient = flat(torch.autograd.grad(first.mean, weights, at_state, allow_unused=True), weights)
             halves[index % 2] += gradient
             squares += gradient**2
             scores.append(score.item())

@@ -12,28 +12,15 @@ change is that of both denoising steps, and of the first and the second one's us
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 
 import torch
+from last_step import build, flat
 from level import LevelReward
 from torch import Tensor
 
-from rlzoo import registry
 from rlzoo.api import Batch
 from rlzoo.functional import group_advantages
 from rlzoo.plugin import Options
-
-
-def build(kind: str, name: str) -> object:
-    """A plugin with its default options."""
-    spec = getattr(registry.discover(), kind)(name)
-    return registry.import_target(spec.target, name, spec.extra)(spec.options())
-
-
-def flat(gradients: Sequence[Tensor | None], weights: Sequence[Tensor]) -> Tensor:
-    """(W,): one gradient of all weights."""
-    pairs = zip(gradients, weights, strict=True)
-    return torch.cat([(torch.zeros_like(w) if g is None else g).flatten() for g, w in pairs])
 
 
 def main() -> None:

@@ -62,11 +62,11 @@ def score(
     parts: dict[str, list[Tensor]] = {}
     for rows in _calls(prompts, micro_batch):
         piece = _cut(samples[rows])
-        at_rate: dict[int | None, Samples] = {None: piece}
+        at_rate: dict[int | None, Samples] = {}
         for column, scorer in enumerate(scorers):
             rate = scorer.reward.sample_rate
             if rate not in at_rate:
-                at_rate[rate] = resample_samples(piece, int(rate or 0))
+                at_rate[rate] = resample_samples(piece, rate)
             values[column].append(_call(scorer, at_rate[rate], prompts[rows], failures, parts))
         progress(len(piece))
     return Scored([torch.cat(column) for column in values], {name: torch.cat(part) for name, part in parts.items()})

@@ -60,7 +60,7 @@ def test_documented_scores(label: str, benchmark: ModuleType) -> None:
     wave, rate = read_audio(SHARED / "ljspeech/wavs/LJ001-0001.wav")
     scores = []
     for samples in benchmark.extremes(wave, rate).values():
-        heard = samples if reward.sample_rate is None else resample_samples(samples, reward.sample_rate)
+        heard = resample_samples(samples, reward.sample_rate)
         with torch.no_grad():
             scores.append(reward.score(heard, [Prompt("clip")]).values.item())
     assert scores == pytest.approx(documented()[label], abs=0.02)

@@ -20,10 +20,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rlzoo.api import GaussianDiffusionPolicy
 from rlzoo_wavegrad2 import PretrainOptions
 from rlzoo_wavegrad2.data import Batch, LogMel, windows
 from rlzoo_wavegrad2.network import WaveGrad2Network
-from rlzoo_wavegrad2.schedules import training_levels
+from rlzoo_wavegrad2.schedules import to_schedule, training_levels
 
 
 class Losses(nn.Module):
@@ -56,17 +57,17 @@ class Losses(nn.Module):
         `noise` (K, N, L): the start and what each transition adds. Unlike the paper's, gradients do not go from one
         step into the one before: every step is told by itself what it should have heard.
         """
-        levels = torch.tensor([1.0, *self.options.rollout_levels], dtype=torch.float64).flip(0).tolist()
-        x, distance = noise[0], noise.new_zeros(())
-        for k, (level, following) in enumerate(itertools.pairwise(levels)):
-            sigma = (1 - level**2) ** 0.5
-            estimate = (x - sigma * self.denoise_at(x, hidden, x.new_full((len(x),), level))) / level
-            distance = distance + stft_distance(estimate, clean, self.resolutions) / (len(levels) - 1)
-            if following < 1:
-                alpha, sigma_next = (level / following) ** 2, (1 - following**2) ** 0.5
-                mean = following * (1 - alpha) * estimate.detach().clamp(-1, 1) + alpha**0.5 * sigma_next**2 * x
-                x = mean / sigma**2 + (1 - alpha) ** 0.5 * sigma_next / sigma * noise[k + 1]
-        return distance
+        levels = torch.tensor([1.0, *self.options.rollout_levels], dtype=torch.float64)
+        x, distances = noise[0], []
+        for k, (sigma, following) in enumerate(itertools.pairwise(to_schedule(levels).times.to(x.device))):
+            level = (1 - sigma**2).sqrt()
+            predicted = self.denoise_at(x, hidden, level.to(x.dtype).expand(len(x)))
+            estimate = (x - sigma * predicted) / level
+            distances.append(stft_distance(estimate, clean, self.resolutions))
+            if k + 1 < len(noise):
+                of_clean, of_x, std = GaussianDiffusionPolicy.posterior(sigma, following)
+                x = of_clean * estimate.detach().clamp(-1, 1) + of_x * x + std * noise[k + 1]
+        return torch.stack(distances).mean()
 
     def denoise_at(self, noisy: Tensor, hidden: Tensor, level: Tensor) -> Tensor:
         """The denoiser in its precision; float32 comes out."""

@@ -13,6 +13,7 @@ from torch.nn.utils import parametrize
 
 from rlzoo.api import Batch, Crop, GaussianDiffusionPolicy, Media, Prompt, Samples, Schedule
 from rlzoo.errors import DataError
+from rlzoo.functional import length_mask, masked_mean
 from rlzoo_wavegrad2 import WaveGrad2Options, lora, windows
 from rlzoo_wavegrad2.checkpoint import load_maum_checkpoint, load_voice
 from rlzoo_wavegrad2.network import NetworkConfig, WaveGrad2Network
@@ -186,7 +187,7 @@ class WaveGrad2Policy(GaussianDiffusionPolicy):
         offset is inaudible, but all biases move it alike: the noise of a policy gradient adds up there as nowhere else.
         """
         lengths, place = self.lengths(cond), torch.arange(x.shape[1], device=x.device)
-        x = x - (x * (place < lengths[:, None])).sum(1, keepdim=True) / lengths[:, None]
+        x = x - masked_mean(x, length_mask(lengths, x.shape[1]))[:, None]
         edge = torch.minimum(place, lengths[:, None] - 1 - place)
         fade = (edge / (FADE_SECONDS * self.config.sample_rate)).clamp(0, 1)
         return Samples(x.clamp(-1, 1) * fade, lengths, self.media)

@@ -99,8 +99,7 @@ class Panel:
         found = {}
         for name, reward in self.rewards.items():
             samples = to_samples([wave.to(self.device) for wave in waves], rate)
-            if reward.sample_rate is not None:
-                samples = resample_samples(samples, reward.sample_rate)
+            samples = resample_samples(samples, reward.sample_rate)
             found[name] = float(reward.score(samples, prompts).values.mean())
         return found
 

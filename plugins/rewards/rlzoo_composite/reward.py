@@ -36,13 +36,13 @@ class CompositeReward(Reward[CompositeOptions]):
 
     def score(self, samples: Samples, prompts: Sequence[Prompt]) -> Scores:
         """N samples and prompts -> (N,)."""
-        at_rate: dict[int | None, Samples] = {None: samples}
+        at_rate: dict[int | None, Samples] = {}
         total = torch.zeros(len(samples), device=samples.data.device)
         broken = torch.zeros(len(samples), dtype=torch.bool, device=samples.data.device)
         parts: dict[str, torch.Tensor] = {}
         for index, (part, reward) in enumerate(zip(self.options.parts, self.rewards, strict=True)):
             rate = reward.sample_rate
-            if rate is not None and rate not in at_rate:
+            if rate not in at_rate:
                 at_rate[rate] = resample_samples(samples, rate)
             scores = reward.score(at_rate[rate], prompts)
             values = scores.values.to(total.device)

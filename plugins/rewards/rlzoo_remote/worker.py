@@ -23,8 +23,7 @@ def serve(line: str, reward: Reward[Any], device: str) -> dict[str, Any]:
     waves = [torch.from_numpy(np.frombuffer(base64.b64decode(row["audio"]), "<f4").copy()) for row in rows]
     prompts = [Prompt(row["id"], row["text"], row["attributes"]) for row in rows]
     samples = to_samples(waves, asked["sample_rate"]).to(device)
-    if reward.sample_rate is not None:  # the reward knows its rate; whoever asks need not
-        samples = resample_samples(samples, reward.sample_rate)
+    samples = resample_samples(samples, reward.sample_rate)  # the reward knows its rate; whoever asks need not
     with torch.no_grad():
         scores = reward.score(samples, prompts)
     return {"scores": scores.values.tolist(), "parts": {name: part.tolist() for name, part in scores.parts.items()}}
