@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from rlzoo.cli._output import out
+from rlzoo.cli._output import err, out
 from rlzoo.cli._shared import Device, PluginFiles, PolicyName, Seed, Sets, overridden
 from rlzoo.config import DEFAULT_POLICY, Choice, choose
 from rlzoo.errors import ConfigError, DataError
@@ -21,7 +24,7 @@ DenoisingSteps = Annotated[int | None, typer.Option("--num-steps", min=1, help="
 
 def synth(
     text: Annotated[str, typer.Option("--text", help="What to say.")],
-    out_file: Annotated[Path, typer.Option("--out", help="WAV file to write.")],
+    out_file: Annotated[Path, typer.Option("--out", help="WAV file to write; -: standard output, for a player.")],
     checkpoint: Checkpoint = None,
     policy: PolicyName = "",
     seed: Seed = None,
@@ -30,24 +33,58 @@ def synth(
     sets: Sets = [],  # noqa: B006
     plugin: PluginFiles = [],  # noqa: B006
     force: Annotated[bool, typer.Option("--force", help="Replace the file where it exists.")] = False,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Sentence by sentence, each written while the next one is being made.")
+    ] = False,
 ) -> None:
-    """Speak a text into a WAV file."""
+    """Speak a text into a WAV file.
+
+    Without --stream the text is one utterance. With it every sentence is one, with seed SEED, SEED + 1, ...: intonation
+    and pauses do not know of the neighbours, and memory and the wait for the first sound do not grow with the text. A
+    file that is being written can be played already, and keeps what is complete when the command is stopped.
+
+    rlzoo synth --stream --text "First. Second." --out - | play -t wav -
+    """
     if not text.strip():
         raise ConfigError("--text is empty", "give something to say")
-    if out_file.exists() and not force:
+    to_player = str(out_file) == "-"
+    if to_player and sys.stdout.isatty():
+        raise ConfigError("standard output is a terminal", "pipe it into a player: --out - | play -t wav -")
+    if not to_player and out_file.exists() and not force:
         raise DataError(f"'{out_file}' exists already", "choose another --out, or add --force")
     source = policy_source(checkpoint, policy, sets, plugin)
     from rlzoo._types import Prompt
     from rlzoo.audio import write_audio
     from rlzoo.engine.speak import load, speak
+    from rlzoo.engine.stream import speak_sentences, write_wav
 
-    samples = speak(load(source, device), [Prompt("synth", text)], [seed or 0], num_steps)
-    rate = samples.media.sample_rate
-    if samples.media.kind != "audio" or rate is None:
-        raise ConfigError(f"this policy makes {samples.media.kind}, not audio", "name a policy that speaks")
-    wave = samples.row(0)
-    write_audio(out_file, wave, rate)
-    out.print(f"{out_file}: {wave.shape[-1] / rate:.2f} s at {rate} Hz")
+    voice = load(source, device)
+    rate = voice.media.sample_rate
+    if voice.media.kind != "audio" or rate is None:
+        raise ConfigError(f"this policy makes {voice.media.kind}, not audio", "name a policy that speaks")
+    started = time.monotonic()
+    spoken = (
+        speak_sentences(voice, text, seed or 0, num_steps)
+        if stream
+        else iter([speak(voice, [Prompt("synth", text)], [seed or 0], num_steps)])
+    )
+    first = next(spoken).row(0)  # before anything is written, for most mistakes show here
+    early = f", the first sentence after {time.monotonic() - started:.2f} s" if stream else ""
+    waves = itertools.chain([first], (samples.row(0) for samples in spoken))
+    if to_player:
+        size = write_wav(waves, rate, sys.stdout.buffer, finish=False)
+    elif stream:
+        try:
+            out_file.parent.mkdir(parents=True, exist_ok=True)
+            with out_file.open("wb") as file:
+                size = write_wav(waves, rate, file, finish=True)
+        except OSError as error:
+            hint = "check the directory, its permissions and the free space"
+            raise DataError(f"cannot write '{out_file}': {error}", hint) from error
+    else:
+        write_audio(out_file, first, rate)
+        size = len(first)
+    (err if to_player else out).print(f"{out_file}: {size / rate:.2f} s at {rate} Hz{early}")
 
 
 def policy_source(checkpoint: Path | None, policy: str, sets: list[str], plugin: list[Path]) -> Path | Choice[Any]:
