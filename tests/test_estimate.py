@@ -22,7 +22,7 @@ def toy() -> GaussianToy:
     return GaussianToy(ToyPolicyOptions(pretrain_steps=0))
 
 
-def test_what_the_graph_keeps_is_counted_and_nothing_is_left_behind() -> None:
+def test_what_a_row_takes_is_counted_and_nothing_is_left_behind() -> None:
     policy, prompts = toy(), ToyPrompts(ToyPromptOptions()).train()[:3]
     state = torch.get_rng_state()
     row = estimate.measure(policy, prompts, RolloutTable(), TrainTable())
@@ -35,18 +35,18 @@ def test_what_the_graph_keeps_is_counted_and_nothing_is_left_behind() -> None:
 
 
 class Wide(GaussianToy):
-    """Keeps a tensor of a million floats for its backward pass."""
+    """Has three tensors of a million floats at once, and keeps two of them for its backward pass."""
 
     def forward(self, x_t: Any, t: Any, cond: Any) -> Any:
         extra = (self.gain[0] * torch.ones(1_000_000)).square()
         return super().forward(x_t, t, cond) + 0 * extra.mean()
 
 
-def test_a_megabyte_more_is_seen() -> None:
+def test_some_megabytes_more_are_seen() -> None:
     prompts = ToyPrompts(ToyPromptOptions()).train()[:3]
     policy = Wide(ToyPolicyOptions(pretrain_steps=0))
     rows = [estimate.measure(p, prompts, RolloutTable(), TrainTable()).graph_bytes for p in (toy(), policy)]
-    assert 4e6 <= rows[1] - rows[0] <= 9e6
+    assert 12e6 <= rows[1] - rows[0] <= 24.1e6, "gradients of them come on top"
 
 
 @pytest.mark.parametrize(("graph", "rows"), [(1, 16), (100, 16), (1000, 8), (3000, 2), (10**9, 1)])

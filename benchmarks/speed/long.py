@@ -1,8 +1,11 @@
-"""Peak memory of a 20-second utterance of the base network on the CPU, in tiles and in one piece.
+"""Peak memory of a long utterance of the base network on the CPU.
 
     python benchmarks/speed/long.py [--seconds 20] [--steps 1] [--out DIR]
+    python benchmarks/speed/long.py --gradient [--seconds 10] [--out DIR]
 
-Fails where the two differ by more than 1e-5 of their norm. `--steps 50` evaluates the denoiser fifty times.
+The first samples it in tiles and in one piece, and fails where the two differ by more than 1e-5 of their norm; `--steps
+50` evaluates the denoiser fifty times. The second takes a gradient with and without activation checkpointing, and fails
+where the two differ at all.
 """
 
 from __future__ import annotations
@@ -11,23 +14,60 @@ import argparse
 import json
 import shlex
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from measure import difference, machine, peak_memory
 from rlzoo_wavegrad2.network import PRESETS, WaveGrad2Network, rows
 
 from rlzoo._allocator import keep_freed_memory
+from rlzoo.engine.estimate import Memory
 
 CPU = torch.device("cpu")
+Inputs = tuple[torch.Tensor, torch.Tensor]
 
 
 @torch.no_grad()
+def sample(decoder: torch.nn.Module, inputs: Inputs, steps: int) -> dict[str, float]:
+    """Denoise in tiles, then in one piece: peaks only ever rise."""
+    before = peak_memory(CPU)
+    for level in torch.linspace(0.2, 0.9, steps):
+        tiled = decoder(*inputs, level[None])
+    in_tiles = peak_memory(CPU)
+    rows.TILE = inputs[0].shape[1]
+    off = difference(tiled, decoder(*inputs, level[None]))
+    return {
+        "steps": steps,
+        "peak_gb_before": before,
+        "peak_gb_in_tiles": in_tiles,
+        "peak_gb_in_one_piece": peak_memory(CPU),
+        "difference": off,
+    }
+
+
+def gradient(decoder: Any, inputs: Inputs) -> dict[str, float]:
+    """Forward and backward with activation checkpointing, then without; `live` counts tensors, `peak` all there is."""
+    found, grads = {"peak_gb_before": peak_memory(CPU)}, []
+    for how, decoder.recompute in (("checkpointed", True), ("plain", False)):
+        started = time.process_time()
+        with Memory() as memory:
+            loss = decoder(*inputs, torch.tensor([0.5])).square().mean()
+            grads.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(decoder.parameters()))]))
+            del loss
+        found[f"cpu_seconds_{how}"] = time.process_time() - started
+        found[f"live_gb_{how}"] = memory.most() / 1e9
+        found[f"peak_gb_{how}"] = peak_memory(CPU)
+    return found | {"difference": difference(*grads)}
+
+
 def main() -> None:
     """Measure, print, store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--steps", type=int, default=1)
+    parser.add_argument("--gradient", action="store_true")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results"))
     arguments = parser.parse_args()
     keep_freed_memory()
@@ -36,26 +76,16 @@ def main() -> None:
     frames = round(arguments.seconds * config.frame_rate)
     noisy = torch.randn(1, frames * config.hop, generator=generator)
     hidden = torch.randn(1, config.hidden_channels, frames, generator=generator)
-    before = peak_memory(CPU)
-    for level in torch.linspace(0.2, 0.9, arguments.steps):
-        tiled = decoder(noisy, hidden, level[None])
-    in_tiles = peak_memory(CPU)
-    rows.TILE = noisy.shape[1]
-    off = difference(tiled, decoder(noisy, hidden, level[None]))
-    found = {
-        "seconds": arguments.seconds,
-        "steps": arguments.steps,
-        "peak_gb_before": before,
-        "peak_gb_in_tiles": in_tiles,
-        "peak_gb_in_one_piece": peak_memory(CPU),
-        "difference": off,
-    }
+    inputs, allowed = (noisy, hidden), 0.0 if arguments.gradient else 1e-5
+    found = gradient(decoder, inputs) if arguments.gradient else sample(decoder, inputs, arguments.steps)
+    found = {"seconds": arguments.seconds, **found}
     about = machine(CPU) | {"command": shlex.join(["python", *sys.argv])}
     print(json.dumps(found, indent=1))
     arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "long.json").write_text(json.dumps(about | found, indent=1) + "\n", encoding="utf-8")
-    if off > 1e-5:
-        raise SystemExit(f"tiles differ from one piece by {off:.1e}")
+    name = "long-gradient.json" if arguments.gradient else "long.json"
+    (arguments.out / name).write_text(json.dumps(about | found, indent=1) + "\n", encoding="utf-8")
+    if found["difference"] > allowed:
+        raise SystemExit(f"the two differ by {found['difference']:.1e}")
 
 
 if __name__ == "__main__":

@@ -1,18 +1,23 @@
 """What a step will take, before the first one: time and memory of one row, measured, and what follows from them.
 
-One row of the longest prompt of the first step goes through the network without and with a gradient. What its graph
-keeps is counted tensor by tensor, which is the same on every device and needs no allocator's statistics.
+One row of the longest prompt of the first step goes through the network without and with a gradient. Memory is counted
+tensor by tensor, as they come and go, which needs no allocator's statistics and sees what a policy computes again.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from rlzoo._policy import Policy
 from rlzoo._tables import RolloutTable, TrainTable
@@ -33,7 +38,7 @@ class Row:
     train_seconds: float
     """Forward and backward, of a window where the run trains windows."""
     graph_bytes: int
-    """What the backward pass keeps, weights aside."""
+    """Most that is alive at once in forward and backward, but for what stays: weights, their gradients, caches."""
 
 
 def measure(policy: Policy, prompts: Sequence[Prompt], table: RolloutTable, train: TrainTable) -> Row:
@@ -54,25 +59,49 @@ def measure(policy: Policy, prompts: Sequence[Prompt], table: RolloutTable, trai
         policy.transition(x, k, cond, schedule)  # warms up
         forward = _timed(x.device, lambda: policy.transition(x, k, cond, schedule))
     y = place.cut(x) if train.window_frames else x
-    kept: dict[int, int] = {}
-    weights = {p.untyped_storage().data_ptr() for p in policy.parameters()}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
 
     def both() -> None:
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            loss = _loss(policy, y, k, part, schedule)
+        loss = _loss(policy, y, k, part, schedule)
         if loss.requires_grad:  # a policy that carries none is the self-checks' affair
             loss.backward()
 
     with torch.random.fork_rng(devices=[]):
+        with Memory() as memory:  # and warms up
+            both()
         trained = _timed(x.device, both)
     policy.zero_grad(set_to_none=True)
-    return Row(x.numel(), forward, trained, sum(kept.values()))
+    return Row(x.numel(), forward, trained, memory.most())
+
+
+class Memory(TorchDispatchMode):
+    """Hears of every tensor that is made inside."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._alive: dict[int, int] = {}  # storage -> its number
+        self._log: list[tuple[int, int]] = []  # number, bytes that came or went
+        self._count = itertools.count()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, Tensor):
+                self._came(tensor.untyped_storage())
+        return made
+
+    def _came(self, storage: torch.UntypedStorage) -> None:
+        if id(storage) not in self._alive:
+            self._alive[id(storage)] = number = next(self._count)
+            self._log.append((number, storage.nbytes()))
+            weakref.finalize(storage, self._went, id(storage), storage.nbytes())
+
+    def _went(self, key: int, size: int) -> None:
+        self._log.append((self._alive.pop(key), -size))
+
+    def most(self) -> int:
+        """Largest number of bytes at once of tensors that are gone by now."""
+        here = set(self._alive.values())
+        return max(itertools.accumulate((size for number, size in self._log if number not in here), initial=0))
 
 
 def _loss(policy: Policy, x: Tensor, k: Tensor, cond: Batch, schedule: Schedule) -> Tensor:

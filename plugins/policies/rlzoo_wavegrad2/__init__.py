@@ -32,6 +32,9 @@ class WaveGrad2Options(Options):
     """The adapters' product is scaled by alpha / rank."""
     lora_layers: str = ""
     """Regular expression for the convolutions that get adapters, such as `ublocks`; empty: all of the denoiser."""
+    activation_checkpointing: bool = False
+    """Keep only the ends of the denoiser's blocks for the backward pass and compute their inside once more: the same
+    gradient to the last bit (adapters: to rounding), half of the tensors, a quarter to a half more time."""
     text: Literal["flite", "cmu"] | None = None
     """Pronunciation habits; unset: what the voice was trained on."""
     pace: Annotated[float, Field(gt=0.2, lt=5)] = 1.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ class WaveGrad2Policy(GaussianDiffusionPolicy):
         self.frontend = TextFrontend(style=options.text or voice["text"])
         self.network = WaveGrad2Network(self.config, init=False)
         self.network.load_state_dict(state)
+        self.network.decoder.recompute = options.activation_checkpointing
         self.eval()
         self.requires_grad_(False)
         for name, parameter in self.network.decoder.named_parameters():
@@ -140,8 +142,10 @@ class WaveGrad2Policy(GaussianDiffusionPolicy):
 
     def forward(self, x_t: Tensor, t: Tensor, cond: Batch) -> Tensor:
         """(N, L), noise levels sigma (N,) -> predicted noise (N, L), zero on padding."""
-        # Adapters are added to their weights once per call and not wherever a weight is read.
-        with parametrize.cached():
+        # Adapters are added to their weights once per call and not wherever a weight is read. What is computed again
+        # must find what it found: a block then adds its own, each time.
+        again = self.options.activation_checkpointing and torch.is_grad_enabled()
+        with nullcontext() if again else parametrize.cached():
             return self._denoise(x_t, t, cond)
 
     def _denoise(self, x_t: Tensor, t: Tensor, cond: Batch) -> Tensor:

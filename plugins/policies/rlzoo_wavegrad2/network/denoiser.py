@@ -9,9 +9,13 @@ repeats its last valid column before it is interpolated, exactly what happens to
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from rlzoo_wavegrad2.network import rows
 from rlzoo_wavegrad2.network.layers import Conv, LReLUConv, downsample, lrelu, modulate, upsample, upsample_convolve
@@ -199,6 +203,7 @@ class Denoiser(nn.Module):
         super().__init__()
         down, up, factors = config.down_channels, config.up_channels, config.factors
         self.factors, self.narrowest = factors, min(up)
+        self.recompute = False  # see `run`
         self.ublock_preconv = Conv(config.hidden_channels, up[0], 3)
         up_block = UpBlockLarge if config.large else UpBasic
         self.ublocks = nn.ModuleList(
@@ -226,16 +231,30 @@ class Denoiser(nn.Module):
             for i, factor in enumerate(self.factors):
                 extents[i + 1] = at = at.scaled(factor)
         x = trim(self.dblock_preconv(trim(noisy[:, None], extents[-1])), extents[-1])
-        modulations = [self.films[0](x, level, extents[-1])]
+        statistics = [x]
         for i, block in enumerate(self.dblocks):
-            x = block(x, extents[-2 - i])
-            modulations.append(self.films[i + 1](x, level, extents[-2 - i]))
+            x = self.run(block, x, extents[-2 - i])
+            statistics.append(x)
         x = trim(self.ublock_preconv(trim(hidden, extents[0])), extents[0])
-        for i, block in enumerate(self.ublocks):
-            scale, shift = modulations.pop()
-            x = block(x, scale, shift, (extents[i], extents[i + 1]))
+        for i in range(len(self.ublocks)):
+            x = self.run(self._up, i, x, statistics.pop(), level, (extents[i], extents[i + 1]))
         out: Tensor = trim(self.ublock_postconv(x), extents[-1])
         return out[:, 0]
+
+    def _up(
+        self, i: int, x: Tensor, statistic: Tensor, level: Tensor, extents: tuple[Extent | None, Extent | None]
+    ) -> Tensor:
+        scale, shift = self.films[-1 - i](statistic, level, extents[1])
+        up: Tensor = self.ublocks[i](x, scale, shift, extents)
+        return up
+
+    def run(self, block: Callable[..., Tensor], *args: Any) -> Tensor:
+        """`block(*args)`; with `recompute` a gradient keeps its arguments alone and computes its inside once more."""
+        if not (self.recompute and torch.is_grad_enabled()):
+            return block(*args)
+        # Nothing in here draws.
+        out: Tensor = checkpoint(block, *args, use_reentrant=False, preserve_rng_state=False)
+        return out
 
     def _row_by_row(self, noisy: Tensor, hidden: Tensor, level: Tensor, frames: Tensor | None) -> Tensor:
         # Cut to its own length a row's padding costs nothing, and its result is bit for bit what it would be alone.

@@ -184,14 +184,14 @@ def denoise_row(decoder: Any, noisy: Tensor, hidden: Tensor, level: Tensor) -> T
     x = F.linear(taps, decoder.dblock_preconv.conv1d.weight[:, 0], decoder.dblock_preconv.conv1d.bias)
     films = [film_of(decoder.films[0], x, level)]
     for down, module in zip(decoder.dblocks, list(decoder.films)[1:], strict=True):
-        x = down.row(x)
+        x = decoder.run(down.row, x)
         films.append(film_of(module, x, level))
     x = convolve_row(decoder.ublock_preconv, hidden.t().contiguous())
     last, blocks = decoder.ublock_postconv.conv1d, list(decoder.ublocks)
     for block in blocks[:-1]:
-        x = block.row(x, films.pop())
+        x = decoder.run(block.row, x, films.pop())
     # The last convolution has one output: each row's three products here, their sum over time below.
-    three = blocks[-1].row(x, films.pop(), last.weight[0])
+    three = decoder.run(blocks[-1].row, x, films.pop(), last.weight[0])
     three = F.pad(three, (0, 0, 1, 1))
     out: Tensor = three[:-2, 0] + three[1:-1, 1] + three[2:, 2] + last.bias
     return out
