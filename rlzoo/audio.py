@@ -63,7 +63,7 @@ def read_audio(
     if not np.isfinite(data).all():
         bad = int((~np.isfinite(data)).sum())
         raise DataError(
-            f"'{path}' has {bad} samples that are NaN or infinite", "find out what wrote it; do not train on it"
+            f"'{path}' is NaN or infinite in {bad} of {len(data)} samples", "find out what wrote it; do not train on it"
         )
     wave = torch.from_numpy(np.ascontiguousarray(data[:, 0]))
     if sample_rate is None or rate == sample_rate:

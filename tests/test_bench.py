@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shutil
+import socket
 import threading
 import time
 from dataclasses import asdict
@@ -18,7 +19,7 @@ from filelock import FileLock
 from typer.testing import CliRunner
 
 from rlzoo.bench import collect as collecting
-from rlzoo.bench import report
+from rlzoo.bench import launch, report
 from rlzoo.bench.cell import _within_budget as within_budget
 from rlzoo.bench.collect import collect
 from rlzoo.bench.jobs import ATTEMPTS, Outcome, arguments, differences, execute, make, read_outcome, state_of
@@ -156,6 +157,17 @@ def test_a_run_killed_while_its_directory_was_made_begins_anew(tmp_path):
     (job.run / "config.toml").write_text("seed = 0")
     assert state_of(job) == "torn"
     assert execute(job, here).state == "done"
+
+
+def test_a_run_that_was_removed_is_made_again_and_has_its_own_figures(grid):
+    suite, folder = grid
+    job = job_of(suite, folder)
+    first = json.loads(job.beside(".json").read_text(encoding="utf-8"))
+    edit(job.beside(".json"), lambda content: content.update(seconds=1e6, attempts=7))
+    shutil.rmtree(job.run)
+    again = execute(job, here)
+    assert (again.state, again.attempts, first["attempts"]) == ("done", 1, 1)
+    assert again.seconds < 1e6
 
 
 def test_files_of_somebody_else_are_never_deleted(tmp_path):
@@ -534,6 +546,34 @@ def test_the_command_says_what_is_left_and_reports(grid, tmp_path):
     again = CliRunner().invoke(bench.app, ["report", str(tmp_path / "p.json"), "--to", str(tmp_path / "again")])
     assert again.exit_code == 0, again.output
     assert (tmp_path / "again/report.html").read_bytes() == (folder / "report/report.html").read_bytes()
+
+
+def test_the_command_says_how_to_go_on(grid):
+    suite, folder = grid
+    place = ["--out", str(folder)]
+    done = CliRunner().invoke(bench.app, ["run", str(suite.path), *place])
+    assert f"rlzoo bench report {suite.path} --out {folder}" in done.output
+    (folder / "runs/control--toy--1/metrics.jsonl").write_text("")
+    reported = CliRunner().invoke(bench.app, ["report", str(suite.path), *place])
+    assert "left out: control--toy--1: metrics.jsonl ends at step 0, the run at 4" in reported.output
+    assert f"remove its directory in {folder / 'runs'}" in reported.output
+
+
+def test_a_dry_run_writes_nothing(tmp_path):
+    told = CliRunner().invoke(
+        bench.app, ["run", str(suite_file(tmp_path)), "--out", str(tmp_path / "grid"), "--dry-run"]
+    )
+    assert "4 runs (4 new)" in told.output
+    assert not (tmp_path / "grid").exists()
+
+
+def test_a_cluster_where_nobody_listens_is_refused_at_once():
+    pytest.importorskip("ray", reason="the extra 'ray' is not installed")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+        with pytest.raises(DataError, match=f"no Ray cluster answers at '{address}'"):
+            list(launch.ray([], launch.Place(address=address)))
 
 
 def test_an_unknown_launcher_is_refused(tmp_path):

@@ -111,6 +111,16 @@ def test_natural_speech_is_aligned_and_read_back(tmp_path):
     assert align_corpus(folder, overwrite=True, progress=False).aligned == 1
 
 
+@pytest.mark.parametrize(("data", "said"), [([], "no samples"), ([0.0, np.nan, np.inf, 0.0], "NaN or infinite in 2")])
+def test_recordings_that_are_none_are_refused_and_nothing_is_written(tmp_path, data, said):
+    (tmp_path / "wavs").mkdir()
+    (tmp_path / "metadata.csv").write_text("a|nine birds\n")
+    soundfile.write(tmp_path / "wavs/a.wav", np.array(data, np.float32), 16000, subtype="FLOAT")
+    with pytest.raises(DataError, match=said):
+        align_corpus(tmp_path, progress=False)
+    assert not (tmp_path / "phones.jsonl").exists()
+
+
 def test_an_interrupted_alignment_goes_on_where_it_stopped(tmp_path, monkeypatch):
     folder = copy_clips(tmp_path / "lj", ["LJ001-0002", "LJ001-0008"])
     done = {"id": "LJ001-0002", "phones": ["IH", "N"], "ends": [0.5, 1.0]}

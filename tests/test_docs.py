@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import json
 import re
 import subprocess
 import tomllib
@@ -109,6 +110,15 @@ def test_every_option_of_every_plugin_is_documented(registry):
         if not field.description
     ]
     assert silent == []
+
+
+def test_the_voices_page_is_what_its_script_writes(monkeypatch):
+    """Whatever stood there besides would be lost with the next evaluation."""
+    folder = ROOT / "benchmarks/voice"
+    monkeypatch.syspath_prepend(folder)
+    content = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    written = importlib.import_module("evaluate").page(content["rows"], content["about"])
+    assert (folder / "evaluation.md").read_text(encoding="utf-8") == written
 
 
 def test_links_between_pages_lead_somewhere():

@@ -106,6 +106,13 @@ def test_sources_that_cannot_be_compared_are_refused(tmp_path, folders):
         sources.match(*sources.open_sources(folders))
 
 
+def test_unequal_rates_are_said(tmp_path, folders):
+    pairs = sources.match(*sources.open_sources(folders))
+    assert sources.unequal_rates(pairs) == ""
+    soundfile.write(folders[1] / "p3.wav", np.full(100, 0.1), 16_000)
+    assert "in 1 of 6 pairs the rates differ, as in 'p3' (8000 and 16000 Hz)" in sources.unequal_rates(pairs)
+
+
 def test_an_index_cannot_point_out_of_its_folder(tmp_path):
     run = run_directory(tmp_path / "run", [0, 1])
     speak(tmp_path / "secret.wav", 3)

@@ -3,7 +3,8 @@
     python benchmarks/voice/evaluate.py --data CORPUS [--voice FILE] [--nisqa nisqa.tar] [--steps 2 10 50] [--out DIR]
 
 Text goes through the whole front-end and the learned durations. Writes evaluation.md, evaluation.json and
-spectrograms.png into --out, the table after every system, so that an interrupted evaluation leaves what it had.
+spectrograms.png into --out, the table after every system, so that an interrupted evaluation leaves what it had. They
+hold nothing that is written by hand: what the figures mean is in README.md.
 Word error rate is pocketsphinx's; rewards score at the rates they want, resampled from the voice's own.
 """
 
@@ -11,7 +12,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import statistics
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -75,6 +78,13 @@ def table(rows: list[dict[str, Any]], judges: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
+def page(rows: list[dict[str, Any]], about: dict[str, Any]) -> str:
+    """evaluation.md, all of it."""
+    judges = [name.removesuffix("_error") for name in rows[0] if name.endswith("_error")]
+    head = f"{about['sentences']} test sentences at {about['rate']} Hz; mean ± standard error."
+    return f"{head}\n\n{table(rows, judges)}\n\n`{about['command']}`\n"
+
+
 def test_items(data: Path, rate: int, count: int) -> list[SpeechItem]:
     """The first `count` recordings of the test split."""
     return list(SpeechCorpus.open(data, split="test", sample_rate=rate))[:count]
@@ -102,6 +112,8 @@ def main() -> None:
         judges["nisqa"] = build_reward("nisqa", {"checkpoint": str(args.nisqa)})
 
     args.out.mkdir(parents=True, exist_ok=True)
+    command = shlex.join(["python", "benchmarks/voice/evaluate.py", *sys.argv[1:]])
+    about = {"sentences": len(items), "rate": rate, "command": command}
     originals = [item.load() for item in items]
     rows, shown = [], {}
     for num_steps in (0, *sorted(args.steps, reverse=True)):
@@ -115,9 +127,9 @@ def main() -> None:
                 write_audio(args.wavs / name.replace(" ", "-") / f"{item.id}.wav", wave, rate)
         rows.append({"system": name, **judged(judges, waves, originals, prompts, rate)})
         shown[name] = waves[pictures.typical(originals)]
-        text = f"{len(items)} test sentences at {rate} Hz; mean ± standard error.\n\n{table(rows, list(judges))}\n"
-        (args.out / "evaluation.md").write_text(text, encoding="utf-8")
-        (args.out / "evaluation.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        (args.out / "evaluation.md").write_text(page(rows, about), encoding="utf-8")
+        content = json.dumps({"about": about, "rows": rows}, indent=1) + "\n"
+        (args.out / "evaluation.json").write_text(content, encoding="utf-8")
         print(table(rows[-1:], list(judges)).splitlines()[-1], flush=True)
     pictures.spectrograms(shown, rate, args.out / "spectrograms.png")
 

@@ -2,14 +2,17 @@
 
     python benchmarks/voice/speed.py [--voice FILE] [--threads 2] [--steps 6 10 50] [--out DIR]
 
-Wall time on an otherwise idle machine; median of --repeats, and the best. Writes speed.md and speed.json.
+Wall time on an otherwise idle machine; median of --repeats, and the best. Writes speed.md and speed.json, which hold
+nothing that is written by hand.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import statistics
+import sys
 import time
 from pathlib import Path
 
@@ -50,6 +53,7 @@ def main() -> None:
     lines = [f"{args.threads} CPU threads, {rate} Hz, one sentence of {seconds:.1f} s, {args.repeats} repeats.", ""]
     lines += ["| denoising steps | real-time factor, median | best |", "|---|---|---|"]
     lines += [f"| {row['steps']} | {row['median']:.3f} | {row['best']:.3f} |" for row in rows]
+    lines += ["", f"`{shlex.join(['python', 'benchmarks/voice/speed.py', *sys.argv[1:]])}`"]
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "speed.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     (args.out / "speed.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")

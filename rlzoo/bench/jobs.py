@@ -85,8 +85,11 @@ Attempt = Callable[[Job], int]
 """Does what is left of a job in a process of its own and returns its exit code, negative for a signal."""
 
 
-def make(suite: Suite, cell: Cell, folder: Path) -> Job:
-    """Write the cell's run file and return its job. ConfigError where its directory holds a run of something else."""
+def make(suite: Suite, cell: Cell, folder: Path, *, dry: bool = False) -> Job:
+    """Write the cell's run file (but not `dry`) and return its job.
+
+    ConfigError where its directory holds a run of something else.
+    """
     job = Job(cell.key, folder.absolute(), suite.plugin_files, suite.table.threads)
     if state_of(job) not in ("new", "torn"):
         different = strays(suite, cell, RunDirectory.open(job.run).config())
@@ -95,8 +98,9 @@ def make(suite: Suite, cell: Cell, folder: Path) -> Job:
                 f"'{job.run}' is a run of something else than suite '{suite.name}' asks for: {different[0]}",
                 "move it away, or run the suite with another --out",
             )
-    job.beside("").parent.mkdir(parents=True, exist_ok=True)
-    job.beside(".toml").write_text(suite.toml(cell), encoding="utf-8")
+    if not dry:
+        job.beside("").parent.mkdir(parents=True, exist_ok=True)
+        job.beside(".toml").write_text(suite.toml(cell), encoding="utf-8")
     return job
 
 
@@ -152,8 +156,10 @@ def execute(job: Job, attempt: Attempt | None = None) -> Outcome:
     """Bring the job to its end, from wherever it stands, and write the outcome. Waits while another process runs it."""
     attempt = attempt or spawned
     job.beside("").parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(job.beside(".lock")):
-        pass  # whoever held it is gone now
+    with FileLock(job.beside(".lock")):  # whoever held it is gone now
+        if state_of(job) == "new":  # a directory that somebody removed takes its figures with it
+            for suffix in (".json", ".result"):
+                job.beside(suffix).unlink(missing_ok=True)
     before = read_outcome(job)
     if before is not None and state_of(job) in ("done", "diverged"):
         return before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -76,11 +77,16 @@ def ray(jobs: Sequence[Job], place: Place) -> Iterator[Outcome]:
     A task whose node dies is given to another, which continues the run from its last checkpoint.
     """
     engine = _extra("ray", "ray")
-    options: dict[str, Any] = {"ignore_reinit_error": True, "include_dashboard": False, "log_to_driver": False}
     if place.address:
-        engine.init(address=place.address, ignore_reinit_error=True, log_to_driver=False)
+        _answers(place.address)
+        options: dict[str, Any] = {"address": place.address}
     else:
-        engine.init(num_cpus=max(1, place.jobs) * (jobs[0].threads if jobs else 1), **options)
+        options = {"num_cpus": max(1, place.jobs) * (jobs[0].threads if jobs else 1), "include_dashboard": False}
+    try:
+        engine.init(ignore_reinit_error=True, log_to_driver=False, **options)
+    except Exception as error:  # Ray has no class for this: ConnectionError, RuntimeError, or Exception itself
+        hint = "is the cluster up?" if place.address else "is this machine overloaded? --launcher local needs no Ray"
+        raise DataError(f"Ray cannot be started: {error}", hint) from error
     needs: dict[str, Any] = {"num_gpus": place.gpus} if place.gpus else {}
     task = engine.remote(max_retries=RETRIES, **needs)(execute)
     waiting = {task.options(num_cpus=job.threads, name=job.key).remote(job): job for job in jobs}
@@ -95,6 +101,16 @@ def ray(jobs: Sequence[Job], place: Place) -> Iterator[Outcome]:
     finally:
         if not place.address:
             engine.shutdown()
+
+
+def _answers(address: str) -> None:
+    """DataError where nobody listens at HOST:PORT; Ray itself tries for minutes. Other forms, such as `auto`, pass."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        try:
+            socket.create_connection((host, int(port)), timeout=10).close()
+        except (OSError, OverflowError) as error:
+            raise DataError(f"no Ray cluster answers at '{address}': {error}", "start one: ray start --head") from error
 
 
 def slurm(jobs: Sequence[Job], place: Place) -> Iterator[Outcome]:

@@ -63,7 +63,7 @@ def run(
     found = load(suite)
     found.check(weights=not dry_run)
     folder = out_dir or Path("runs/bench") / found.name
-    todo = [jobs_.make(found, cell, folder) for cell in found.cells(only=only, seeds=seeds)]
+    todo = [jobs_.make(found, cell, folder, dry=dry_run) for cell in found.cells(only=only, seeds=seeds)]
     states = {job.key: jobs_.state_of(job) for job in todo}
     left = [job for job in todo if states[job.key] not in ("done", "diverged")]
     counts = Counter(states.values())
@@ -74,8 +74,9 @@ def run(
         for job in left:
             out.print(f"  {states[job.key]:9} {job.key}")
         return
+    then = f"rlzoo bench report {suite}" + (f" --out {folder}" if out_dir else "")
     if not left:
-        out.print(f"nothing is left to do; now: rlzoo bench report {suite}")
+        out.print(f"nothing is left to do; now: {then}")
         return
     place = Place(jobs=jobs, gpus=gpus, address=address, slurm=dict(_assignment(item) for item in slurm))
     failed = []
@@ -87,7 +88,7 @@ def run(
     if failed:
         log = folder / "cells" / f"{failed[0]}.log"
         raise RlzooError(f"{len(failed)} of {len(todo)} runs have no result, first {failed[0]}", f"see {log}")
-    out.print(f"all {len(todo)} runs are done; now: rlzoo bench report {suite}")
+    out.print(f"all {len(todo)} runs are done; now: {then}")
 
 
 def _assignment(item: str) -> tuple[str, str]:
@@ -130,6 +131,8 @@ def report(
         document["preference"] = _preference(preference, document)
     for item in document["left_out"]:
         err.print(f"left out: {item['run']}: {item['reason']}")
+    if document["left_out"] and not suite.endswith(".json"):
+        err.print(f"to make one of the suite's again, remove its directory in {runs / 'runs'} and call bench run")
     if document["missing"]:
         err.print(f"{len(document['missing'])} runs are missing, first {document['missing'][0]}")
     written = report.write(document, folder)

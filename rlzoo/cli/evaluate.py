@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -63,8 +64,8 @@ def evaluate(
     Says so where the reward that trained has risen while a judge that did not train has fallen. Here, weights that
     cannot be had are an error.
     """
-    if out_file is not None and out_file.exists():
-        raise DataError(f"'{out_file}' exists already", "choose another --out")
+    if out_file is not None:
+        _check_free(out_file)
     tables = overridden(sets)
     foreign = sorted(tables.keys() - {"policy", "prompts", "judges"})
     if foreign:
@@ -95,6 +96,14 @@ def evaluate(
             out_file.write_text(text + "\n", encoding="utf-8")
         except OSError as error:
             raise DataError(f"cannot write '{out_file}': {error.strerror}", "choose another --out") from error
+
+
+def _check_free(path: Path) -> None:
+    """DataError where the file could not be written, before hours are spent on what goes into it."""
+    if path.exists():
+        raise DataError(f"'{path}' exists already", "choose another --out")
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise DataError(f"cannot write '{path}': '{path.parent}' is no directory to write to", "choose another --out")
 
 
 def _open_cache() -> ScoreCache | None:

@@ -77,7 +77,7 @@ def serve(
     """Serve a test until Ctrl-C. The same command goes on with the same test; every answer so far is kept."""
     from rlzoo.listen import serve as server
     from rlzoo.listen.prepare import prepare
-    from rlzoo.listen.sources import open_sources
+    from rlzoo.listen.sources import match, open_sources, unequal_rates
     from rlzoo.listen.study import Settings
 
     if not question.strip():
@@ -87,6 +87,8 @@ def serve(
     listening = server.bind(host, port)
     try:
         with closing(prepare(folder or Path("listening") / _name(a.label, b.label), a, b, settings)) as study:
+            if note := unequal_rates(match(a, b)):
+                err.print(f"note: {note}")
             server.serve(study, listening, lambda: _started(study, listening))
             out.print(f"{len(study.answers())} answers; rlzoo listen report {study.folder}")
     finally:

@@ -195,22 +195,15 @@ def spell(word: str) -> list[str]:
 def _align_all(
     aligner: Aligner, root: Path, texts: Mapping[str, str], failed: list[str], progress: bool
 ) -> Iterator[dict[str, Any]]:
-    import soundfile
     from rich.console import Console
     from rich.progress import track
 
+    from rlzoo.audio import read_audio
+
     names = track(list(texts), "aligning", console=Console(stderr=True), disable=not progress)
     for name in names:
-        wav = root / "wavs" / f"{name}.wav"
-        try:
-            wave, rate = soundfile.read(str(wav), dtype="float64")
-        except (soundfile.LibsndfileError, RuntimeError) as error:
-            raise DataError(
-                f"'{wav}' cannot be read as audio: {error}", hint="restore it, or remove its line"
-            ) from error
-        if wave.ndim != 1:
-            raise DataError(f"'{wav}' has {wave.shape[1]} channels", hint="make it mono")
-        found = aligner.align(texts[name], wave, rate)
+        wave, rate = read_audio(root / "wavs" / f"{name}.wav")
+        found = aligner.align(texts[name], wave.double().numpy(), rate)
         if found is None:
             failed.append(name)
         else:

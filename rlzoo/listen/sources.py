@@ -99,6 +99,21 @@ def match(a: Source, b: Source) -> list[Pair]:
     return pairs
 
 
+def unequal_rates(pairs: Sequence[Pair]) -> str:
+    """What to tell whoever makes a test whose sides differ in their sampling rate; empty where none do."""
+    import soundfile
+
+    rates = [(pair, *(soundfile.info(str(path)).samplerate for path in (pair.a, pair.b))) for pair in pairs]
+    different = [found for found in rates if found[1] != found[2]]
+    if not different:
+        return ""
+    pair, a, b = different[0]
+    return (
+        f"in {len(different)} of {len(pairs)} pairs the rates differ, as in '{pair.key}' ({a} and {b} Hz): "
+        "listeners hear where the band ends, and judge that too"
+    )
+
+
 def _is_run(path: Path) -> bool:
     return (path / "config.json").is_file() or (path / "samples").is_dir()
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import soundfile
 import torch
 from rlzoo_dpo import DPOOptions
 from rlzoo_dpo.algorithm import DPO, decided_pairs, load
@@ -112,6 +113,16 @@ def test_audio_pairs_are_read_beside_their_file_and_at_the_policys_rate_only(tmp
     assert samples.lengths.tolist() == [800]
     with pytest.raises(DataError):
         load(pair.preferred, Media("audio", 16000))
+
+
+def test_a_bad_recording_is_refused_before_the_first_step(tmp_path: Path) -> None:
+    for name, value in (("a.wav", 0.1), ("b.wav", 0.2), ("c.wav", float("nan"))):
+        soundfile.write(tmp_path / name, [value] * 80, 8000, subtype="FLOAT")
+    line = '{"prompt": {"id": "one", "text": "Hello."}, "preferred": "a.wav", "rejected": "%s.wav"}\n'
+    path = tmp_path / "pairs.jsonl"
+    path.write_text(line % "b" + line % "c")
+    with pytest.raises(DataError, match=r"c\.wav' is NaN or infinite"):
+        DPO(DPOOptions(preferences=path)).setup(local())
 
 
 def test_pairs_that_teach_nothing_are_refused(tmp_path: Path) -> None:

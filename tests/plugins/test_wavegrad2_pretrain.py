@@ -10,7 +10,9 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from pydantic import ValidationError
 from rlzoo_wavegrad2 import PretrainOptions, WaveGrad2Options
@@ -155,6 +157,24 @@ def test_a_run_is_not_overwritten_and_nothing_is_not_resumed(corpus: Path, tmp_p
 def test_unknown_presets_are_named(corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="unknown preset 'huge'"):
         pretrain(corpus, tmp_path / "run", PretrainOptions(**FAST | {"preset": "huge"}, steps=1))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_bad_recording_is_refused_before_anything_is_made(corpus: Path, tmp_path: Path) -> None:
+    shutil.copytree(corpus, tmp_path / "corpus")
+    wav = sorted((tmp_path / "corpus/wavs").iterdir())[0]
+    audio, rate = soundfile.read(wav, dtype="float32")
+    audio[7] = np.nan
+    soundfile.write(wav, audio, rate, subtype="FLOAT")
+    with pytest.raises(DataError, match=rf"{wav.name}' is NaN or infinite in 1 of"):
+        pretrain(tmp_path / "corpus", tmp_path / "run", PretrainOptions(**FAST, steps=1))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="cannot make"):
+        pretrain(corpus, tmp_path / "file/run", PretrainOptions(**FAST, steps=1))
 
 
 def test_learning_rate_warms_up_and_decays() -> None:

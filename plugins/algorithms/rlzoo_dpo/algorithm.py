@@ -29,8 +29,11 @@ class DPO(Algorithm[DPOOptions]):
         self.uses_reward = options.preferences is None
 
     def setup(self, ctx: TrainContext) -> None:
-        """Read and check the file of preferences."""
+        """Read and check the file of preferences, recordings included: a bad one must not end a run half way."""
         self.pairs = [] if self.options.preferences is None else decided_pairs(self.options.preferences)
+        for side in {side for pair in self.pairs for side in (pair.preferred, pair.rejected)}:
+            if isinstance(side, Path):
+                load(side, ctx.policy.media)
 
     def step(self, ctx: TrainContext) -> Mapping[str, float]:
         """One optimisation iteration; see `Algorithm.step`."""

@@ -274,8 +274,11 @@ def pretrain(
     """
     if (out / "train.pt").exists() and not resume:
         raise ConfigError(f"'{out}' already holds a training run", "continue it with --resume, or choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
     training = Pretraining(data, out, options)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot make '{out}': {error.strerror}", "choose another --out") from error
     if resume:
         training.restore()
     else:
