@@ -80,6 +80,16 @@ def test_rows_on_the_cpu_equal_the_literal_network(name: str, tile: int, monkeyp
         assert (found - expected).norm() <= 1e-9 * expected.norm() + 1e-12
 
 
+def test_the_denoiser_is_one_graph() -> None:
+    """Nothing in it makes a compiler stop and start again; without Inductor, which takes its time."""
+    shape = {"up_channels": (12, 8, 4), "down_channels": (4, 8), "factors": (5, 4), "dilations": ((1, 2, 4, 8),) * 2}
+    config = NARROW["mini"].model_copy(update={**shape, "encoder_channels": 12})
+    decoder = WaveGrad2Network(config, init=False).decoder
+    given = (*inputs(config, frames=8), torch.tensor([8, 3]))
+    traced = torch.compile(decoder, backend="eager", fullgraph=True, dynamic=False)
+    torch.testing.assert_close(traced(*given), decoder(*given))
+
+
 @pytest.mark.parametrize("dilation", [1, 2, 8])
 @pytest.mark.parametrize("length", [1, 70, 131])
 def test_winograd_equals_a_convolution(dilation: int, length: int) -> None:

@@ -77,11 +77,10 @@ class LReLUConv(nn.Module):
         return out
 
 
-def interpolation_weights(factor: int) -> Tensor:
-    """(factor, 3): weights of the left, own and right coarse neighbour for each fine phase (align_corners=False)."""
-    position = (torch.arange(factor, dtype=torch.float64) + 0.5) / factor - 0.5
-    left, right = (-position).clamp(min=0), position.clamp(min=0)
-    return torch.stack([left, 1 - left - right, right], 1)
+def interpolation_weights(factor: int) -> list[tuple[float, float, float]]:
+    """Weights of the left, own and right coarse neighbour for each fine phase (align_corners=False)."""
+    positions = [(phase + 0.5) / factor - 0.5 for phase in range(factor)]
+    return [(max(0.0, -p), 1 - abs(p), max(0.0, p)) for p in positions]
 
 
 def replicate_edges(x: Tensor) -> Tensor:
@@ -91,7 +90,7 @@ def replicate_edges(x: Tensor) -> Tensor:
 
 def upsample(x: Tensor, factor: int) -> Tensor:
     """Linear interpolation, (B, C, L) -> (B, C, factor L); equals F.interpolate(mode="linear", align_corners=False)."""
-    weights = interpolation_weights(factor).to(x)
+    weights = torch.tensor(interpolation_weights(factor), dtype=x.dtype, device=x.device)
     wide = replicate_edges(x).transpose(1, 2).unsqueeze(2)  # (B, L+2, 1, C)
     w = weights.view(1, 1, factor, 3, 1).unbind(3)
     fine = wide[:, :-2] * w[0] + wide[:, 1:-1] * w[1] + wide[:, 2:] * w[2]
@@ -104,18 +103,26 @@ def polyphase_weight(weight: Tensor, factor: int) -> Tensor:
     return torch.einsum("ptn,oit->poin", table, weight).flatten(0, 1)
 
 
-@cache
 def polyphase_table(factor: int, taps: int) -> Tensor:
-    """(phase, fine tap, coarse neighbour): what each fine tap takes from the coarse samples."""
+    """(phase, fine tap, coarse neighbour) float64: what each fine tap takes from the coarse samples."""
+    # A compiler looks through a cache, and warns of it; on a tensor's value, which is none here, it could not branch.
+    make = _polyphase_table if torch.compiler.is_compiling() else _known_polyphase_table
+    return make(factor, taps)
+
+
+def _polyphase_table(factor: int, taps: int) -> Tensor:
     phases = interpolation_weights(factor)
-    table = torch.zeros(factor, taps, 3, dtype=torch.float64)
+    table = [[[0.0] * 3 for _ in range(taps)] for _ in range(factor)]
     for phase in range(factor):
         for tap in range(taps):
             coarse, rest = divmod(phase + tap - taps // 2, factor)
-            for neighbour in range(3):
-                if phases[rest, neighbour] != 0:
-                    table[phase, tap, coarse + neighbour] += phases[rest, neighbour]
-    return table
+            for neighbour, weight in enumerate(phases[rest]):
+                if weight:
+                    table[phase][tap][coarse + neighbour] += weight
+    return torch.tensor(table, dtype=torch.float64)
+
+
+_known_polyphase_table = cache(_polyphase_table)
 
 
 def upsample_convolve(
