@@ -8,10 +8,8 @@ A voice file is safetensors, its description JSON in the header.
 from __future__ import annotations
 
 import json
-import math
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +21,16 @@ from torch import Tensor
 
 from rlzoo.errors import DataError
 from rlzoo.safepickle import load_untrusted
-from rlzoo_wavegrad2.network import PRESETS, NetworkConfig, WaveGrad2Network
+from rlzoo_wavegrad2.hyperparameters import PUBLISHER, MaumConfig, from_parameters, from_shapes
+from rlzoo_wavegrad2.network import NetworkConfig, WaveGrad2Network
 
 FORMAT, FORMAT_VERSION = "rlzoo-wavegrad2", 1
 
-# Names before 2021-07-08 14:51 KST. On the same day, 82 minutes later, the scale of the noise embedding became 5000.
+# Names before 2021-07-08 14:51 KST.
 _RENAMED = {
     "resampling.get_duration.": "resampling.duration_predictor.",
     "resampling.get_range.": "resampling.range_parameter_predictor.",
 }
-_OLD_POS_EMB_SCALE = 50000.0
 # Constants of the noise schedule, which are computed and not loaded.
 _BUFFERS = frozenset(
     str.split(
@@ -41,21 +39,6 @@ _BUFFERS = frozenset(
         "posterior_mean_coef2"
     )
 )
-_PUBLISHER = "get the file from its publisher again, or give another checkpoint"
-
-
-@dataclass(frozen=True)
-class MaumConfig:
-    """What a public checkpoint says of itself."""
-
-    network: NetworkConfig
-    language: str = "eng"
-    speakers: tuple[str, ...] = ()
-    """Names in the order of the speaker embedding; empty where the file does not tell them."""
-    epoch: int | None = None
-    global_step: int | None = None
-    assumed: tuple[str, ...] = ()
-    """Settings that the file does not hold and that leave no trace in the shapes: taken from the published defaults."""
 
 
 def load_maum_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], MaumConfig]:
@@ -69,7 +52,7 @@ def load_maum_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], MaumConfi
     """
     content = load_untrusted(path)
     if not isinstance(content, dict):
-        raise DataError(f"'{path}' holds a {type(content).__name__}, not a checkpoint", _PUBLISHER)
+        raise DataError(f"'{path}' holds a {type(content).__name__}, not a checkpoint", PUBLISHER)
     whole = isinstance(content.get("state_dict"), dict)
     weights = content["state_dict"] if whole else content
     state = {_rename(k): v for k, v in weights.items() if isinstance(k, str) and k not in _BUFFERS}
@@ -81,9 +64,9 @@ def load_maum_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], MaumConfi
     parameters = content.get("hyper_parameters") if whole else None
     is_old = any(key.startswith(tuple(_RENAMED)) for key in weights if isinstance(key, str))
     if isinstance(parameters, dict):
-        config = _from_parameters(parameters, state, path)
+        config = from_parameters(parameters, state, path)
     else:
-        config = _from_shapes(state, is_old)
+        config = from_shapes(state, is_old)
     check_weights(state, config.network, path)
     loaded = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
     counters = {key: content[key] for key in ("epoch", "global_step") if isinstance(content.get(key), int)}
@@ -112,7 +95,7 @@ def check_weights(state: Mapping[str, Tensor], config: NetworkConfig, path: str 
             "check that it is a checkpoint of WaveGrad 2 and that its hyper-parameters belong to it",
         )
     if broken := [key for key, value in state.items() if not torch.isfinite(value).all()]:
-        raise DataError(f"weights in '{path}' are not finite: {_some(broken)}", _PUBLISHER)
+        raise DataError(f"weights in '{path}' are not finite: {_some(broken)}", PUBLISHER)
 
 
 def save_voice(path: str | Path, state: Mapping[str, Tensor], config: Mapping[str, Any], *, half: bool = False) -> None:
@@ -199,140 +182,6 @@ def _rename(key: str) -> str:
 def _some(items: Any, count: int = 3) -> str:
     listed = list(items)
     return ", ".join(map(str, listed[:count])) + (" ..." if len(listed) > count else "")
-
-
-def _is_large(state: Mapping[str, Tensor]) -> bool:
-    return any("upsampling_basic_block" in key for key in state)
-
-
-def _from_shapes(state: Mapping[str, Tensor], is_old: bool) -> MaumConfig:
-    network = PRESETS["large" if _is_large(state) else "base"]
-    update: dict[str, Any] = {"pos_emb_scale": _OLD_POS_EMB_SCALE} if is_old else {}
-    for key, name in (("encoder.embedding.weight", "symbols"), ("speaker_embedding.weight", "speakers")):
-        if key in state and state[key].dim() == 2:
-            update[name] = state[key].shape[0]
-    return MaumConfig(
-        network.model_copy(update=update), assumed=("dilations", "factors", "language", "pos_emb_scale", "sample_rate")
-    )
-
-
-class _Parameters:
-    """Read-only look at nested hyper-parameters that names the path of whatever is missing or of another type."""
-
-    def __init__(self, values: Mapping[str, Any], path: str | Path) -> None:
-        self._values, self._path = values, path
-
-    def has(self, key: str) -> bool:
-        return self._find(key) is not None
-
-    def number(self, key: str) -> float:
-        value = self._need(key)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
-            raise self._wrong(key, value, "a positive number")
-        return float(value)
-
-    def count(self, key: str) -> int:
-        value = self._need(key)
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 1_000_000:
-            raise self._wrong(key, value, "a positive whole number")
-        return value
-
-    def counts(self, key: str) -> tuple[int, ...]:
-        value = self._need(key)
-        if not _are_counts(value):
-            raise self._wrong(key, value, "a list of positive whole numbers")
-        return tuple(value)
-
-    def rows(self, key: str) -> tuple[tuple[int, ...], ...]:
-        value = self._need(key)
-        if not isinstance(value, Sequence) or isinstance(value, str) or not all(map(_are_counts, value)):
-            raise self._wrong(key, value, "a list of lists of positive whole numbers")
-        return tuple(map(tuple, value))
-
-    def text(self, key: str) -> str:
-        value = self._need(key)
-        if not isinstance(value, str):
-            raise self._wrong(key, value, "a text")
-        return value
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        value = self._need(key)
-        if not isinstance(value, Sequence) or isinstance(value, str) or not all(isinstance(x, str) for x in value):
-            raise self._wrong(key, value, "a list of names")
-        return tuple(value)
-
-    def expect(self, key: str, expected: Any) -> None:
-        if self.has(key) and self._need(key) != expected:
-            raise self._wrong(key, self._need(key), f"{expected!r}, the only value this network knows")
-
-    def _find(self, key: str) -> Any:
-        value: Any = self._values
-        for part in key.split("."):
-            value = value.get(part) if isinstance(value, Mapping) else None
-        return value
-
-    def _need(self, key: str) -> Any:
-        value = self._find(key)
-        if value is None:
-            raise DataError(f"'{self._path}': hyper-parameter '{key}' is missing", _PUBLISHER)
-        return value
-
-    def _wrong(self, key: str, value: Any, expected: str) -> DataError:
-        return DataError(f"'{self._path}': hyper-parameter '{key}' is {value!r}, expected {expected}", _PUBLISHER)
-
-
-def _are_counts(value: Any) -> bool:
-    is_list = isinstance(value, Sequence) and not isinstance(value, str) and len(value) > 0
-    return is_list and all(isinstance(x, int) and not isinstance(x, bool) and 0 < x < 1_000_000 for x in value)
-
-
-def _from_parameters(values: Mapping[str, Any], state: Mapping[str, Tensor], path: str | Path) -> MaumConfig:
-    # save_hyperparameters(hparams) stores the configuration itself; some Lightning versions wrap it under its name.
-    p = _Parameters(values.get("hparams", values) if "wavegrad" not in values else values, path)
-    language = p.text("data.lang")
-    if language != "eng":
-        raise DataError(
-            f"'{path}' was trained on the language '{language}'", "the text front-end speaks English ('eng') only"
-        )
-    up, down = "wavegrad.upsample", "wavegrad.downsample"
-    factors, dilations = p.counts("wavegrad.scale_factors"), p.rows(f"{up}.dilations")
-    up_channels = (p.count(f"{up}.preconv_channel"), *p.counts(f"{up}.out_channels"))
-    down_channels = (p.count(f"{down}.preconv_channel"), *p.counts(f"{down}.out_channels"))
-    if not len(factors) == len(dilations) == len(up_channels) - 1 == len(down_channels):
-        raise DataError(
-            f"'{path}': {len(factors)} scale factors, {len(dilations)} rows of dilations, {len(up_channels) - 1} "
-            f"upsampling and {len(down_channels) - 1} downsampling blocks do not fit together",
-            _PUBLISHER,
-        )
-    if any(len(row) != 4 or row[0] != 1 for row in dilations):
-        raise DataError(
-            f"'{path}': hyper-parameter '{up}.dilations' is {dilations}, expected four per block, the first of them 1",
-            _PUBLISHER,
-        )
-    p.expect("encoder.kernel", 5)
-    p.expect("encoder.depth", 3)
-    p.expect(f"{down}.dilations", [[1, 2, 4]] * (len(down_channels) - 1))
-    p.expect("window.scale", math.prod(factors))
-    p.expect("dur_predictor.range_lstm_channel", p.count("dur_predictor.dur_lstm_channel"))
-    speakers = p.texts("data.speakers")
-    embedding = state.get("encoder.embedding.weight")
-    network = NetworkConfig(
-        sample_rate=p.count("audio.sampling_rate"),
-        symbols=PRESETS["base"].symbols if embedding is None else embedding.shape[0],
-        speakers=len(speakers),
-        encoder_channels=p.count("encoder.channel"),
-        speaker_channels=p.count("encoder.speaker_emb"),
-        predictor_channels=p.count("dur_predictor.dur_lstm_channel"),
-        down_channels=down_channels,
-        up_channels=up_channels,
-        factors=factors,
-        dilations=dilations,
-        # 'is_large' is missing in older configurations; the names of the weights never lie about it.
-        large=_is_large(state),
-        pos_emb_scale=p.number("ddpm.pos_emb_scale"),
-    )
-    p.expect("wavegrad.encode_channel", network.hidden_channels)
-    return MaumConfig(network, language, speakers)
 
 
 __all__ = ["MaumConfig", "check_weights", "load_maum_checkpoint", "load_voice", "save_voice"]
