@@ -49,6 +49,24 @@ def test_some_megabytes_more_are_seen() -> None:
     assert 12e6 <= rows[1] - rows[0] <= 24.1e6, "gradients of them come on top"
 
 
+class Compiled(Wide):
+    """Its network goes through a compiler that must see all of it."""
+
+    def __init__(self) -> None:
+        super().__init__(ToyPolicyOptions(pretrain_steps=0))
+        self.compiled = torch.compile(super().forward, backend="eager", fullgraph=True)
+
+    def forward(self, x_t: Any, t: Any, cond: Any) -> Any:
+        return self.compiled(x_t, t, cond)
+
+
+def test_a_policy_that_compiles_is_counted_alike() -> None:
+    prompts = ToyPrompts(ToyPromptOptions()).train()[:3]
+    policies = Wide(ToyPolicyOptions(pretrain_steps=0)), Compiled()
+    one, other = (estimate.measure(p, prompts, RolloutTable(), TrainTable()).graph_bytes for p in policies)
+    assert one == other
+
+
 @pytest.mark.parametrize(("graph", "rows"), [(1, 16), (100, 16), (1000, 8), (3000, 2), (10**9, 1)])
 def test_as_many_rows_as_fit_a_quarter_of_the_free_memory(
     graph: int, rows: int, monkeypatch: pytest.MonkeyPatch

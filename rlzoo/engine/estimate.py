@@ -66,7 +66,8 @@ def measure(policy: Policy, prompts: Sequence[Prompt], table: RolloutTable, trai
             loss.backward()
 
     with torch.random.fork_rng(devices=[]):
-        with Memory() as memory:  # and warms up
+        # A compiler refuses to work while its tensors are watched; it would keep no more than is counted without it.
+        with torch.compiler.set_stance("force_eager"), Memory() as memory:  # and warms up
             both()
         trained = _timed(x.device, both)
     policy.zero_grad(set_to_none=True)
