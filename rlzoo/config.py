@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar, cast
 
 from pydantic import BaseModel, Field, ValidationError
+from pydantic.fields import FieldInfo
 
 from rlzoo import registry as reg
 from rlzoo._layers import (
@@ -335,16 +336,23 @@ def _explain(model: type[Options], problem: Any, where: str, also: type[Options]
         return f"{path}: a value is required", f"set it with --set {path}=..."
     text = problem["msg"].removeprefix("Input ").removeprefix("Value error, ")
     text = text[:1].lower() + text[1:]
-    return f"{path}: {text}, not {problem['input']!r}", ""
+    field = _fields_at(model, loc[:-1]).get(loc[-1]) if loc else None
+    return f"{path}: {text}, not {problem['input']!r}", _default(field)
 
 
-def _fields_at(model: type[BaseModel], loc: Sequence[str]) -> list[str]:
+def _default(field: FieldInfo | None) -> str:
+    if field is None or field.is_required() or field.default_factory is not None:
+        return ""
+    return "it may be left unset" if field.default is None else f"the default is {field.default!r}"
+
+
+def _fields_at(model: type[BaseModel], loc: Sequence[str]) -> dict[str, FieldInfo]:
     for part in loc:
         inner = model.model_fields[part].annotation if part in model.model_fields else None
         if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            return []
+            return {}
         model = inner
-    return list(model.model_fields)
+    return model.model_fields
 
 
 def _owner(key: str, fields: Sequence[str]) -> str:
