@@ -142,6 +142,15 @@ def test_checking_a_plugin_that_does_not_load_shows_the_traceback(rlzoo_, instal
     assert "error: rlzoo-bad 1.0 (rlzoo_bad) failed to load: ZeroDivisionError" in checked.err
 
 
+def test_a_plugin_whose_extra_is_missing_is_not_called_broken(rlzoo_, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pesq", None)  # as where it is not installed
+    monkeypatch.delitem(sys.modules, "rlzoo_intrusive.pesq", raising=False)
+    checked = rlzoo_("plugins", "check", "pesq")
+    assert checked.code == 3
+    assert "pip install 'rlzoo-speech[intrusive]'" in checked.err
+    assert "breaks its contract" not in checked.err
+
+
 # --- configuration
 
 

@@ -12,7 +12,7 @@ from rlzoo.cli._output import columns, err, out
 from rlzoo.config import presets
 from rlzoo.errors import ConfigError, ContractError, PluginError
 from rlzoo.plugin import KINDS, AlgorithmSpec, Kind, PolicySpec, RewardSpec, Spec
-from rlzoo.registry import NOUN, Provider, Registry, did_you_mean, discover
+from rlzoo.registry import NOUN, Provider, Registry, did_you_mean, discover, import_target
 
 app = typer.Typer(no_args_is_help=True, help="Which plugins there are, what they take, whether they work.")
 
@@ -84,6 +84,8 @@ def check(
             err.print(provider.traceback.rstrip())
             raise PluginError(f"{provider} failed to load: {provider.error}")
     found, spec = find(registry, name, kind)
+    if spec.extra:  # what is not installed breaks no contract
+        import_target(spec.target, f"{NOUN[found]} '{name}'", spec.extra)
     from rlzoo import testing
 
     results = testing.check_plugin(spec)
