@@ -17,6 +17,7 @@ from rlzoo.cli import (
     doctor,
     evaluate,
     listen,
+    noise_scale,
     plugins,
     pretrain,
     reward,
@@ -59,6 +60,7 @@ app.command("synth")(synth.synth)
 app.command("eval")(evaluate.evaluate)
 app.command("pretrain")(pretrain.pretrain)
 app.command("tune-schedule")(tune.tune_schedule)
+app.command("noise-scale")(noise_scale.noise_scale)
 app.command("compare")(bench.compare)
 app.command("sweep")(bench.sweep)
 app.command("doctor")(doctor.doctor)

@@ -1,0 +1,112 @@
+"""`rlzoo noise-scale`: how many samples a reward's gradient takes, before a run is started."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rlzoo.cli._output import columns, out
+from rlzoo.cli._shared import Device, PluginFiles, PolicyName, Seed, overridden
+from rlzoo.cli._targets import Asked, plan_of, subjects_of
+from rlzoo.cli.synth import DenoisingSteps
+from rlzoo.errors import ConfigError
+from rlzoo.listen.sources import Source
+from rlzoo.registry import discover
+
+if TYPE_CHECKING:
+    from rlzoo.engine.noise_scale import NoiseScale
+
+CHANCE = 0.05
+
+
+def noise_scale(
+    target: Annotated[Path | None, typer.Argument(help="A run, or a policy's weight file; unset: --policy.")] = None,
+    rewards: Annotated[list[str], typer.Option("--reward", help="Reward to ask about; repeatable.")] = [],  # noqa: B006
+    prompts: Annotated[
+        str, typer.Option("--prompts", help="train or heldout of the set; or NAME, NAME:train.")
+    ] = "train",
+    count: Annotated[int, typer.Option(min=1, help="Prompts to use, from the first.")] = 24,
+    samples_per_prompt: Annotated[int, typer.Option(min=2, help="Samples of each prompt.")] = 8,
+    num_steps: DenoisingSteps = None,
+    policy: PolicyName = "wavegrad2",
+    seed: Seed = None,
+    device: Device = "auto",
+    sets: Annotated[
+        list[str],
+        typer.Option("--set", help="policy.KEY=value, prompts.KEY=value or judges.NAME.KEY=value; repeatable."),
+    ] = [],  # noqa: B006
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    plugin: PluginFiles = [],  # noqa: B006
+) -> None:
+    """Ask whether a policy can learn a reward, and with how many samples, before a run is started.
+
+    A policy gradient is the mean of one noisy gradient per sample. Where the samples' gradients have something in
+    common, the noise scale says how many of them make a gradient that is half signal: a step needs about as many
+    (rollout.prompts_per_step times rollout.samples_per_prompt). Where they have nothing in common that chance does not
+    explain, a run of this many samples will drift and not learn, whatever the algorithm.
+
+    All rewards are asked about the same samples, with the parameters that the policy trains.
+    """
+    if not rewards:
+        raise ConfigError("no reward is named", "add --reward NAME; rlzoo plugins list --kind reward shows them")
+    asked = Asked(
+        judges=rewards,
+        prompts=prompts,
+        policy="" if target else policy,
+        tables=overridden(sets),
+        registry=discover(files=plugin),
+        count=count,
+        samples_per_prompt=samples_per_prompt,
+        num_steps=num_steps,
+        seed=seed,
+        device=device,
+    )
+    (subject,) = subjects_of([target] if target else [], asked)
+    if isinstance(subject.source, Source):
+        raise ConfigError(f"'{target}' is a recording, which no gradient reaches", "name a run or a policy")
+    plan = plan_of(subject, None, asked)
+    assert plan.prompts is not None
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from rlzoo.engine import noise_scale as engine
+    from rlzoo.engine import speak
+
+    chosen = speak.split_of(plan.prompts.build(), plan.split)[:count]
+    shown = (TextColumn("samples"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*shown, console=Console(stderr=True)) as bar:
+        task = bar.add_task("samples", total=len(chosen) * samples_per_prompt)
+        found = engine.measure(
+            speak.load(subject.source, device),
+            chosen,
+            [s for s in speak.make_scorers(plan.judges, device, None) if s.name in rewards],
+            seed=seed or 0,
+            samples_per_prompt=samples_per_prompt,
+            num_steps=num_steps,
+            micro_batch=16,
+            failures=Path("failures"),
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    total = len(chosen) * samples_per_prompt
+    if as_json:
+        asdicts = [vars(one) | {"samples": one.samples if math.isfinite(one.samples) else None} for one in found]
+        out.print(json.dumps({"samples": total, "rewards": asdicts}, indent=2))
+        return
+    rows = [(o.reward, f"{o.mean:.3f}", f"{o.spread:.3f}", f"{o.p:.4f}", _samples(o)) for o in found]
+    out.print(columns([("reward", "mean", "spread within a prompt", "p", "noise scale"), *rows]))
+    for one in found:
+        out.print(_verdict(one, total))
+
+
+def _samples(one: NoiseScale) -> str:
+    return f"{one.samples:.0f} samples" if one.p <= CHANCE and math.isfinite(one.samples) else "-"
+
+
+def _verdict(one: NoiseScale, total: int) -> str:
+    if one.p > CHANCE or not math.isfinite(one.samples):
+        return f"{one.reward}: no gradient above chance in {total} samples; a run of so few follows noise"
+    return f"{one.reward}: a gradient; steps of about {math.ceil(one.samples)} samples are half signal"

@@ -1,0 +1,130 @@
+"""Does a reward hold a gradient that a policy can follow? To be asked before hours are spent on a run.
+
+Of N samples, sample i adds g[i] = A[i] s[i] to a policy gradient: its advantage A[i], here its score less the mean of
+its prompt's, times s[i], the gradient of its trajectory's log-probability, each weight scaled as Adam would. Two
+different samples share nothing but the true gradient G, so the mean of <g[i], g[j]> over all pairs is |G|^2 without
+bias. What is left of the mean |g|^2 is noise; the noise scale, noise over |G|^2, is the number of samples whose
+gradient is half signal (McCandlish et al., arXiv:1812.06162, section 2.2). Whether |G|^2 is more than chance a
+permutation test says: scores that change places among the samples of a prompt keep everything but what can be learnt.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from rlzoo._policy import Policy
+from rlzoo._types import Batch, Prompt, Schedule
+from rlzoo.engine import rollout, scoring
+from rlzoo.errors import ConfigError
+
+PERMUTATIONS = 2000
+WEIGHTS = 2**16
+"""Of a policy that trains more weights, so many random ones stand for all."""
+
+
+@dataclass(frozen=True)
+class NoiseScale:
+    """What N samples say of one reward."""
+
+    reward: str
+    mean: float
+    spread: float
+    """Standard deviation of the score within a prompt: all that a policy gradient can learn from."""
+    samples: float
+    """The noise scale: samples whose gradient is half signal; infinite where no common gradient was found."""
+    p: float
+    """Probability of so much common gradient by chance; no less than 1 / (PERMUTATIONS + 1)."""
+
+    def share(self, samples: int) -> float:
+        """Expected share of the squared length of the gradient of so many samples that is signal."""
+        return samples / (samples + self.samples)
+
+
+def measure(
+    policy: Policy,
+    prompts: Sequence[Prompt],
+    scorers: Sequence[scoring.Scorer],
+    *,
+    seed: int,
+    samples_per_prompt: int,
+    num_steps: int | None,
+    micro_batch: int,
+    failures: Path,
+    progress: Callable[[int, int], None],
+) -> list[NoiseScale]:
+    """One `NoiseScale` per scorer, all from the same samples of the policy's trainable parameters. ConfigError."""
+    if samples_per_prompt < 2:
+        raise ConfigError(
+            "--samples-per-prompt 1: one sample has nothing to be compared with",
+            "2 at least; 8 is a good number",
+        )
+    G, schedule = samples_per_prompt, policy.schedule(num_steps)
+    scores: list[list[Tensor]] = [[] for _ in scorers]
+    rows: list[Tensor] = []
+    for number, prompt in enumerate(prompts):
+        seeds = tuple(rollout.seed_of("noise-scale", seed, prompt.id, index) for index in range(G))
+        with torch.no_grad():
+            cond = policy.condition([prompt]).repeat(G)
+            done = rollout.sample(policy, cond, rollout.Plan(schedule, seeds, seeds, True, 0, "mean", micro_batch, ()))
+            scored = scoring.score(scorers, done.samples, [prompt] * G, G, failures)
+        for column, values in zip(scores, scored.values, strict=True):
+            column.append(values.double().cpu())
+        for row in range(G):
+            rows.append(score_function(policy, cond[row : row + 1], done.states[:, row : row + 1], schedule))
+            progress(number * G + row + 1, len(prompts) * G)
+    stacked = torch.stack(rows)
+    # As Adam scales them. Unscaled, one direction drowns all others: that in which every bias moves the offset.
+    stacked /= stacked.square().mean(0).sqrt().clamp(min=1e-12)
+    gram = (stacked @ stacked.T).double()
+    return [_of_scores(scorer.name, torch.stack(column), gram) for scorer, column in zip(scorers, scores, strict=True)]
+
+
+def score_function(policy: Policy, cond: Batch, states: Tensor, schedule: Schedule) -> Tensor:
+    """(min(W, WEIGHTS),): gradient of the log-probability of one trajectory, states (K+1, 1, *S)."""
+    weights = [p for p in policy.parameters() if p.requires_grad]
+    total = torch.zeros(sum(p.numel() for p in weights), device=states.device)
+    for k in schedule.stochastic.nonzero().flatten().tolist():
+        step = policy.transition(states[k], torch.full((1,), k, device=states.device), cond, schedule)
+        found = torch.autograd.grad(step.log_prob(states[k + 1]).sum(), weights, allow_unused=True)
+        total += torch.cat(
+            [torch.zeros_like(w).flatten() if g is None else g.flatten() for g, w in zip(found, weights, strict=True)]
+        )
+    return total[subset(len(total))].cpu()
+
+
+def subset(weights: int) -> Tensor:
+    """Which of so many weights are looked at."""
+    return torch.randperm(weights, generator=torch.Generator().manual_seed(0))[:WEIGHTS].sort().values
+
+
+def noise_scale(gram: Tensor) -> float:
+    """Inner products (N, N) of the gradients of N samples -> noise over signal, in samples; may be infinite."""
+    count, own = len(gram), gram.diagonal().mean().item()
+    signal = (gram.sum().item() - count * own) / (count * (count - 1))
+    return (own - signal) / signal if signal > 0 else math.inf
+
+
+def _of_scores(name: str, scores_PG: Tensor, gram: Tensor) -> NoiseScale:
+    advantages_PG = scores_PG - scores_PG.mean(1, keepdim=True)
+    advantages = advantages_PG.flatten()
+    off_diagonal = gram - gram.diagonal().diag()
+    generator = torch.Generator().manual_seed(0)
+    beaten = 0
+    found = advantages @ off_diagonal @ advantages
+    for _ in range(PERMUTATIONS):
+        order = torch.rand(scores_PG.shape, generator=generator).argsort(1)
+        mixed = advantages_PG.gather(1, order).flatten()
+        beaten += bool(mixed @ off_diagonal @ mixed >= found)
+    return NoiseScale(
+        name,
+        scores_PG.mean().item(),
+        math.sqrt(advantages_PG.square().sum().item() / (scores_PG.numel() - len(scores_PG))),
+        noise_scale(gram * torch.outer(advantages, advantages)),
+        (1 + beaten) / (1 + PERMUTATIONS),
+    )
