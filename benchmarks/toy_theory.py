@@ -8,6 +8,7 @@ with weights w, the first (N, 1), the others (N, D).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ from rlzoo.testing.specs import ToyRewardOptions
 
 Moments = tuple[Tensor, Tensor, Tensor]
 TIMES = 100  # training times on a grid
+VANISHED = 1e-5  # largest element of a gradient
 
 
 @dataclass(frozen=True)
@@ -205,14 +207,16 @@ def on_own_samples(prompts: Sequence[Prompt], weigh: Callable[[Law], Moments]) -
     return lambda policy: denoising_loss(policy, prompts, detached(weigh(law(policy, prompts))))
 
 
-def rest(start: Policy, loss: Callable[[Policy], Tensor], last_step: bool = True, steps: int = 250) -> Policy:
+def rest(start: Policy, loss: Callable[[Policy], Tensor], last_step: bool = True, steps: int = 1000) -> Policy | None:
     """Follow the gradient of `loss` from `start` to where it vanishes; what `loss` detaches is followed, not climbed.
 
     Without `last_step` the knot of the deterministic last step stays as it is: a policy gradient does not train it.
+    None where the gradient does not vanish: whoever learns nothing but its own samples need not come to rest.
     """
     policy = frozen_copy(start).requires_grad_(True)
     optimizer = torch.optim.Adam(policy.parameters(), lr=0.1)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, eta_min=1e-4)
+    steepest = math.inf
     for _ in range(steps):
         optimizer.zero_grad()
         loss(policy).backward()
@@ -220,6 +224,7 @@ def rest(start: Policy, loss: Callable[[Policy], Tensor], last_step: bool = True
             assert parameter.grad is not None
             if not last_step:
                 parameter.grad[0] = 0
+        steepest = max(float(p.grad.abs().max()) for p in policy.parameters() if p.grad is not None)
         optimizer.step()
         decay.step()
-    return policy.requires_grad_(False)
+    return policy.requires_grad_(False) if steepest < VANISHED else None
