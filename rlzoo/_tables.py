@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -99,3 +100,6 @@ class EvalTable(Options):
     judges: tuple[str, ...] | None = None
     """Rewards that only judge, by name, with their default options; unset: `guard` and `dnsmos`, less what rewards and
     what cannot judge what the policy makes; `[]`: none."""
+
+
+CORE_TABLES: Mapping[str, type[Options]] = {"rollout": RolloutTable, "train": TrainTable, "eval": EvalTable}

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar, cast
 
-from pydantic import BaseModel, Field, ValidationError
-from pydantic.fields import FieldInfo
+from pydantic import Field
 
 from rlzoo import registry as reg
+from rlzoo._checking import absolute, checked, raise_all, revised, validate
 from rlzoo._layers import (
     DEFAULT_JUDGES,
     DEFAULT_POLICY,
@@ -29,16 +29,14 @@ from rlzoo._layers import (
     presets,
     read,
 )
-from rlzoo._tables import EvalTable, RolloutTable, TrainTable
+from rlzoo._tables import CORE_TABLES, EvalTable, RolloutTable, TrainTable
 from rlzoo.errors import ConfigError, RlzooError
 from rlzoo.plugin import AlgorithmSpec, Kind, Options, PolicySpec, PromptSpec, RewardSpec, Spec
 from rlzoo.registry import Registry, did_you_mean
 
-CORE_TABLES: Mapping[str, type[Options]] = {"rollout": RolloutTable, "train": TrainTable, "eval": EvalTable}
 TOP_KEYS = ("seed", "policy", "rewards", "algorithm", "prompts", "rollout", "train", "eval")
 
 S = TypeVar("S", bound=Spec)
-T = TypeVar("T", bound=Options)
 
 
 class RewardTable(Options):
@@ -160,13 +158,13 @@ def _resolve(data: Mapping[str, Any], registry: Registry, files: tuple[Path, ...
     problems: list[tuple[str, str]] = []
     for key in sorted(data.keys() - set(TOP_KEYS)):
         problems.append((f"{key}: no such key", did_you_mean(key, TOP_KEYS) or f"there are: {', '.join(TOP_KEYS)}"))
-    top = _checked(SeedTable, {k: data[k] for k in ("seed",) if k in data}, "", problems)
-    tables = {name: _checked(model, as_table(data, name), name, problems) for name, model in CORE_TABLES.items()}
+    top = validate(SeedTable, {k: data[k] for k in ("seed",) if k in data}, "", problems)
+    tables = {name: validate(model, as_table(data, name), name, problems) for name, model in CORE_TABLES.items()}
     choices = {
         table: _choice(kind, as_table(data, table), registry, problems, table) for table, kind in PLUGIN_TABLES.items()
     }
     rewards = _rewards(data.get("rewards"), registry, problems)
-    _raise(problems)
+    raise_all(problems)
     assert top is not None
     run = ResolvedRun(
         seed=top.seed,
@@ -204,8 +202,8 @@ def _choice(
         problems.append((f"{where}.name: a string is required", f"there are: {there}"))
         return None
     spec = registry.get(kind, name)
-    options = _checked(spec.options, table, where, problems)
-    return None if options is None else Choice(spec, _absolute(options))
+    options = validate(spec.options, table, where, problems)
+    return None if options is None else Choice(spec, absolute(options))
 
 
 def _rewards(tables: Any, registry: Registry, problems: list[tuple[str, str]]) -> tuple[RewardChoice, ...]:
@@ -217,27 +215,21 @@ def _rewards(tables: Any, registry: Registry, problems: list[tuple[str, str]]) -
     found: list[RewardChoice] = []
     for index, table in enumerate(tables):
         where = f"rewards.{index}"
-        core = _checked(RewardTable, {k: v for k, v in table.items() if k in RewardTable.model_fields}, where, problems)
+        core = validate(RewardTable, {k: v for k, v in table.items() if k in RewardTable.model_fields}, where, problems)
         if core is None:
             continue
         spec = registry.reward(core.name)
         rest = {key: value for key, value in table.items() if key not in RewardTable.model_fields}
-        options = _checked(spec.options, rest, where, problems, also=RewardTable)
+        options = validate(spec.options, rest, where, problems, also=RewardTable)
         if options is None:
             continue
         requested = core.requested or core.name
-        found.append(RewardChoice(spec, _absolute(options), requested, core.weight, core.on_missing))
+        found.append(RewardChoice(spec, absolute(options), requested, core.weight, core.on_missing))
     used = [choice.used for choice in found]
     for name in sorted({name for name in used if used.count(name) > 1}):
         # Metrics are named after rewards; two columns of one name would be one.
         problems.append((f"rewards: '{name}' is named twice", "name it once and set its weight"))
     return tuple(found)
-
-
-def _absolute(options: T) -> T:
-    """Relative paths mean: relative to where the command ran. A run may be resumed from elsewhere."""
-    paths = {k: v.expanduser().absolute() for k, v in options if isinstance(v, Path)}
-    return options.model_copy(update=paths) if paths else options
 
 
 def choose(
@@ -246,23 +238,9 @@ def choose(
     """One plugin with its options, outside a run. ConfigError and PluginError as `resolve`."""
     problems: list[tuple[str, str]] = []
     choice = _choice(kind, {**(values or {}), "name": name}, registry, problems, where or kind)
-    _raise(problems)
+    raise_all(problems)
     assert choice is not None
     return choice
-
-
-def checked(model: type[T], values: Mapping[str, Any], where: str) -> T:
-    """Options from values. ConfigError with the path of the key, which starts with `where`."""
-    problems: list[tuple[str, str]] = []
-    options = _checked(model, values, where, problems)
-    _raise(problems)
-    assert options is not None
-    return _absolute(options)
-
-
-def revised(table: T, changes: Mapping[str, Any], where: str) -> T:
-    """A table with some values changed, checked anew. ConfigError."""
-    return checked(type(table), {**table.model_dump(), **changes}, where)
 
 
 def check_capabilities(run: ResolvedRun) -> None:
@@ -310,69 +288,8 @@ def check_accepts(reward: RewardSpec, media: str, who: str, role: str = "reward"
     )
 
 
-def _checked(
-    model: type[T],
-    table: Mapping[str, Any],
-    where: str,
-    problems: list[tuple[str, str]],
-    also: type[Options] | None = None,
-) -> T | None:
-    """Validate one table; what is wrong is added to `problems` as (message, hint)."""
-    try:
-        return model.model_validate(dict(table))
-    except ValidationError as error:
-        for problem in error.errors():
-            problems.append(_explain(model, problem, where, also))
-        return None
-
-
-def _explain(model: type[Options], problem: Any, where: str, also: type[Options] | None) -> tuple[str, str]:
-    loc = [str(part) for part in problem["loc"]]
-    path = ".".join(([where] if where else []) + loc)
-    if problem["type"] == "extra_forbidden":
-        fields = [*_fields_at(model, loc[:-1]), *(also.model_fields if also else ())]
-        return f"{path}: no such option", did_you_mean(loc[-1], fields) or _owner(loc[-1], fields)
-    if problem["type"] == "missing":
-        return f"{path}: a value is required", f"set it with --set {path}=..."
-    text = problem["msg"].removeprefix("Input ").removeprefix("Value error, ")
-    text = text[:1].lower() + text[1:]
-    field = _fields_at(model, loc[:-1]).get(loc[-1]) if loc else None
-    return f"{path}: {text}, not {problem['input']!r}", _default(field)
-
-
-def _default(field: FieldInfo | None) -> str:
-    if field is None or field.is_required() or field.default_factory is not None:
-        return ""
-    return "it may be left unset" if field.default is None else f"the default is {field.default!r}"
-
-
-def _fields_at(model: type[BaseModel], loc: Sequence[str]) -> dict[str, FieldInfo]:
-    for part in loc:
-        inner = model.model_fields[part].annotation if part in model.model_fields else None
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            return {}
-        model = inner
-    return model.model_fields
-
-
-def _owner(key: str, fields: Sequence[str]) -> str:
-    """Where a misplaced key belongs, or what would be allowed here."""
-    for table, model in CORE_TABLES.items():
-        if key in model.model_fields:
-            return f"'{key}' belongs to [{table}]"
-    return f"there are: {', '.join(fields)}" if fields else "it takes no options"
-
-
-def _raise(problems: list[tuple[str, str]]) -> None:
-    if not problems:
-        return
-    if len(problems) == 1:
-        raise ConfigError(f"invalid config: {problems[0][0]}", problems[0][1])
-    lines = [f"  {text}" + (f"; {hint}" if hint else "") for text, hint in problems]
-    raise ConfigError("invalid config:\n" + "\n".join(lines), "`rlzoo config schema NAME` lists what a plugin takes")
-
-
 __all__ = [
+    "CORE_TABLES",
     "DEFAULT_POLICY",
     "DEFAULT_PROMPTS",
     "Choice",

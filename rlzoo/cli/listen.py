@@ -135,7 +135,8 @@ def export(
     with closing(Study.open(folder)) as study:
         rows = pairs(study, unreliable(study.answers(), min_anchors), ties=ties)
     if not rows:
-        raise DataError(f"'{folder}' has no pairs to write", "let people answer first, or leave out --no-ties")
+        hint = "let people answer first" + ("" if ties else ", or leave out --no-ties")
+        raise DataError(f"'{folder}' has no pairs to write", hint)
     if str(out_file) == "-":
         for row in rows:
             typer.echo(json.dumps(row, ensure_ascii=False))
