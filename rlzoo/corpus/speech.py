@@ -108,7 +108,7 @@ class SpeechCorpus(Sequence[SpeechItem]):
         if untimed and not skip_missing:
             raise DataError(
                 f"'{root}': {len(untimed)} of {len(names)} utterances have no phone times, the first is '{untimed[0]}'",
-                hint="align them with `rlzoo corpus align`, or leave them out with skip_missing",
+                hint="align them with `rlzoo corpus align`, or take their lines out of metadata.csv (skip_missing)",
             )
         items: list[SpeechItem] = []
         for name in names:

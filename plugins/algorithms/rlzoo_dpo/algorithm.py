@@ -6,6 +6,7 @@ Suffixes: N rows, P pairs.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -81,7 +82,7 @@ class DPO(Algorithm[DPOOptions]):
         gains = []
         for side in (pair.preferred, pair.rejected):
             with torch.no_grad():
-                x, cond = ctx.policy.supervise([pair.prompt], load(side, ctx.policy.media))
+                x, cond = ctx.policy.supervise([spoken(pair.prompt, side)], load(side, ctx.policy.media))
             x = x.to(next(ctx.policy.parameters()))
             noise = row_noise([seed], "noise", x.shape[1:]).to(x)
             part, (clean, drawn) = ctx.crop("dpo", [seed], cond, x, noise)
@@ -126,6 +127,11 @@ def decided_pairs(path: Path) -> list[Preference]:
                 "write it into its lines; rlzoo listen takes it from a metadata.csv (name|text) beside the recordings",
             )
     return pairs
+
+
+def spoken(prompt: Prompt, side: Path | tuple[float, ...]) -> Prompt:
+    """The prompt with this side as its recording, so that a policy looks for the phone times of this one."""
+    return replace(prompt, attributes={**prompt.attributes, "audio": str(side)}) if isinstance(side, Path) else prompt
 
 
 def load(side: Path | tuple[float, ...], media: Media) -> Samples:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rlzoo.corpus.speech import SpeechCorpus, frame_durations
+from rlzoo.corpus.speech import SpeechCorpus, SpeechItem, frame_durations
 from rlzoo.errors import DataError
 from rlzoo_wavegrad2.network import NetworkConfig
 from rlzoo_wavegrad2.symbols import phone_ids
@@ -18,7 +18,7 @@ from rlzoo_wavegrad2.symbols import phone_ids
 
 @dataclass(frozen=True)
 class Utterance:
-    """ids (P,), frames (P,) int64, wave (T·hop,) float16 (to halve the memory of a corpus)."""
+    """ids (P,), frames (P,) int64, wave (T·hop,); float16 where a corpus is kept, to halve its memory."""
 
     id: str
     text: str
@@ -27,20 +27,24 @@ class Utterance:
     wave: Tensor
 
 
+def to_utterance(item: SpeechItem, wave: Tensor, config: NetworkConfig, gain: float | None) -> Utterance:
+    """`item` with its audio (L,) at the voice's rate, cut to whole frames; `gain` None: to a peak of 1, as published.
+
+    DataError: shorter than a frame, times that do not fit, a phone that the table does not have.
+    """
+    total = len(wave) // config.hop
+    frames = frame_durations(item.ends, config.hop / config.sample_rate, total)
+    wave = wave[: total * config.hop]
+    scale = gain if gain is not None else 1 / wave.abs().max().clamp(min=1e-4).item()
+    ids = torch.tensor(phone_ids(list(item.phones)))
+    return Utterance(item.id, item.text, ids, torch.tensor(frames), (wave * scale).clamp(-1, 1))
+
+
 def load_utterances(corpus: SpeechCorpus, config: NetworkConfig, gain: float | None = None) -> list[Utterance]:
-    """Everything in memory; `gain` None scales each recording to a peak of 1, as published."""
-    found = []
-    for item in corpus:
-        wave = item.load()
-        total = len(wave) // config.hop
-        if total < 1:
-            continue
-        wave = wave[: total * config.hop]
-        scale = gain if gain is not None else 1 / wave.abs().max().clamp(min=1e-4).item()
-        frames = frame_durations(item.ends, config.hop / config.sample_rate, total)
-        ids = torch.tensor(phone_ids(list(item.phones)))
-        audio = (wave * scale).clamp(-1, 1).half()
-        found.append(Utterance(item.id, item.text, ids, torch.tensor(frames), audio))
+    """Everything in memory but what is shorter than a frame; `gain` as in `to_utterance`."""
+    loaded = ((item, item.load()) for item in corpus)
+    whole = (to_utterance(item, wave, config, gain) for item, wave in loaded if len(wave) >= config.hop)
+    found = [replace(utterance, wave=utterance.wave.half()) for utterance in whole]
     if not found:
         raise DataError(f"no usable recording in '{corpus.folder}'", "check metadata.csv and the phone times")
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from rlzoo_wavegrad2 import WaveGrad2Options, lora, windows
 from rlzoo_wavegrad2.checkpoint import load_maum_checkpoint, load_voice
 from rlzoo_wavegrad2.network import NetworkConfig, WaveGrad2Network
 from rlzoo_wavegrad2.schedules import named_levels, to_schedule
+from rlzoo_wavegrad2.supervise import supervise
 from rlzoo_wavegrad2.text import TextFrontend
 
 _LOG = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ class WaveGrad2Policy(GaussianDiffusionPolicy):
         self.media = Media("audio", self.config.sample_rate)
         self.clip_clean = 1.0 if options.clip_clean else None
         self.tuned: dict[str, list[float]] = voice.get("schedules", {})
+        self.card: dict[str, Any] = voice.get("card", {})
         self.frontend = TextFrontend(style=options.text or voice["text"])
         self.network = WaveGrad2Network(self.config, init=False)
         self.network.load_state_dict(state)
@@ -83,7 +85,10 @@ class WaveGrad2Policy(GaussianDiffusionPolicy):
         Raises:
             DataError: a text with nothing to say, named.
         """
-        rows = [self._encode(prompt) for prompt in prompts]
+        return self.batch([self.encode(self.ids(prompt)) for prompt in prompts])
+
+    def batch(self, rows: Sequence[Mapping[str, Tensor]]) -> Batch:
+        """What `encode` says of B texts -> the tensors of `condition`."""
 
         def pad(name: str) -> Tensor:
             return torch.nn.utils.rnn.pad_sequence([row[name] for row in rows], batch_first=True)
@@ -100,18 +105,28 @@ class WaveGrad2Policy(GaussianDiffusionPolicy):
         }
         return Batch(tensors)
 
-    @torch.no_grad()
-    def _encode(self, prompt: Prompt) -> dict[str, Tensor]:
+    def supervise(self, prompts: Sequence[Prompt], recordings: Samples) -> tuple[Tensor, Batch]:
+        """Recordings with their own phones and durations, from the corpus they belong to; see `supervise.py`."""
+        return supervise(self, prompts, recordings)
+
+    def ids(self, prompt: Prompt) -> Tensor:
+        """(P,) rows of the embedding: the prompt's attribute "phones", else its text, spelled by the voice's habits."""
         spelled = str(prompt.attributes.get("phones", ""))
         try:
-            ids = self.frontend.ids(spelled.split() if spelled else self.frontend.phones(prompt.text))
+            return torch.tensor(self.frontend.ids(spelled.split() if spelled else self.frontend.phones(prompt.text)))
         except DataError as error:
             raise DataError(f"prompt '{prompt.id}': {error.message}", error.hint) from error
-        row = torch.tensor([ids], device=self.device)
-        lengths = torch.tensor([len(ids)], device=self.device)
+
+    @torch.no_grad()
+    def encode(self, ids: Tensor, frames: Tensor | None = None) -> dict[str, Tensor]:
+        """ids (P,), frames of each phone (P,), None: as planned -> `ids`, `durations` (P,) float32, `hidden` (T, H)."""
+        row, lengths = ids[None].to(self.device), torch.tensor([len(ids)], device=self.device)
         encoded = self.network.encode(row, lengths)
-        seconds = self.network.resampling.seconds(encoded, lengths)
-        durations = self.network.frames(seconds, lengths, 1 / self.options.pace)
+        if frames is None:
+            seconds = self.network.resampling.seconds(encoded, lengths)
+            durations = self.network.frames(seconds, lengths, 1 / self.options.pace)
+        else:
+            durations = frames[None].to(self.device, torch.float32)
         hidden = self.network.resampling(encoded, durations, lengths)
         return {"ids": row[0], "durations": durations[0], "hidden": hidden[0].t()}
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from rlzoo.api import Batch, Prompt
+from rlzoo.api import Prompt
 from rlzoo.audio import resample_samples, to_samples, write_audio
 from rlzoo.rewards import build_reward
 from rlzoo_wavegrad2 import WaveGrad2Options
@@ -30,18 +30,7 @@ class Judge:
         self.sizes = [len(utterance.wave) for utterance in utterances]
         self.mel = LogMel(policy.config)
         self.spectra = [self.mel(utterance.wave.float()[None]) for utterance in utterances]
-        hidden = [self._hidden(utterance) for utterance in utterances]
-        frames = torch.tensor([len(row) for row in hidden], device=policy.device)
-        tensors = {"hidden": pad_sequence(hidden, batch_first=True).transpose(1, 2), "frames": frames}
-        self.condition = Batch(tensors)
-
-    @torch.no_grad()
-    def _hidden(self, utterance: Utterance) -> Tensor:
-        network, device = self.policy.network, self.policy.device
-        lengths = torch.tensor([len(utterance.ids)], device=device)
-        encoded = network.encode(utterance.ids[None].to(device), lengths)
-        hidden: Tensor = network.resampling(encoded, utterance.frames[None].to(device), lengths)
-        return hidden[0].t()
+        self.condition = policy.batch([policy.encode(utterance.ids, utterance.frames) for utterance in utterances])
 
     def _noise(self, generators: Sequence[torch.Generator]) -> Tensor:
         """(N, L) from one generator a row, so that no row's noise depends on its mates."""
