@@ -22,12 +22,11 @@ HERE = Path(__file__).parent
 ALGORITHMS = ("dlpo", "ddpo", "rwr", "dpok", "klinr", "grpo", "nft", "awm", "dpo", "draft", "bon")
 HEAD = """\
 Gain on held-out prompts (`level`: in dB) after training on the reward and on its negative, with the same prompts and
-noise (`follow.py`). `t` is over the held-out samples of one pair of runs: it says that these two runs parted, not that
-another seed would part them the same way. With 16 samples a step the methods that learn their own samples (`rwr`,
-`nft`, `awm`, `bon`) are the noisy ones: see "A short run" in the README of `nft`.
+noise (`follow.py`, 16 samples a step). `t` is over the held-out samples of one pair of runs: it says that these two
+runs parted, not that another seed would part them the same way.
 
 """
-HEAD += "| algorithm | reward | its negative | difference | paired t |\n|---|---|---|---|---|\n"
+HEAD += "| algorithm | seed | steps | reward | its negative | difference | paired t |\n|---|---|---|---|---|---|---|\n"
 
 
 def gains(path: Path, reward: str) -> list[float]:
@@ -66,19 +65,21 @@ def main() -> None:
             up, down = (trained(algorithm, weight, arguments, Path(folder)) for weight in (1, -1))
         difference = [a - b for a, b in zip(up, down, strict=True)]
         error = stdev(difference) / len(difference) ** 0.5
-        table[algorithm] = {
+        table[f"{algorithm} {arguments.seed}"] = {
+            "algorithm": algorithm,
+            "seed": arguments.seed,
             "reward": round(mean(up), 4),
             "negative": round(mean(down), 4),
             "difference": round(mean(difference), 4),
             "t": round(mean(difference) / error, 1) if error else 0.0,
             "steps": arguments.steps,
-            "seed": arguments.seed,
         }
-        print(algorithm, table[algorithm], flush=True)
+        print(table[f"{algorithm} {arguments.seed}"], flush=True)
         target.write_text(json.dumps(table, indent=1) + "\n")
     rows = [
-        f"| {name} | {row['reward']:+.3f} | {row['negative']:+.3f} | {row['difference']:+.3f} | {row['t']:.1f} |\n"
-        for name, row in table.items()
+        f"| {row['algorithm']} | {row['seed']} | {row['steps']} | {row['reward']:+.3f} | {row['negative']:+.3f} "
+        f"| {row['difference']:+.3f} | {row['t']:.1f} |\n"
+        for row in sorted(table.values(), key=lambda row: (ALGORITHMS.index(row["algorithm"]), row["seed"]))
     ]
     target.with_suffix(".md").write_text(HEAD + "".join(rows))
 
