@@ -19,7 +19,7 @@ from filelock import FileLock
 from typer.testing import CliRunner
 
 from rlzoo.bench import collect as collecting
-from rlzoo.bench import launch, report
+from rlzoo.bench import figures, launch, report
 from rlzoo.bench.cell import _within_budget as within_budget
 from rlzoo.bench.collect import collect
 from rlzoo.bench.jobs import ATTEMPTS, Outcome, arguments, differences, execute, make, read_outcome, state_of
@@ -589,3 +589,11 @@ def test_outcomes_survive_their_file(grid):
     job.beside(".json").write_text("{}")
     with pytest.raises(DataError, match=r"ddpo--toy--0\.json"):
         read_outcome(job)
+
+
+def test_an_axis_leaves_out_a_collapse_and_nothing_else():
+    low, high = figures._limits([1.1, 1.2, 1.3, 0.9, 1.0, -80.0], 0.0)
+    assert -2 < low < -1 < 1.3 < high, "as far below the base as the best is above it"
+    low, high = figures._limits([0.001, -0.019, -0.017, -0.026, -0.028, -0.015], 0.0)
+    assert low < -0.028, "falling is what most do here"
+    assert 0.001 < high < 0.01

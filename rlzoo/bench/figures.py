@@ -146,11 +146,12 @@ def profile(summary: Summary) -> str:
 
 
 def _limits(values: Sequence[float], base: float) -> tuple[float, float]:
-    """Ends of an axis that shows all values, but falls below the base only as far as the best rise above it: one run
-    that collapsed must not squeeze all others into a line."""
+    """Ends of an axis that shows all values but those that fall far below both the base and the others: one run that
+    collapsed must not squeeze all others into a line. Far: as far below the base as the best rises above it, and three
+    times the spread of the middle half below that half."""
     low, high = min(base, *values), max(base, *values)
-    if high > base:
-        low = max(low, base - 1.0 * (high - base))
+    first, third = np.quantile(values, (0.25, 0.75))
+    low = max(low, min(base - (high - base), float(first - 3 * (third - first))))
     margin = 0.06 * (high - low or 1.0)
     return low - margin, high + margin
 

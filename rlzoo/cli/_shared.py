@@ -26,6 +26,13 @@ Preset = Annotated[str, typer.Option("--preset", help="A named set of values of 
 Sets = Annotated[
     list[str], typer.Option("--set", help="key.path=value over everything else, e.g. algorithm.clip=0.1; repeatable.")
 ]
+OfPrompts = Annotated[
+    str, typer.Option("--prompts", help="heldout or train of the run's set; or a set: NAME, NAME:train.")
+]
+OfSets = Annotated[
+    list[str],
+    typer.Option("--set", help="policy.KEY=value, prompts.KEY=value or judges.NAME.KEY=value; repeatable."),
+]
 PluginFiles = Annotated[list[Path], typer.Option("--plugin", help="A one-file plugin to load; repeatable.")]
 
 

@@ -12,7 +12,7 @@ import typer
 
 from rlzoo.cli._evaluation import document, show
 from rlzoo.cli._output import err, out
-from rlzoo.cli._shared import Device, PluginFiles, PolicyName, Seed, overridden
+from rlzoo.cli._shared import Device, OfPrompts, OfSets, PluginFiles, PolicyName, Seed, overridden
 from rlzoo.cli._targets import Asked, Plan, Subject, plan_of, subjects_of
 from rlzoo.cli.synth import DenoisingSteps
 from rlzoo.errors import ConfigError, DataError
@@ -41,19 +41,14 @@ def evaluate(
     base: Annotated[
         Path | None, typer.Option("--base", help="What to compare with; default: what a run started from.")
     ] = None,
-    prompts: Annotated[
-        str, typer.Option("--prompts", help="heldout or train of the run's set; or a set: NAME, NAME:train.")
-    ] = "heldout",
+    prompts: OfPrompts = "heldout",
     count: Annotated[int, typer.Option(min=0, help="Prompts to use, from the first; 0: all.")] = 0,
     samples_per_prompt: Annotated[int, typer.Option(min=1, help="Samples of each prompt; 1 shows no diversity.")] = 2,
     num_steps: DenoisingSteps = None,
     policy: PolicyName = "",
     seed: Seed = None,
     device: Device = "auto",
-    sets: Annotated[
-        list[str],
-        typer.Option("--set", help="policy.KEY=value, prompts.KEY=value or judges.NAME.KEY=value; repeatable."),
-    ] = [],  # noqa: B006
+    sets: OfSets = [],  # noqa: B006
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Compute every score, known or not.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     out_file: Annotated[Path | None, typer.Option("--out", help="JSON file with every score.")] = None,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rlzoo.cli._output import columns, out
-from rlzoo.cli._shared import Device, PluginFiles, PolicyName, Seed, overridden
+from rlzoo.cli._shared import Device, OfPrompts, OfSets, PluginFiles, PolicyName, Seed, overridden
 from rlzoo.cli._targets import Asked, plan_of, subjects_of
 from rlzoo.cli.synth import DenoisingSteps
 from rlzoo.errors import ConfigError
@@ -26,19 +26,14 @@ CHANCE = 0.05
 def noise_scale(
     target: Annotated[Path | None, typer.Argument(help="A run, or a policy's weight file; unset: --policy.")] = None,
     rewards: Annotated[list[str], typer.Option("--reward", help="Reward to ask about; repeatable.")] = [],  # noqa: B006
-    prompts: Annotated[
-        str, typer.Option("--prompts", help="train or heldout of the set; or NAME, NAME:train.")
-    ] = "train",
+    prompts: OfPrompts = "train",
     count: Annotated[int, typer.Option(min=1, help="Prompts to use, from the first.")] = 24,
     samples_per_prompt: Annotated[int, typer.Option(min=2, help="Samples of each prompt.")] = 8,
     num_steps: DenoisingSteps = None,
     policy: PolicyName = "wavegrad2",
     seed: Seed = None,
     device: Device = "auto",
-    sets: Annotated[
-        list[str],
-        typer.Option("--set", help="policy.KEY=value, prompts.KEY=value or judges.NAME.KEY=value; repeatable."),
-    ] = [],  # noqa: B006
+    sets: OfSets = [],  # noqa: B006
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     plugin: PluginFiles = [],  # noqa: B006
 ) -> None:
