@@ -21,7 +21,6 @@ from torch import Tensor
 from rlzoo._policy import Policy
 from rlzoo._types import Batch, Prompt, Schedule
 from rlzoo.engine import rollout, scoring
-from rlzoo.errors import ConfigError
 
 PERMUTATIONS = 2000
 WEIGHTS = 2**16
@@ -41,10 +40,6 @@ class NoiseScale:
     p: float
     """Probability of so much common gradient by chance; no less than 1 / (PERMUTATIONS + 1)."""
 
-    def share(self, samples: int) -> float:
-        """Expected share of the squared length of the gradient of so many samples that is signal."""
-        return samples / (samples + self.samples)
-
 
 def measure(
     policy: Policy,
@@ -58,12 +53,7 @@ def measure(
     failures: Path,
     progress: Callable[[int, int], None],
 ) -> list[NoiseScale]:
-    """One `NoiseScale` per scorer, all from the same samples of the policy's trainable parameters. ConfigError."""
-    if samples_per_prompt < 2:
-        raise ConfigError(
-            "--samples-per-prompt 1: one sample has nothing to be compared with",
-            "2 at least; 8 is a good number",
-        )
+    """One `NoiseScale` per scorer: of what the policy trains, from the same samples, two or more of each prompt."""
     G, schedule = samples_per_prompt, policy.schedule(num_steps)
     scores: list[list[Tensor]] = [[] for _ in scorers]
     rows: list[Tensor] = []
