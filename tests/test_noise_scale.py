@@ -39,7 +39,6 @@ def measure(tmp_path, reward, policy=None):
         seed=0,
         samples_per_prompt=32,
         num_steps=None,
-        micro_batch=16,
         failures=tmp_path,
         progress=lambda done, total: None,
     )[0]
@@ -122,3 +121,17 @@ def test_command_without_a_reward_says_what_to_add(command):
     code, _, err = command()
     assert code == 2
     assert "--reward" in err
+
+
+def test_a_table_that_counts_nowhere_here_is_refused(command):
+    code, _, err = command("--reward", "toy", "--set", "train.steps=3")
+    assert code == 2
+    assert "--set train: no such table here" in err
+
+
+def test_a_policy_beside_a_run_is_refused(command, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("{}")
+    code, _, err = command("run", "--reward", "toy")
+    assert code == 2
+    assert "is a run, which names its policy itself" in err

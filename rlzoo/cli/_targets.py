@@ -23,13 +23,18 @@ class Asked:
     prompts: str
     policy: str
     tables: dict[str, Any]
-    """`policy`, `prompts` and `judges` of --set."""
+    """`policy`, `prompts` and `judges` of --set; others are refused."""
     registry: Registry
     count: int
     samples_per_prompt: int
     num_steps: int | None
     seed: int | None
     device: str
+
+    def __post_init__(self) -> None:
+        foreign = sorted(self.tables.keys() - {"policy", "prompts", "judges"})
+        if foreign:
+            raise ConfigError(f"--set {foreign[0]}: no such table here", "there are: policy, prompts, judges")
 
 
 @dataclass(frozen=True)

@@ -61,15 +61,11 @@ def evaluate(
     """
     if out_file is not None:
         _check_free(out_file)
-    tables = overridden(sets)
-    foreign = sorted(tables.keys() - {"policy", "prompts", "judges"})
-    if foreign:
-        raise ConfigError(f"--set {foreign[0]}: no such table here", "there are: policy, prompts, judges")
     asked = Asked(
         judges=[name for item in judges for name in item.split(",") if name],
         prompts=prompts,
         policy=policy,
-        tables=tables,
+        tables=overridden(sets),
         registry=discover(files=plugin),
         count=count,
         samples_per_prompt=samples_per_prompt,

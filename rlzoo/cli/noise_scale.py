@@ -13,6 +13,7 @@ from rlzoo.cli._output import columns, out
 from rlzoo.cli._shared import Device, OfPrompts, OfSets, PluginFiles, PolicyName, Seed, overridden
 from rlzoo.cli._targets import Asked, plan_of, subjects_of
 from rlzoo.cli.synth import DenoisingSteps
+from rlzoo.config import DEFAULT_POLICY
 from rlzoo.errors import ConfigError
 from rlzoo.listen.sources import Source
 from rlzoo.registry import discover
@@ -30,7 +31,7 @@ def noise_scale(
     count: Annotated[int, typer.Option(min=1, help="Prompts to use, from the first.")] = 24,
     samples_per_prompt: Annotated[int, typer.Option(min=2, help="Samples of each prompt.")] = 8,
     num_steps: DenoisingSteps = None,
-    policy: PolicyName = "wavegrad2",
+    policy: PolicyName = "",
     seed: Seed = None,
     device: Device = "auto",
     sets: OfSets = [],  # noqa: B006
@@ -51,7 +52,7 @@ def noise_scale(
     asked = Asked(
         judges=rewards,
         prompts=prompts,
-        policy="" if target else policy,
+        policy=policy or ("" if target else DEFAULT_POLICY),
         tables=overridden(sets),
         registry=discover(files=plugin),
         count=count,
@@ -81,8 +82,7 @@ def noise_scale(
             [s for s in speak.make_scorers(plan.judges, device, None) if s.name in rewards],
             seed=seed or 0,
             samples_per_prompt=samples_per_prompt,
-            num_steps=num_steps,
-            micro_batch=16,
+            num_steps=num_steps or (subject.run.rollout.num_steps if subject.run is not None else None),
             failures=Path("failures"),
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )

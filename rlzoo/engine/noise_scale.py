@@ -49,7 +49,6 @@ def measure(
     seed: int,
     samples_per_prompt: int,
     num_steps: int | None,
-    micro_batch: int,
     failures: Path,
     progress: Callable[[int, int], None],
 ) -> list[NoiseScale]:
@@ -57,16 +56,19 @@ def measure(
     G, schedule = samples_per_prompt, policy.schedule(num_steps)
     scores: list[list[Tensor]] = [[] for _ in scorers]
     rows: list[Tensor] = []
+    weights = sum(p.numel() for p in policy.parameters() if p.requires_grad)
+    looked_at = torch.randperm(weights, generator=torch.Generator().manual_seed(0))[:WEIGHTS].sort().values
     for number, prompt in enumerate(prompts):
         seeds = tuple(rollout.seed_of("noise-scale", seed, prompt.id, index) for index in range(G))
         with torch.no_grad():
             cond = policy.condition([prompt]).repeat(G)
-            done = rollout.sample(policy, cond, rollout.Plan(schedule, seeds, seeds, True, 0, "mean", micro_batch, ()))
+            done = rollout.sample(policy, cond, rollout.Plan(schedule, seeds, seeds, True, 0, "mean", G, ()))
             scored = scoring.score(scorers, done.samples, [prompt] * G, G, failures)
         for column, values in zip(scores, scored.values, strict=True):
             column.append(values.double().cpu())
         for row in range(G):
-            rows.append(score_function(policy, cond[row : row + 1], done.states[:, row : row + 1], schedule))
+            whole = score_function(policy, cond[row : row + 1], done.states[:, row : row + 1], schedule)
+            rows.append(whole.cpu()[looked_at])
             progress(number * G + row + 1, len(prompts) * G)
     stacked = torch.stack(rows)
     # As Adam scales them. Unscaled, one direction drowns all others: that in which every bias moves the offset.
@@ -76,21 +78,14 @@ def measure(
 
 
 def score_function(policy: Policy, cond: Batch, states: Tensor, schedule: Schedule) -> Tensor:
-    """(min(W, WEIGHTS),): gradient of the log-probability of one trajectory, states (K+1, 1, *S)."""
+    """(W,): gradient of the log-probability of one trajectory, states (K+1, 1, *S)."""
     weights = [p for p in policy.parameters() if p.requires_grad]
     total = torch.zeros(sum(p.numel() for p in weights), device=states.device)
     for k in schedule.stochastic.nonzero().flatten().tolist():
         step = policy.transition(states[k], torch.full((1,), k, device=states.device), cond, schedule)
-        found = torch.autograd.grad(step.log_prob(states[k + 1]).sum(), weights, allow_unused=True)
-        total += torch.cat(
-            [torch.zeros_like(w).flatten() if g is None else g.flatten() for g, w in zip(found, weights, strict=True)]
-        )
-    return total[subset(len(total))].cpu()
-
-
-def subset(weights: int) -> Tensor:
-    """Which of so many weights are looked at."""
-    return torch.randperm(weights, generator=torch.Generator().manual_seed(0))[:WEIGHTS].sort().values
+        found = torch.autograd.grad(step.log_prob(states[k + 1]).sum(), weights, materialize_grads=True)
+        total += torch.cat([gradient.flatten() for gradient in found])
+    return total
 
 
 def noise_scale(gram: Tensor) -> float:
