@@ -33,10 +33,9 @@ def build(kind: str, name: str, plugins: registry.Registry | None = None) -> obj
     return registry.import_target(spec.target, name, spec.extra)(spec.options())
 
 
-def flat(gradients: Sequence[Tensor | None], weights: Sequence[Tensor]) -> Tensor:
+def flat(gradients: Sequence[Tensor]) -> Tensor:
     """(W,): one gradient of all weights."""
-    pairs = zip(gradients, weights, strict=True)
-    return torch.cat([(torch.zeros_like(w) if g is None else g).flatten() for g, w in pairs])
+    return torch.cat([gradient.flatten() for gradient in gradients])
 
 
 def main() -> None:
@@ -73,9 +72,9 @@ def main() -> None:
             final = policy.transition(between, torch.tensor([1]), cond, schedule).mode
             heard = resample_samples(policy.decode(final, cond), reward.sample_rate)
             score = reward.score(heard, [prompt]).values.sum()
-            at_state, *direct = torch.autograd.grad(score, [between, *weights], allow_unused=True)
-            unseen += flat(direct, weights)
-            gradient = flat(torch.autograd.grad(first.mean, weights, at_state, allow_unused=True), weights)
+            at_state, *direct = torch.autograd.grad(score, [between, *weights], materialize_grads=True)
+            unseen += flat(direct)
+            gradient = flat(torch.autograd.grad(first.mean, weights, at_state, materialize_grads=True))
             halves[index % 2] += gradient
             squares += gradient**2
             scores.append(score.item())

@@ -46,9 +46,9 @@ def main() -> None:
             between = first.rsample(noise).detach().requires_grad_()
             final = policy.transition(between, torch.tensor([1]), cond, schedule).mode
             score = reward.score(policy.decode(final, cond), [prompt]).values.sum()
-            at_state, *direct = torch.autograd.grad(score, [between, *weights], allow_unused=True)
-            through = torch.autograd.grad(first.mean, weights, at_state, allow_unused=True)
-            rise += torch.stack([flat(through, weights), flat(direct, weights)])
+            at_state, *direct = torch.autograd.grad(score, [between, *weights], materialize_grads=True)
+            through = torch.autograd.grad(first.mean, weights, at_state, materialize_grads=True)
+            rise += torch.stack([flat(through), flat(direct)])
             own.append((cond, final.detach()))
             scores.append(score.item())
             group.append(number)
@@ -71,8 +71,8 @@ def main() -> None:
                 "nft": (clean.square() / clean.detach().abs().mean()).mean(),
             }
             for name, loss in losses.items():
-                gradient = torch.autograd.grad(loss, weights, retain_graph=name != "nft", allow_unused=True)
-                changes[name].append(-rise @ flat(gradient, weights))
+                gradient = torch.autograd.grad(loss, weights, retain_graph=name != "nft", materialize_grads=True)
+                changes[name].append(-rise @ flat(gradient))
         for name, rows in changes.items():
             change = torch.stack(rows)  # (N, 2)
             centred = change.view(len(prompts), -1, 2)
