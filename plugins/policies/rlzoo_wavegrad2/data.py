@@ -36,7 +36,7 @@ def to_utterance(item: SpeechItem, wave: Tensor, config: NetworkConfig, gain: fl
     frames = frame_durations(item.ends, config.hop / config.sample_rate, total)
     wave = wave[: total * config.hop]
     scale = gain if gain is not None else 1 / wave.abs().max().clamp(min=1e-4).item()
-    ids = torch.tensor(phone_ids(list(item.phones)))
+    ids = torch.tensor(phone_ids(item.phones))
     return Utterance(item.id, item.text, ids, torch.tensor(frames), (wave * scale).clamp(-1, 1))
 
 

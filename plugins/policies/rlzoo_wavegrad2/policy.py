@@ -15,12 +15,13 @@ from torch.nn.utils import parametrize
 from rlzoo.api import Batch, Crop, GaussianDiffusionPolicy, Media, Prompt, Samples, Schedule
 from rlzoo.errors import DataError
 from rlzoo.functional import length_mask, masked_mean
+from rlzoo.text import TextFrontend
 from rlzoo_wavegrad2 import WaveGrad2Options, lora, windows
 from rlzoo_wavegrad2.checkpoint import load_maum_checkpoint, load_voice
 from rlzoo_wavegrad2.network import NetworkConfig, WaveGrad2Network
 from rlzoo_wavegrad2.schedules import named_levels, to_schedule
 from rlzoo_wavegrad2.supervise import supervise
-from rlzoo_wavegrad2.text import TextFrontend
+from rlzoo_wavegrad2.symbols import phone_ids
 
 _LOG = logging.getLogger(__name__)
 FADE_SECONDS = 0.01
@@ -113,7 +114,7 @@ class WaveGrad2Policy(GaussianDiffusionPolicy):
         """(P,) rows of the embedding: the prompt's attribute "phones", else its text, spelled by the voice's habits."""
         spelled = str(prompt.attributes.get("phones", ""))
         try:
-            return torch.tensor(self.frontend.ids(spelled.split() if spelled else self.frontend.phones(prompt.text)))
+            return torch.tensor(phone_ids(spelled.split() if spelled else self.frontend.phones(prompt.text)))
         except DataError as error:
             raise DataError(f"prompt '{prompt.id}': {error.message}", error.hint) from error
 

@@ -19,8 +19,8 @@ from rlzoo.api import Batch, Prompt, Samples
 from rlzoo.audio import resample_samples
 from rlzoo.corpus.speech import SpeechCorpus, SpeechItem
 from rlzoo.errors import DataError
+from rlzoo.text import VOWELS
 from rlzoo_wavegrad2.data import Utterance, corpus_gain, to_utterance
-from rlzoo_wavegrad2.symbols import VOWELS
 
 if TYPE_CHECKING:
     from rlzoo_wavegrad2.policy import WaveGrad2Policy

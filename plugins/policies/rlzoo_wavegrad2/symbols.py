@@ -1,4 +1,4 @@
-"""Phones and the symbol table of the public WaveGrad 2 model: which row of the embedding belongs to which phone.
+"""The symbol table of the public WaveGrad 2 model: which row of the embedding belongs to which phone.
 
 The table (151 rows) is: `<pad>`, the letters A-Z a-z, eleven punctuation marks, the ARPAbet phones each preceded by
 '@' (a vowel bare and with the stress digits 0, 1, 2; a consonant bare), and three silences. Only the '@' rows ever see
@@ -8,17 +8,13 @@ training data, because training text is always a phone string.
 from __future__ import annotations
 
 import string
+from collections.abc import Sequence
 
 from rlzoo.errors import DataError
+from rlzoo.text import ARPABET, SILENCES
 
 PAD = "<pad>"
 PUNCTUATION = "!'(),-.:~? "
-VOWELS = ("AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW")
-CONSONANTS = tuple(str.split("B CH D DH F G HH JH K L M N NG P R S SH T TH V W Y Z ZH"))
-SILENCES = ("sp", "spn", "sil")
-"""Short pause inside a sentence, noise or unknown word, silence at the ends."""
-
-ARPABET = tuple(sorted((*CONSONANTS, *(vowel + stress for vowel in VOWELS for stress in ("", "0", "1", "2")))))
 SYMBOLS = (
     PAD,
     *string.ascii_uppercase,
@@ -29,7 +25,7 @@ SYMBOLS = (
 SYMBOL_IDS = {symbol: index for index, symbol in enumerate(SYMBOLS)}
 
 
-def phone_ids(phones: list[str]) -> list[int]:
+def phone_ids(phones: Sequence[str]) -> list[int]:
     """['HH', 'AH0', 'sp'] -> their rows in the embedding.
 
     Raises:
@@ -42,8 +38,3 @@ def phone_ids(phones: list[str]) -> list[int]:
             "use ARPAbet in upper case, vowels bare or with a stress digit ('AH0'), and 'sp', 'spn', 'sil'",
         )
     return [SYMBOL_IDS[f"@{phone}"] for phone in phones]
-
-
-def strip_stress(phone: str) -> str:
-    """'EH1' -> 'EH'; 'AH0' stays, because bare 'AH' is the vowel of 'cut' and 'AH0' the schwa."""
-    return phone if phone == "AH0" else phone.rstrip("012")

@@ -1,6 +1,6 @@
 """Train the letter-to-sound model that `letters.py` reads: a joint n-gram over (letter, phones) pairs.
 
-    python -m rlzoo_wavegrad2.english.train_letters --out letters.xz [--held-out 0.05]
+    python -m rlzoo.text.train_letters --out letters.xz [--held-out 0.05]
 
 Each letter emits zero, one or two phones. The alignment of letters with phones is learnt by expectation maximisation,
 after which a word is a sequence of joint units and an interpolated Kneser-Ney n-gram is counted over them
@@ -23,8 +23,8 @@ from zlib import crc32
 
 import numpy as np
 
-from rlzoo_wavegrad2.english.letters import BITS, END, ORDER, START, LetterToSound, pack
-from rlzoo_wavegrad2.english.lexicon import Lexicon
+from rlzoo.text.letters import BITS, END, ORDER, START, LetterToSound, pack
+from rlzoo.text.lexicon import Lexicon
 
 Unit = tuple[str, tuple[str, ...]]
 MAX_PHONES = 2

@@ -1,9 +1,9 @@
-"""English text -> ARPAbet phones -> rows of WaveGrad 2's embedding. Offline; imports no torch.
+"""English text -> ARPAbet phones. Offline; imports no torch.
 
 Words are looked up in the CMU dictionary; inflections of known words follow rules; the rest goes to a letter-to-sound
-model (`english/letters.py`). Two styles of output:
+model (`letters.py`). Two styles of output:
 
-* `cmu`: the dictionary as it is, pauses are `sp`. What the public checkpoint was trained on.
+* `cmu`: the dictionary as it is, pauses are `sp`. What the public checkpoint of WaveGrad 2 was trained on.
 * `flite`: the habits of the synthesiser flite, whose speech the shipped voice learnt from: no stress but for the schwa
   `AH0`, weak forms of function words, its own choice of reduced vowels, `sil` for pauses and at both ends.
 """
@@ -11,16 +11,15 @@ model (`english/letters.py`). Two styles of output:
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
 from rlzoo.errors import DataError
-from rlzoo_wavegrad2.english import letters
-from rlzoo_wavegrad2.english.lexicon import Lexicon, sibilant_ending
-from rlzoo_wavegrad2.english.normalize import PAUSE, spoken
-from rlzoo_wavegrad2.symbols import VOWELS, phone_ids, strip_stress
+from rlzoo.text import letters
+from rlzoo.text.lexicon import Lexicon, sibilant_ending
+from rlzoo.text.normalize import PAUSE, spoken
+from rlzoo.text.phones import VOWELS, strip_stress
 
 Style = Literal["cmu", "flite"]
 
@@ -32,7 +31,7 @@ def shared_lexicon() -> Lexicon:
 
 
 class TextFrontend:
-    """Text to phones and ids.
+    """Text to phones.
 
     Args:
         style: whose pronunciation habits to follow, see the module's docstring.
@@ -78,14 +77,6 @@ class TextFrontend:
             phones = ["sil", *(phones[:-1] if phones[-1] == pause else phones), "sil"]
         return phones if self.stress else [strip_stress(phone) for phone in phones]
 
-    def ids(self, phones: Sequence[str]) -> list[int]:
-        """Rows of the 151-symbol table, one per phone.
-
-        Raises:
-            DataError: a phone that the table does not have.
-        """
-        return phone_ids(list(phones))
-
     def word_phones(self, word: str) -> tuple[str, ...]:
         """Phones of one lower-case word, with stress, out of context."""
         if word not in self._cache:
@@ -123,7 +114,7 @@ def _letter(letter: str) -> list[str]:
 
 @cache
 def flite_exceptions() -> dict[str, tuple[str, ...]]:
-    """Words that flite speaks unlike the dictionary, from `english/flite.txt`: 'word PHONE PHONE ...' a line."""
-    lines = Path(__file__).with_name("english").joinpath("flite.txt").read_text(encoding="ascii").splitlines()
+    """Words that flite speaks unlike the dictionary, from `flite.txt`: 'word PHONE PHONE ...' a line."""
+    lines = Path(__file__).with_name("flite.txt").read_text(encoding="ascii").splitlines()
     rows = (re.split(r"\s+", line) for line in lines if line and not line.startswith("#"))
     return {word: tuple(phones) for word, *phones in rows}

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from anyascii import anyascii
 
-from rlzoo_wavegrad2.english import numerals
+from rlzoo.text import numerals
 
 PAUSE = ","
 Match = re.Match[str]

@@ -1,1 +1,0 @@
-"""English spelling to sound: normalisation, dictionary, letter-to-sound."""
