@@ -149,11 +149,15 @@ class Policy(nn.Module, ABC):
         """Uniform draws (N,) in [0, 1) -> training times t (N,)."""
 
     def decode(self, x: Tensor, cond: Batch) -> Samples:
-        """Clean states (N, *S) -> what rewards see. Keeps the graph."""
+        """Clean states (N, *S) -> what rewards see. Keeps the graph.
+
+        Samples may have another shape and other lengths than the states, as audio has that is made of mel frames; their
+        padded width follows from that of the states and not from the longest row, so that pieces of a batch fit.
+        """
         return Samples(x, self.lengths(cond), self.media)
 
     def lengths(self, cond: Batch) -> Tensor:
-        """(N,) int64: valid extent of the last axis of each row's state; default: all of it."""
+        """(N,) int64: valid extent of the last axis of each row's state, which is not that of its sample; default: all."""
         first = next(iter(cond.tensors.values()))
         return torch.full((len(cond),), self.state_shape(cond)[-1], dtype=torch.int64, device=first.device)
 

@@ -36,7 +36,7 @@ class Media:
 
 @dataclass(frozen=True)
 class Samples:
-    """What rewards see. `data` (N, *S) float32, audio in [-1, 1] and zero beyond `lengths` (N,) int64."""
+    """What rewards see. `data` (N, ..., L) float32, audio (N, L) in [-1, 1], zero beyond `lengths` (N,) int64."""
 
     data: Tensor
     lengths: Tensor

@@ -95,6 +95,16 @@ def test_a_planted_policy_bug_is_found(name: str, bug: type) -> None:
         checks(policies)[name](policies.PolicySubject(bug))
 
 
+def test_a_decoder_may_change_lengths() -> None:
+    assert {r.outcome for r in check_policy(broken_policies.Doubling)} == {"passed"}
+
+
+@pytest.mark.parametrize(("bug", "complaint"), broken_policies.LENGTHS.items())
+def test_wrong_lengths_are_found(bug: type, complaint: str) -> None:
+    with pytest.raises(Broken, match=complaint):
+        policies.samples_are_valid(policies.PolicySubject(bug))
+
+
 @pytest.mark.parametrize(("name", "bug"), broken_rewards.BROKEN)
 def test_a_planted_reward_bug_is_found(name: str, bug: type) -> None:
     facts = frozenset({"reward-grad"}), frozenset({"vector"})

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rlzoo.api import Prompt
+from rlzoo.api import Prompt, Samples
 from rlzoo.engine import rollout
 from rlzoo.testing.specs import ToyPolicyOptions
 from rlzoo.testing.toys import FlowToy, GaussianToy
@@ -40,6 +40,17 @@ def test_padding_and_batch_mates_change_nothing(policy):
         rows = slice(2 * number, 2 * number + 2)
         torch.testing.assert_close(together.states[:, rows, :width], alone.states, rtol=0, atol=1e-6)
         assert not together.states[:, rows, width:].any(), "padding must stay zero"
+
+
+def test_samples_of_another_length_than_their_states():
+    class Doubling(GaussianToy):
+        def decode(self, x, cond):
+            return Samples(x.repeat_interleave(2, -1), 2 * self.lengths(cond), self.media)
+
+    for micro_batch in (1, 2, 16):
+        _, cond, done = sampled(policy := Doubling(ToyPolicyOptions()), PROMPTS, micro_batch=micro_batch)
+        assert done.samples.lengths.tolist() == (2 * policy.lengths(cond)).tolist()
+        assert torch.equal(done.samples.data, done.states[-1].repeat_interleave(2, -1))
 
 
 def test_noise_beyond_the_length_is_not_drawn():

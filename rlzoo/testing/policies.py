@@ -229,22 +229,37 @@ def copies_are_independent(subject: PolicySubject) -> None:
 
 
 def samples_are_valid(subject: PolicySubject) -> None:
-    """Samples are finite float32, zero beyond their lengths; audio lies in [-1, 1] and has a rate."""
+    """Samples are finite float32, zero beyond their lengths, the same alone; audio lies in [-1, 1] and has a rate."""
     policy, cond, _, done = _made(subject)
-    samples = done.samples
+    samples, states, lengths = done.samples, done.states[-1], policy.lengths(cond).tolist()
+    width = samples.data.shape[-1]
     _require(samples.data.dtype == torch.float32, f"samples are {samples.data.dtype}, not float32")
     _require(bool(torch.isfinite(samples.data).all()), "a sample is not finite")
-    _require(samples.lengths.tolist() == policy.lengths(cond).tolist(), "decode and lengths disagree")
-    beyond = torch.arange(samples.data.shape[-1], device=samples.data.device) >= samples.lengths[:, None]
+    fits = (samples.lengths > 0) & (samples.lengths <= width)
+    _require(bool(fits.all()), f"decode gives lengths {samples.lengths.tolist()} to samples padded to {width}")
+    # Where decoding changes the shape it changes lengths too, and only a row alone can say what they are.
+    same = samples.data.shape != states.shape or samples.lengths.tolist() == lengths
+    _require(same, "decode and lengths disagree")
+    beyond = torch.arange(width, device=samples.data.device) >= samples.lengths[:, None]
     rest = samples.data.movedim(-1, 1)[beyond]
     _require(not bool(rest.any()), "a sample is not zero beyond its length")
     mask = policy.mask(cond)
     if mask is not None:
         valid = mask.flatten(1, -2).any(1) if mask.dim() > 2 else mask
-        _require(valid.sum(1).tolist() == samples.lengths.tolist(), "mask and lengths disagree")
+        _require(valid.sum(1).tolist() == lengths, "mask and lengths disagree")
     if samples.media.kind == "audio":
         _require(bool(samples.media.sample_rate), "audio needs a sample rate")
         _require(float(samples.data.abs().max()) <= 1.0, "audio leaves [-1, 1]")
+    for row, prompt in enumerate(subject.prompts):
+        with torch.no_grad():
+            own = policy.condition([prompt])
+            alone = policy.decode(states[row : row + 1, ..., : policy.state_shape(own)[-1]], own)
+            piece = policy.decode(states[row : row + 1], cond[row : row + 1])
+        size = int(samples.lengths[row])
+        _require(int(alone.lengths[0]) == size, "a sample's length depends on its batch mates or on padding")
+        gap = _gap(alone.row(0), samples.row(row))
+        _require(gap < 10 * TOLERANCE, f"decoded beside others a sample is {gap:.2g} from what it is alone")
+        _require(piece.data.shape[-1] == width, "decode cuts to the longest row, not to the states' width")
 
 
 def target_leads_back(subject: PolicySubject) -> None:

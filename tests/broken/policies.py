@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from rlzoo.api import Batch, Gaussian, Samples, Schedule
+from rlzoo.functional import length_mask
 from rlzoo.testing.specs import ToyPolicyOptions
 from rlzoo.testing.toys import GaussianToy
 
@@ -130,6 +131,76 @@ class NoHalo(Toy):
         neighbour = torch.nn.functional.pad(x_t, (1, 0))[..., :-1]
         return (super().forward(x_t, t, cond) + 0.1 * neighbour) * cond.get("mask")
 
+
+class Doubling(Toy):
+    """Sound: it says every element of a state twice, as a vocoder makes many samples of one mel frame."""
+
+    def decode(self, x: Tensor, cond: Batch) -> Samples:
+        return Samples(x.repeat_interleave(2, -1), 2 * self.lengths(cond), self.media)
+
+
+class DoublingForgotten(Doubling):
+    """Its samples have the lengths of its states."""
+
+    def decode(self, x: Tensor, cond: Batch) -> Samples:
+        return Samples(super().decode(x, cond).data, self.lengths(cond), self.media)
+
+
+class DoublingPadding(Doubling):
+    """Takes all of the padded width for valid."""
+
+    def decode(self, x: Tensor, cond: Batch) -> Samples:
+        data = super().decode(x, cond).data
+        return Samples(data, torch.full((len(data),), data.shape[-1]), self.media)
+
+
+class DoublingTooFar(Doubling):
+    """Its lengths end beyond its samples."""
+
+    def decode(self, x: Tensor, cond: Batch) -> Samples:
+        return Samples(super().decode(x, cond).data, 3 * self.lengths(cond), self.media)
+
+
+class DoublingOffset(Doubling):
+    """Subtracts a mean that counts padding."""
+
+    def decode(self, x: Tensor, cond: Batch) -> Samples:
+        return super().decode((x - x.mean(-1, keepdim=True)) * cond.get("mask"), cond)
+
+
+class DoublingCut(Doubling):
+    """Cuts to the longest row, so that pieces of a batch have widths of their own."""
+
+    def decode(self, x: Tensor, cond: Batch) -> Samples:
+        samples = super().decode(x, cond)
+        return Samples(samples.data[..., : int(samples.lengths.max())], samples.lengths, self.media)
+
+
+class DoublingMask(Doubling):
+    """Its mask ends one element before its states do."""
+
+    def mask(self, cond: Batch) -> Tensor | None:
+        return length_mask(self.lengths(cond) - 1, cond.get("mask").shape[1])
+
+
+class ShortSamples(Toy):
+    """Says of samples in the shape of its states that they are one element shorter."""
+
+    def decode(self, x: Tensor, cond: Batch) -> Samples:
+        lengths = self.lengths(cond) - 1
+        return Samples(x * length_mask(lengths, x.shape[-1]), lengths, self.media)
+
+
+LENGTHS = {
+    ShortSamples: "decode and lengths disagree",
+    DoublingForgotten: "not zero beyond its length",
+    DoublingPadding: "length depends on its batch mates",
+    DoublingTooFar: "padded to 8",
+    DoublingOffset: "beside others a sample is",
+    DoublingCut: "cuts to the longest row",
+    DoublingMask: "mask and lengths disagree",
+}
+"""What `samples_are_valid` says of policies that are wrong about lengths."""
 
 BROKEN = {
     "same_seed_same_rollout": NoiseInside,
