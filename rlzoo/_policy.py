@@ -157,7 +157,7 @@ class Policy(nn.Module, ABC):
         return Samples(x, self.lengths(cond), self.media)
 
     def lengths(self, cond: Batch) -> Tensor:
-        """(N,) int64: valid extent of the last axis of each row's state, which is not that of its sample; default: all."""
+        """(N,) int64: valid extent of the last axis of each row's state, not of its sample; default: all of it."""
         first = next(iter(cond.tensors.values()))
         return torch.full((len(cond),), self.state_shape(cond)[-1], dtype=torch.int64, device=first.device)
 
