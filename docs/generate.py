@@ -23,7 +23,10 @@ from rlzoo.cli.plugins import option_type
 from rlzoo.registry import HOOK, NOUN, Registry, discover
 
 ROOT = Path(__file__).resolve().parent.parent
-PUBLIC = str.split("plugin api functional audio text preferences signals assets errors safepickle testing")
+PUBLIC = str.split(
+    "plugin api functional audio text voices pretraining.options pretraining.loop pretraining.panel "
+    "preferences signals assets errors safepickle testing"
+)
 """Public modules of `rlzoo`; nothing else is promised."""
 
 NOTE = "<!-- Written by `make docs`; do not edit. -->\n"

@@ -37,6 +37,7 @@ def test_an_item_has_text_phones_durations_and_audio(tmp_path):
     assert item.load().shape == (800,)
     assert corpus.hours * 3600 == pytest.approx(2.4)
     assert corpus.phones == ("AE1", "K", "T", "sil")
+    assert corpus.card == {"sentences": 3, "hours_of_speech": 0.001, "phones": ["AE1", "K", "T", "sil"]}
     assert [item.id for item in corpus[1:]] == ["b", "c"]
 
 
@@ -47,6 +48,20 @@ def test_trimming_takes_the_silences_off_both_ends_of_times_and_audio(tmp_path):
     wave = item.load()
     assert wave.shape == (400,)
     assert float(wave[0]) * 32768 == pytest.approx(100)  # the ramp says which sample this was
+
+
+def test_a_recording_leads_to_its_corpus_which_is_read_once(tmp_path):
+    folder = write_corpus(tmp_path / "c")
+    corpus = SpeechCorpus.around(folder / "wavs/b.wav")
+    assert corpus is SpeechCorpus.around(folder / "wavs/c.wav")
+    assert corpus.item("b").wav == folder / "wavs/b.wav"
+    with pytest.raises(DataError, match=r"metadata.csv' does not name 'd'"):
+        corpus.item("d")
+    assert SpeechCorpus.around(folder / "other/b.wav") is None
+    trimmed = SpeechCorpus.around(folder / "wavs/b.wav", trim_silence=True).item("b")
+    assert trimmed.cut(corpus.item("b").load(), RATE).tolist() == trimmed.load().tolist()
+    (folder / "phones.jsonl").unlink()
+    assert SpeechCorpus.around(folder / "wavs/b.wav") is None
 
 
 def test_trimming_keeps_pauses_inside():

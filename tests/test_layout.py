@@ -19,7 +19,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PACKAGES = sorted(path.parent for path in (ROOT / "plugins").glob("*/*/__init__.py"))
 FOLDER = {"algorithm": "algorithms", "policy": "policies", "reward": "rewards", "prompts": "prompts"}
 PUBLIC = {"plugin", "api", "functional", "audio", "testing", "errors", "assets", "corpus", "safepickle", "rewards"}
-PUBLIC |= {"wav2vec2", "preferences", "signals", "text"}
+PUBLIC |= {"wav2vec2", "preferences", "pretraining", "signals", "text", "voices"}
 
 packages = pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)
 

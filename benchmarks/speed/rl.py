@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from plain.wavegrad2 import denoise  # noqa: E402
-from rlzoo_wavegrad2.checkpoint import save_voice  # noqa: E402
+from rlzoo_wavegrad2.checkpoint import VOICES  # noqa: E402
 from rlzoo_wavegrad2.network import PRESETS, WaveGrad2Network  # noqa: E402
 
 from rlzoo.api import Prompt, Reward, Samples, Scores  # noqa: E402
@@ -231,7 +231,7 @@ def base_voice(folder: Path, preset: str) -> Path:
             getattr(network.resampling.duration_predictor.lstm, f"bias_ih_{suffix}").fill_(3.0)
         network.resampling.duration_predictor.fc[0].weight.fill_(0.03 / PRESETS[preset].predictor_channels)
     path = folder / "base.safetensors"
-    save_voice(path, network.state_dict(), {"network": PRESETS[preset].model_dump(), "text": "flite"})
+    VOICES.save(path, network.state_dict(), {"network": PRESETS[preset].model_dump(), "text": "flite"})
     return path
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from rlzoo.corpus._files import read_jsonl
 from rlzoo.corpus.flite import split_of
@@ -62,7 +63,10 @@ class SpeechItem:
         """
         from rlzoo.audio import read_audio
 
-        wave, rate = read_audio(self.wav, self.sample_rate)
+        return self.cut(*read_audio(self.wav, self.sample_rate))
+
+    def cut(self, wave: Tensor, rate: int) -> Tensor:
+        """The used part of the whole recording (L,) at `rate` hertz."""
         first = round(self.start * rate)
         return wave[first : first + round(self.seconds * rate)]
 
@@ -74,6 +78,7 @@ class SpeechCorpus(Sequence[SpeechItem]):
         self.folder = folder
         self.sample_rate = sample_rate
         self._items = tuple(items)
+        self._by_name = {item.id: item for item in self._items}
 
     @classmethod
     def open(
@@ -125,6 +130,20 @@ class SpeechCorpus(Sequence[SpeechItem]):
                 )
         return cls(root, items, rate)
 
+    @staticmethod
+    def around(recording: Path, *, trim_silence: bool = False) -> SpeechCorpus | None:
+        """All of the corpus that CORPUS/wavs/ID.wav belongs to, read once; None where none with phones.jsonl is."""
+        folder = recording.parent.parent
+        if recording.parent.name != "wavs" or not (folder / "phones.jsonl").is_file():
+            return None
+        return _whole(folder.absolute(), trim_silence)
+
+    def item(self, name: str) -> SpeechItem:
+        """The utterance with that id. DataError where metadata.csv does not name it."""
+        if name not in self._by_name:
+            raise DataError(f"'{self.folder / 'metadata.csv'}' does not name '{name}'", "add its line, and align again")
+        return self._by_name[name]
+
     @property
     def phones(self) -> tuple[str, ...]:
         """Every phone that occurs, sorted."""
@@ -134,6 +153,11 @@ class SpeechCorpus(Sequence[SpeechItem]):
     def hours(self) -> float:
         """Hours of used audio."""
         return sum(item.seconds for item in self._items) / 3600
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """What the card of a voice that was trained on it says of it."""
+        return {"sentences": len(self), "hours_of_speech": round(self.hours, 3), "phones": list(self.phones)}
 
     def __len__(self) -> int:
         return len(self._items)
@@ -149,6 +173,11 @@ class SpeechCorpus(Sequence[SpeechItem]):
         if isinstance(index, slice):
             return SpeechCorpus(self.folder, self._items[index], self.sample_rate)
         return self._items[index]
+
+
+@lru_cache(maxsize=8)
+def _whole(folder: Path, trim_silence: bool) -> SpeechCorpus:
+    return SpeechCorpus.open(folder, trim_silence=trim_silence)
 
 
 def frame_durations(ends: Sequence[float], hop_seconds: float, total_frames: int) -> list[int]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
-import json
 import os
 import pickle
 import sys
@@ -14,13 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import rlzoo_wavegrad2.checkpoint as module
 import torch
-from rlzoo_wavegrad2.checkpoint import load_maum_checkpoint, load_voice, save_voice
+from rlzoo_wavegrad2.checkpoint import VOICES, load_maum_checkpoint
 from rlzoo_wavegrad2.network import PRESETS, NetworkConfig, WaveGrad2Network
 from rlzoo_wavegrad2.policy import SHIPPED, read_voice
 from rlzoo_wavegrad2.symbols import SYMBOLS
-from safetensors.torch import save_file
 from torch import Tensor
 
 from rlzoo.errors import DataError
@@ -400,104 +396,21 @@ def test_pickles_of_something_else(content: Any, tmp_path: Path) -> None:
     assert caught.value.hint
 
 
-# Our own format
-
-
-def voice() -> dict[str, Any]:
-    return {"network": NARROW.model_dump(mode="json"), "text": "flite", "card": "Höre: made of ten hours"}
-
-
-def test_a_voice_comes_back(tmp_path: Path) -> None:
-    state = weights(NARROW)
-    save_voice(tmp_path / "sub" / "v.safetensors", state, voice())
-    loaded, config = load_voice(tmp_path / "sub" / "v.safetensors")
-    assert config == {**voice(), "half": False}
-    assert NetworkConfig.model_validate(config["network"]) == NARROW
-    assert set(loaded) == set(state)
-    assert all(torch.equal(loaded[key], state[key]) and loaded[key].dtype == state[key].dtype for key in state)
-    assert [path.name for path in (tmp_path / "sub").iterdir()] == ["v.safetensors"]
+# Our own format: see also tests/test_voices.py
 
 
 def test_a_half_voice_is_half_as_large_and_nearly_equal(tmp_path: Path) -> None:
     state = weights(PRESETS["mini"])
     network = {"network": PRESETS["mini"].model_dump(mode="json")}
-    save_voice(tmp_path / "full.safetensors", state, network)
-    save_voice(tmp_path / "half.safetensors", state, network, half=True)
+    VOICES.save(tmp_path / "full.safetensors", state, network)
+    VOICES.save(tmp_path / "half.safetensors", state, network, half=True)
     sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in ("half", "full")]
     assert sizes[0] < 0.52 * sizes[1]
     assert sizes[0] < 10_000_000
-    loaded, _ = load_voice(tmp_path / "half.safetensors")
+    loaded, _ = VOICES.load(tmp_path / "half.safetensors")
     for key, value in state.items():
         if value.dim() > 1:
             assert torch.allclose(loaded[key], value, rtol=1e-3, atol=1e-6)
         else:
             assert torch.equal(loaded[key], value)
         assert loaded[key].dtype == value.dtype
-
-
-def test_a_weight_too_large_for_half_is_refused(tmp_path: Path) -> None:
-    state = weights(NARROW)
-    state["speaker_embedding.weight"][0, 0] = 1e6
-    with pytest.raises(DataError, match=r"speaker_embedding\.weight"):
-        save_voice(tmp_path / "v.safetensors", state, voice(), half=True)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_shared_and_strided_tensors_are_saved_as_they_look(tmp_path: Path) -> None:
-    state = weights(NARROW)
-    bank = torch.randn(16, 16)
-    state["encoder.lstm.weight_hh_l0"] = torch.randn(8, 32).t()
-    state["encoder.cnn.0.0.bias"], state["encoder.cnn.1.0.bias"] = bank[0], bank[:, 1]
-    save_voice(tmp_path / "v.safetensors", state, voice())
-    loaded, _ = load_voice(tmp_path / "v.safetensors")
-    assert all(torch.equal(loaded[key], state[key]) for key in state)
-
-
-def test_a_full_disk_leaves_the_old_voice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "v.safetensors"
-    save_voice(path, weights(NARROW), voice())
-    before = path.read_bytes()
-
-    def full(_: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(module.os, "fsync", full)
-    with pytest.raises(DataError, match="No space left"):
-        save_voice(path, weights(NARROW, seed=1), voice())
-    assert path.read_bytes() == before
-    assert [p.name for p in tmp_path.iterdir()] == ["v.safetensors"]
-
-
-def test_damaged_and_foreign_voices(tmp_path: Path) -> None:
-    path = tmp_path / "v.safetensors"
-    save_voice(path, weights(NARROW), voice())
-    whole = path.read_bytes()
-    for content in (whole[: len(whole) // 2], whole[:-1], whole[:4], b"", os.urandom(2000)):
-        path.write_bytes(content)
-        with pytest.raises(DataError, match="not a complete safetensors file"):
-            load_voice(path)
-    save_file({"x": torch.zeros(1)}, path)
-    with pytest.raises(DataError, match="not a voice for wavegrad2"):
-        load_voice(path)
-    with pytest.raises(DataError, match="does not exist"):
-        load_voice(tmp_path / "none.safetensors")
-
-
-@pytest.mark.parametrize(
-    ("header", "complaint"),
-    [
-        ({"version": "99"}, "version '99'"),
-        ({"config": "{"}, "is damaged"),
-        ({"config": "[]"}, "is a list"),
-        ({"config": "{}"}, "describes no network"),
-        ({"config": json.dumps({"network": {"sample_rat": 1}})}, "network.sample_rat"),
-        ({"config": json.dumps({"network": {}})}, "of another shape"),
-    ],
-)
-def test_descriptions_that_do_not_fit(header: dict[str, str], complaint: str, tmp_path: Path) -> None:
-    good = {"format": "rlzoo-wavegrad2", "version": "1", "config": json.dumps(voice())}
-    save_file(weights(NARROW), tmp_path / "v.safetensors", {**good, **header})
-    with pytest.raises(DataError) as caught:
-        load_voice(tmp_path / "v.safetensors")
-    assert complaint in caught.value.message
-    assert caught.value.hint

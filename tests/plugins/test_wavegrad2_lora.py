@@ -9,7 +9,7 @@ import pytest
 import torch
 from plain.wavegrad2 import denoise
 from rlzoo_wavegrad2 import WaveGrad2Options
-from rlzoo_wavegrad2.checkpoint import save_voice
+from rlzoo_wavegrad2.checkpoint import VOICES
 from rlzoo_wavegrad2.network import PRESETS, NetworkConfig, WaveGrad2Network
 from rlzoo_wavegrad2.policy import WaveGrad2Policy
 
@@ -29,7 +29,7 @@ SMALL = NetworkConfig.model_validate(
 def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("voice") / "small.safetensors"
-    save_voice(path, WaveGrad2Network(SMALL).state_dict(), {"network": SMALL.model_dump(), "text": "flite"})
+    VOICES.save(path, WaveGrad2Network(SMALL).state_dict(), {"network": SMALL.model_dump(), "text": "flite"})
     return path
 
 

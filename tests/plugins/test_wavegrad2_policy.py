@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from rlzoo_wavegrad2 import WaveGrad2Options
-from rlzoo_wavegrad2.checkpoint import save_voice
+from rlzoo_wavegrad2.checkpoint import VOICES
 from rlzoo_wavegrad2.network import NetworkConfig, WaveGrad2Network
 from rlzoo_wavegrad2.policy import SHIPPED, WaveGrad2Policy
 from rlzoo_wavegrad2.schedules import (
@@ -47,7 +47,7 @@ def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
             getattr(predictor.lstm, f"bias_ih_{suffix}").fill_(3.0)
         predictor.fc[0].weight.fill_(0.004)
     path = tmp_path_factory.mktemp("voice") / "tiny.safetensors"
-    save_voice(path, network.state_dict(), {"network": TINY.model_dump(), "text": "flite"})
+    VOICES.save(path, network.state_dict(), {"network": TINY.model_dump(), "text": "flite"})
     return path
 
 

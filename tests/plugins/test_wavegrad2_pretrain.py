@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +14,12 @@ import soundfile
 import torch
 from pydantic import ValidationError
 from rlzoo_wavegrad2 import PretrainOptions, WaveGrad2Options
-from rlzoo_wavegrad2.checkpoint import load_voice, save_voice
+from rlzoo_wavegrad2.checkpoint import VOICES
 from rlzoo_wavegrad2.data import LogMel, Recordings, Utterance, draw_starts, mel_cepstral_distance, windows
 from rlzoo_wavegrad2.losses import Losses, stft_distance
 from rlzoo_wavegrad2.network import PRESETS, NetworkConfig, WaveGrad2Network
 from rlzoo_wavegrad2.policy import WaveGrad2Policy
-from rlzoo_wavegrad2.pretrain import for_device, learning_rate, pretrain
+from rlzoo_wavegrad2.pretrain import for_device, pretrain
 from rlzoo_wavegrad2.schedules import named_levels, placed_levels, to_schedule
 from rlzoo_wavegrad2.tune import KNOTS, bumps, search, trials, tune_schedule
 from typer.testing import CliRunner
@@ -32,7 +30,7 @@ from rlzoo.cli import app
 from rlzoo.corpus._render import RenderSettings, render
 from rlzoo.corpus.align import align_corpus
 from rlzoo.corpus.textgrids import write_textgrid
-from rlzoo.errors import ConfigError, DataError, Diverged, Interrupted
+from rlzoo.errors import ConfigError, DataError
 
 TINY = NetworkConfig(
     sample_rate=8000,
@@ -93,7 +91,7 @@ def test_every_loss_falls_and_the_voice_loads(corpus: Path, tmp_path: Path) -> N
     for name, share in (("noise", 0.8), ("spectral", 0.97)):
         first, last = (sum(row[name] for row in part) / 5 for part in (logged[:5], logged[-5:]))
         assert last < share * first, name
-    _, description = load_voice(voice)
+    _, description = VOICES.load(voice)
     assert description["card"]["step"] == 40
     assert description["card"]["phones"] == ["AA", "IY"]
     assert sorted(path.name for path in (tmp_path / "run/validation/0000040").iterdir()) == [
@@ -127,33 +125,6 @@ def test_killed_and_resumed_is_bit_identical(corpus: Path, tmp_path: Path) -> No
     assert timeless[0] == timeless[1]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_asked_to_stop_it_finishes_the_step_and_goes_on_as_if_it_had_not(
-    corpus: Path, tmp_path: Path, number: signal.Signals
-) -> None:
-    def stop(row: dict[str, float]) -> None:
-        if row["step"] == 2:
-            os.kill(os.getpid(), number)
-
-    whole = pretrain(corpus, tmp_path / "whole", PretrainOptions(**FAST, steps=4))
-    with pytest.raises(Interrupted, match=f"{number.name} after step 2"):
-        pretrain(corpus, tmp_path / "run", PretrainOptions(**FAST, steps=4), on_step=stop)
-    resumed = pretrain(corpus, tmp_path / "run", PretrainOptions(**FAST, steps=4), resume=True)
-    for name, value in load_voice(whole)[0].items():
-        assert torch.equal(value, load_voice(resumed)[0][name]), name
-
-
-def test_a_run_is_not_overwritten_and_nothing_is_not_resumed(corpus: Path, tmp_path: Path) -> None:
-    pretrain(corpus, tmp_path / "run", PretrainOptions(**FAST, steps=1))
-    with pytest.raises(ConfigError, match="already holds"):
-        pretrain(corpus, tmp_path / "run", PretrainOptions(**FAST, steps=1))
-    with pytest.raises(DataError, match="nothing to resume"):
-        pretrain(corpus, tmp_path / "other", PretrainOptions(**FAST, steps=1), resume=True)
-    (tmp_path / "run/train.pt").write_bytes((tmp_path / "run/train.pt").read_bytes()[:1000])
-    with pytest.raises(DataError, match="cannot read"):
-        pretrain(corpus, tmp_path / "run", PretrainOptions(**FAST, steps=2), resume=True)
-
-
 def test_unknown_presets_are_named(corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="unknown preset 'huge'"):
         pretrain(corpus, tmp_path / "run", PretrainOptions(**FAST | {"preset": "huge"}, steps=1))
@@ -169,21 +140,6 @@ def test_a_bad_recording_is_refused_before_anything_is_made(corpus: Path, tmp_pa
     with pytest.raises(DataError, match=rf"{wav.name}' is NaN or infinite in 1 of"):
         pretrain(tmp_path / "corpus", tmp_path / "run", PretrainOptions(**FAST, steps=1))
     assert not (tmp_path / "run").exists()
-
-
-def test_a_folder_that_cannot_be_made_is_an_error(corpus: Path, tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(DataError, match="cannot make"):
-        pretrain(corpus, tmp_path / "file/run", PretrainOptions(**FAST, steps=1))
-
-
-def test_learning_rate_warms_up_and_decays() -> None:
-    options = PretrainOptions(steps=100, warmup_steps=10, learning_rate=1e-3, final_learning_rate=1e-5)
-    assert learning_rate(0, 0.0, options) == pytest.approx(1e-4)
-    assert learning_rate(50, 0.0, options) == pytest.approx((1e-3 + 1e-5) / 2)
-    assert learning_rate(100, 0.0, options) == pytest.approx(1e-5)
-    timed = options.model_copy(update={"minutes": 2.0})
-    assert learning_rate(50, 120.0, timed) == pytest.approx(1e-5)
 
 
 def recordings(hop: int, sizes: list[int]) -> Recordings:
@@ -289,10 +245,10 @@ def test_tuned_schedules_are_kept_with_the_voice(corpus: Path, tmp_path: Path) -
     assert seen[-1][0] == 2
     assert seen[-1][1] <= seen[-1][2] == trials(2, 2)
     assert seen[-1][3] == tuned.distance
-    assert load_voice(copy)[1]["schedules"] == {"2": list(tuned.levels)}
+    assert VOICES.load(copy)[1]["schedules"] == {"2": list(tuned.levels)}
     assert voice.read_bytes() == before
     tune_schedule(voice, corpus, [2], utterances=1)
-    assert load_voice(voice)[1]["schedules"] == {"2": list(tuned.levels)}
+    assert VOICES.load(voice)[1]["schedules"] == {"2": list(tuned.levels)}
     with pytest.raises(DataError, match="1 validation recordings, not 2"):
         tune_schedule(voice, corpus, [2], utterances=2)
 
@@ -302,7 +258,7 @@ def test_the_command_tunes_a_voice_and_says_what_it_brought(corpus: Path, tmp_pa
     arguments = ["tune-schedule", "--checkpoint", voice, "--data", corpus, "--steps", 3, "--steps", 2]
     done = CliRunner().invoke(app, [*map(str, arguments), "--utterances", "1"], catch_exceptions=False)
     assert done.exit_code == 0
-    assert list(load_voice(voice)[1]["schedules"]) == ["3", "2"]
+    assert list(VOICES.load(voice)[1]["schedules"]) == ["3", "2"]
     assert f"stored in {voice}" in done.output
     assert "log-mel distance, placed" in done.output
 
@@ -318,7 +274,7 @@ def test_fine_tuning_starts_from_the_weights_of_a_voice(corpus: Path, tmp_path: 
     voice = pretrain(corpus, tmp_path / "run", PretrainOptions(**FAST | {"text_style": "cmu"}, steps=3))
     options = {key: value for key, value in FAST.items() if key != "preset"} | {"learning_rate": 1e-9, "init": voice}
     tuned = pretrain(corpus, tmp_path / "more", PretrainOptions(**options, steps=1))
-    before, after = load_voice(voice), load_voice(tuned)
+    before, after = VOICES.load(voice), VOICES.load(tuned)
     for name, value in before[0].items():
         if "running_" not in name and "num_batches" not in name:
             torch.testing.assert_close(after[0][name], value, rtol=0, atol=1e-6)
@@ -331,7 +287,7 @@ def test_a_rollout_in_training_is_the_policys(tmp_path: Path) -> None:
     levels = [0.9, 0.6, 0.3]
     torch.manual_seed(0)
     network = WaveGrad2Network(TINY).eval()
-    save_voice(tmp_path / "v.safetensors", network.state_dict(), {"network": TINY.model_dump(), "text": "flite"})
+    VOICES.save(tmp_path / "v.safetensors", network.state_dict(), {"network": TINY.model_dump(), "text": "flite"})
     policy = WaveGrad2Policy(WaveGrad2Options(checkpoint=tmp_path / "v.safetensors"))
     noise, hidden = torch.randn(3, 2, 960), torch.randn(2, TINY.hidden_channels, 12)
     condition = Batch({"hidden": hidden, "frames": torch.tensor([12, 12])})
@@ -352,7 +308,7 @@ def test_training_for_two_steps_brings_their_samples_nearer(corpus: Path, tmp_pa
     levels, distance = [0.8, 0.4], {}
     for weight in (0.0, 1.0):
         options = PretrainOptions(**FAST, steps=30, rollout_levels=levels, rollout_weight=weight)
-        _, description = load_voice(pretrain(corpus, tmp_path / str(weight), options))
+        _, description = VOICES.load(pretrain(corpus, tmp_path / str(weight), options))
         assert description["schedules"] == {"2": levels}
         logged = [row["rollout"] for row in rows(tmp_path / str(weight)) if "rollout" in row]
         distance[weight] = sum(logged[-10:]) / 10
@@ -366,31 +322,6 @@ def test_training_for_two_steps_brings_their_samples_nearer(corpus: Path, tmp_pa
 def test_a_rollout_that_cannot_be_is_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         PretrainOptions(**{**FAST, "windows_per_utterance": 1, "rollout_levels": (0.8, 0.3), **wrong})
-
-
-def test_more_minutes_continue_a_finished_run(corpus: Path, tmp_path: Path) -> None:
-    pretrain(corpus, tmp_path / "run", PretrainOptions(**FAST, steps=2))
-    pretrain(corpus, tmp_path / "run", PretrainOptions(**FAST, steps=4), resume=True)
-    assert [row["step"] for row in rows(tmp_path / "run") if "noise" in row] == [1, 2, 3, 4]
-
-
-def test_a_loss_that_is_not_finite_stops_and_spoils_no_checkpoint(
-    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    options = PretrainOptions(**FAST | {"log_every": 10}, steps=8, save_every=2)
-    drawn = Losses.draw_levels
-    calls = 0
-
-    def breaks(self: Losses, count: int, generator: torch.Generator) -> torch.Tensor:
-        nonlocal calls
-        calls += 1
-        return drawn(self, count, generator) * (math.nan if calls > 3 else 1)
-
-    monkeypatch.setattr(Losses, "draw_levels", breaks)
-    with pytest.raises(Diverged, match="noise is nan"):
-        pretrain(corpus, tmp_path / "run", options)
-    assert torch.load(tmp_path / "run/train.pt", weights_only=True)["step"] == 2
-    load_voice(tmp_path / "run/voice.safetensors")
 
 
 def test_judges_score_samples_and_recordings(corpus: Path, tmp_path: Path) -> None:
@@ -425,8 +356,8 @@ def test_a_compiled_denoiser_learns_the_same(corpus: Path, tmp_path: Path) -> No
     for one, other in zip(plain, compiled_rows, strict=True):
         for key in one.keys() - {"seconds"}:
             assert other[key] == pytest.approx(one[key], rel=1e-3, abs=1e-4), key
-    assert load_voice(tmp_path / "plain/voice.safetensors")[0].keys() == (
-        load_voice(tmp_path / "compiled/voice.safetensors")[0].keys()
+    assert VOICES.load(tmp_path / "plain/voice.safetensors")[0].keys() == (
+        VOICES.load(tmp_path / "compiled/voice.safetensors")[0].keys()
     )
 
 
@@ -461,7 +392,7 @@ def test_the_published_size_trains_on_ljspeechs_layout_with_textgrids(tmp_path: 
     assert first["noise"] > 0.3
     assert all(math.isfinite(value) for value in (*second.values(), *validation.values()))
     assert validation["validation/mcd_2"] > 0
-    state, description = load_voice(voice)
+    state, description = VOICES.load(voice)
     assert sum(value.numel() for name, value in state.items() if "running" not in name) >= 44_079_009
     assert description["text"] == "cmu"
     sample, rate = read_audio(tmp_path / "voice/validation/0000002/LJ3-2.wav")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from rlzoo_wavegrad2 import WaveGrad2Options, windows
-from rlzoo_wavegrad2.checkpoint import save_voice
+from rlzoo_wavegrad2.checkpoint import VOICES
 from rlzoo_wavegrad2.network import PRESETS, NetworkConfig, WaveGrad2Network
 from rlzoo_wavegrad2.policy import WaveGrad2Policy
 from torch import Tensor
@@ -35,7 +35,7 @@ NARROW = {name: narrow(config) for name, config in PRESETS.items()}
 def policy_of(config: NetworkConfig, folder: Path) -> WaveGrad2Policy:
     torch.manual_seed(0)
     path = folder / "narrow.safetensors"
-    save_voice(path, WaveGrad2Network(config).state_dict(), {"network": config.model_dump(), "text": "flite"})
+    VOICES.save(path, WaveGrad2Network(config).state_dict(), {"network": config.model_dump(), "text": "flite"})
     return WaveGrad2Policy(WaveGrad2Options(checkpoint=path, num_steps=4))
 
 

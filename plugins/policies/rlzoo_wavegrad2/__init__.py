@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from rlzoo.plugin import Options, PolicySpec, hookimpl
+from rlzoo.pretraining.options import PretrainingOptions
 
 
 class WaveGrad2Options(Options):
@@ -41,7 +42,7 @@ class WaveGrad2Options(Options):
     """Speaking rate: 2 is twice as fast."""
 
 
-class PretrainOptions(Options):
+class PretrainOptions(PretrainingOptions):
     """Options of `rlzoo pretrain --policy wavegrad2`."""
 
     preset: str = "mini"
@@ -56,21 +57,12 @@ class PretrainOptions(Options):
     """Whose pronunciation the corpus follows; stored with the voice, so that synthesis spells words alike."""
     peak: Literal["corpus", "each"] = "corpus"
     """Scale the recordings with one gain, or each to a peak of 1 (published)."""
-    steps: Annotated[int, Field(ge=1)] = 100_000
-    minutes: Annotated[float, Field(ge=0)] = 0.0
-    """Stop after so much training time; 0: after `steps`."""
     utterances_per_step: Annotated[int, Field(ge=1)] = 8
     """On a GPU 64 unless set."""
     windows_per_utterance: Annotated[int, Field(ge=1)] = 2
     """On a GPU 4 unless set."""
     window_frames: Annotated[int, Field(ge=8)] = 50
     """Length of a training window in hidden frames (published: 256)."""
-    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 1e-3
-    final_learning_rate: Annotated[float, Field(gt=0, lt=1)] = 5e-5
-    warmup_steps: Annotated[int, Field(ge=1)] = 200
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-6
-    grad_clip: Annotated[float, Field(gt=0)] = 1.0
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
     duration_weight: Annotated[float, Field(ge=0)] = 1.0
     spectral_weight: Annotated[float, Field(ge=0)] = 0.1
     """Weight of the auxiliary log-mel read-out of the hidden frames; 0: the published losses alone."""
@@ -83,20 +75,8 @@ class PretrainOptions(Options):
     """Of the denoiser. On a GPU, and on a CPU with bf16 units, bf16-mixed unless set."""
     compile: bool = False
     """Compile the denoiser (torch.compile; needs a C compiler). On a GPU true unless set."""
-    validate_every: Annotated[int, Field(ge=1)] = 2000
-    """Judge held-out recordings every so many steps."""
-    validation_utterances: Annotated[int, Field(ge=1)] = 4
     validation_steps: tuple[Annotated[int, Field(ge=2)], ...] = (10, 50)
     """Denoising steps K of the samples in validation."""
-    judges: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """Rewards that score these samples and the recordings, with their options: judges.dnsmos={}, judges.wer={},
-    judges.nisqa.checkpoint="nisqa.tar". Off by default: on a CPU they take longer than the samples."""
-    log_every: Annotated[int, Field(ge=1)] = 20
-    save_every: Annotated[int, Field(ge=1)] = 500
-    half: bool = False
-    """Store the voice's matrices in float16."""
-    seed: int = 0
-    device: str = "auto"
 
     @model_validator(mode="after")
     def _levels_fall_and_have_windows(self) -> PretrainOptions:

@@ -17,7 +17,7 @@ from rlzoo.errors import DataError
 from rlzoo.functional import length_mask, masked_mean
 from rlzoo.text import TextFrontend
 from rlzoo_wavegrad2 import WaveGrad2Options, lora, windows
-from rlzoo_wavegrad2.checkpoint import load_maum_checkpoint, load_voice
+from rlzoo_wavegrad2.checkpoint import VOICES, load_maum_checkpoint
 from rlzoo_wavegrad2.network import NetworkConfig, WaveGrad2Network
 from rlzoo_wavegrad2.schedules import named_levels, to_schedule
 from rlzoo_wavegrad2.supervise import supervise
@@ -31,7 +31,7 @@ SHIPPED = Path(__file__).with_name("voices") / "mini.safetensors"
 def read_voice(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Weights and description of a voice: our `.safetensors`, or a Lightning `.ckpt` of the public model."""
     if path.suffix == ".safetensors":
-        return load_voice(path)
+        return VOICES.load(path)
     state, public = load_maum_checkpoint(path)
     if public.assumed:
         # Wrong dilations or a wrong rate would not fail, they would sound wrong: whoever loads the file has to know.

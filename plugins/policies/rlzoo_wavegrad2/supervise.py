@@ -36,12 +36,15 @@ def supervise(policy: WaveGrad2Policy, prompts: Sequence[Prompt], recordings: Sa
         DataError: no phone times and not what the voice plans; times that do not fit; phones it never learnt.
     """
     recordings = resample_samples(recordings, policy.config.sample_rate)
+    trim = bool(policy.card.get("options", {}).get("trim_silence", False))
     rows, waves = [], []
     for index, prompt in enumerate(prompts):
         wave = recordings.row(index).detach()
         path = Path(str(prompt.attributes.get("audio", "")))
-        if path.parent.name == "wavs" and (path.parent.parent / "phones.jsonl").is_file():
-            utterance = _aligned(policy, prompt, path, wave)
+        if corpus := SpeechCorpus.around(path, trim_silence=trim):
+            item = corpus.item(path.stem)
+            wave = item.cut(wave, policy.config.sample_rate) if trim else wave
+            utterance = _aligned(policy, prompt, corpus, item, wave)
             row, wave = policy.encode(utterance.ids, utterance.frames), utterance.wave
         else:
             row = policy.encode(policy.ids(prompt))
@@ -51,16 +54,10 @@ def supervise(policy: WaveGrad2Policy, prompts: Sequence[Prompt], recordings: Sa
     return pad_sequence(waves, batch_first=True), policy.batch(rows)
 
 
-def _aligned(policy: WaveGrad2Policy, prompt: Prompt, path: Path, wave: Tensor) -> Utterance:
-    folder, rate = path.parent.parent, policy.config.sample_rate
-    trim = bool(policy.card.get("options", {}).get("trim_silence", False))
-    items, gain = _corpus(folder.absolute(), trim, policy.card.get("gain") is not None)
-    if path.stem not in items:
-        raise DataError(f"'{folder / 'metadata.csv'}' does not name '{path.stem}'", "add its line, and align again")
-    item = items[path.stem]
-    if trim:
-        first = round(item.start * rate)
-        wave = wave[first : first + round(item.seconds * rate)]
+def _aligned(
+    policy: WaveGrad2Policy, prompt: Prompt, corpus: SpeechCorpus, item: SpeechItem, wave: Tensor
+) -> Utterance:
+    folder = corpus.folder
     # The voice's own list; a public checkpoint has none, and learnt vowels with their stress only.
     learnt = policy.card.get("phones")
     strange = [p for p in item.phones if (p not in learnt if learnt else policy.frontend.stress and p in VOWELS)]
@@ -69,19 +66,18 @@ def _aligned(policy: WaveGrad2Policy, prompt: Prompt, path: Path, wave: Tensor) 
             f"'{folder / 'phones.jsonl'}': '{item.id}' has the phone '{strange[0]}', which this voice never learnt",
             f"train it on this corpus first: rlzoo pretrain --data {folder} --set init=VOICE",
         )
+    gain = _gain(corpus) if policy.card.get("gain") is not None else None
     try:
         return to_utterance(item, wave, policy.config, gain)
     except DataError as error:
         hint = f"make the phone times again: rlzoo corpus align {folder} --overwrite"
-        raise DataError(f"prompt '{prompt.id}', recording '{path}': {error.message}", hint) from error
+        raise DataError(f"prompt '{prompt.id}', recording '{item.wav}': {error.message}", hint) from error
 
 
 @lru_cache(maxsize=8)
-def _corpus(folder: Path, trim: bool, one_gain: bool) -> tuple[dict[str, SpeechItem], float | None]:
-    """The utterances of a corpus by id, and its gain as pretraining would choose it (None: each to a peak of 1)."""
-    corpus = SpeechCorpus.open(folder, trim_silence=trim)
-    gain = corpus_gain(corpus[:: -(-len(corpus) // LISTENED)]) if one_gain else None
-    return {item.id: item for item in corpus}, gain
+def _gain(corpus: SpeechCorpus) -> float:
+    """Of a corpus, as pretraining would choose it."""
+    return corpus_gain(corpus[:: -(-len(corpus) // LISTENED)])
 
 
 def _check_planned(prompt: Prompt, path: Path, found: int, planned: int) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from rlzoo.corpus.speech import SpeechCorpus
 from rlzoo.errors import ConfigError, DataError
 from rlzoo_wavegrad2 import WaveGrad2Options
-from rlzoo_wavegrad2.checkpoint import save_voice
+from rlzoo_wavegrad2.checkpoint import VOICES
 from rlzoo_wavegrad2.data import load_utterances
 from rlzoo_wavegrad2.policy import WaveGrad2Policy, read_voice
 from rlzoo_wavegrad2.schedules import placed_levels
@@ -128,7 +128,7 @@ def tune_schedule(
         tuned = search(_counting(judge.distance, num_steps, on_trial), num_steps)
         found.append(tuned)
         description.setdefault("schedules", {})[str(num_steps)] = list(tuned.levels)
-        save_voice(out or voice, state, description, half=bool(description.get("half")))
+        VOICES.save(out or voice, state, description, half=bool(description.get("half")))
     return found
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from rlzoo.api import Prompt
-from rlzoo.audio import resample_samples, to_samples, write_audio
-from rlzoo.rewards import build_reward
+from rlzoo.pretraining.panel import Panel
 from rlzoo_wavegrad2 import WaveGrad2Options
 from rlzoo_wavegrad2.data import LogMel, Utterance, mel_cepstral_distance
 from rlzoo_wavegrad2.policy import WaveGrad2Policy
@@ -72,27 +70,6 @@ class Judge:
         return float(self.policy.denoising_loss(clean.to(noise.device), self.condition, sigma, noise).mean())
 
 
-class Panel:
-    """Rewards as judges of samples and of the recordings beside them."""
-
-    def __init__(self, judges: Mapping[str, Mapping[str, Any]], device: torch.device) -> None:
-        self.rewards = {name: build_reward(name, options, f"judges.{name}") for name, options in judges.items()}
-        for reward in self.rewards.values():
-            reward.to(device)
-        self.device = device
-
-    @torch.no_grad()
-    def scores(self, waves: Sequence[Tensor], rate: int, utterances: Sequence[Utterance]) -> dict[str, float]:
-        """Mean score of each reward."""
-        prompts = [Prompt(utterance.id, utterance.text) for utterance in utterances]
-        found = {}
-        for name, reward in self.rewards.items():
-            samples = to_samples([wave.to(self.device) for wave in waves], rate)
-            samples = resample_samples(samples, reward.sample_rate)
-            found[name] = float(reward.score(samples, prompts).values.mean())
-        return found
-
-
 def validate(
     voice: Path, utterances: Sequence[Utterance], out: Path, steps: Sequence[int], panel: Panel, device: torch.device
 ) -> dict[str, float]:
@@ -104,15 +81,11 @@ def validate(
     policy = WaveGrad2Policy(WaveGrad2Options(checkpoint=voice)).to(device)
     judge, rate = Judge(policy, utterances), policy.config.sample_rate
     metrics = {f"noise_{level}": judge.noise_loss(level) for level in LEVELS}
-    out.mkdir(parents=True, exist_ok=True)
     systems: dict[str, list[Tensor]] = {}
     for num_steps in steps:
         waves = systems[str(num_steps)] = judge.speak(named_levels("auto", num_steps, policy.tuned))
         metrics[f"mel_{num_steps}"], metrics[f"mcd_{num_steps}"] = judge.distances(waves)
     systems["recordings"] = [utterance.wave.float() for utterance in utterances]
-    for system, waves in systems.items():
-        scores = panel.scores(waves, rate, utterances)
-        metrics |= {f"{name}_{system}": score for name, score in scores.items()}
-        for utterance, wave in zip(utterances, waves, strict=True):
-            write_audio(out / f"{utterance.id}-{system}.wav", wave, rate)
+    prompts = [Prompt(utterance.id, utterance.text) for utterance in utterances]
+    metrics |= panel.compare(systems, rate, prompts, out)
     return {f"validation/{name}": round(value, 5) for name, value in metrics.items()}

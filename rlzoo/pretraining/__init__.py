@@ -1,0 +1,1 @@
+"""Training a policy from recordings, before any reinforcement learning. Importing this is free."""

@@ -1,0 +1,140 @@
+"""Voice files: what was saved comes back, nothing is half written, and what is no voice is named."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pydantic import BaseModel, ConfigDict
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+import rlzoo.voices as module
+from rlzoo.errors import DataError
+from rlzoo.voices import VoiceFormat
+
+State = dict[str, Tensor]
+
+
+class Size(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    width: int = 4
+
+
+VOICES = VoiceFormat("toy", Size, lambda size: nn.Sequential(nn.Linear(3, size.width), nn.BatchNorm1d(size.width)))
+DESCRIPTION: dict[str, Any] = {"network": {"width": 4}, "text": "flite", "card": "Höre: made of ten hours"}
+
+
+def weights(seed: int = 0) -> State:
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        key: torch.randn(value.shape, generator=generator) if value.is_floating_point() else torch.tensor(7)
+        for key, value in VOICES.network(Size()).state_dict().items()
+    }
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_a_voice_comes_back(half: bool, tmp_path: Path) -> None:
+    state, path = weights(), tmp_path / "sub/v.safetensors"
+    VOICES.save(path, state, DESCRIPTION, half=half)
+    loaded, description = VOICES.load(path)
+    assert description == {**DESCRIPTION, "half": half}
+    assert set(loaded) == set(state)
+    for key, value in state.items():
+        rounded = value.half().float() if half and value.dim() > 1 else value
+        assert torch.equal(loaded[key], rounded)
+        assert loaded[key].dtype == value.dtype
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_weight_too_large_for_half_is_refused(tmp_path: Path) -> None:
+    state = weights()
+    state["0.weight"][0, 0] = 1e6
+    with pytest.raises(DataError, match=r"0\.weight"):
+        VOICES.save(tmp_path / "v.safetensors", state, DESCRIPTION, half=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_shared_and_strided_tensors_are_saved_as_they_look(tmp_path: Path) -> None:
+    state, bank = weights(), torch.randn(4, 4)
+    state["0.weight"] = torch.randn(3, 4).t()
+    state["0.bias"], state["1.bias"] = bank[0], bank[:, 1]
+    VOICES.save(tmp_path / "v.safetensors", state, DESCRIPTION)
+    loaded, _ = VOICES.load(tmp_path / "v.safetensors")
+    assert all(torch.equal(loaded[key], state[key]) for key in state)
+
+
+def test_a_full_disk_leaves_the_old_voice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "v.safetensors"
+    VOICES.save(path, weights(), DESCRIPTION)
+    before = path.read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(module.os, "fsync", full)
+    with pytest.raises(DataError, match="No space left"):
+        VOICES.save(path, weights(seed=1), DESCRIPTION)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_damaged_and_foreign_voices(tmp_path: Path) -> None:
+    path = tmp_path / "v.safetensors"
+    VOICES.save(path, weights(), DESCRIPTION)
+    whole = path.read_bytes()
+    for content in (whole[: len(whole) // 2], whole[:-1], whole[:4], b"", os.urandom(2000)):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match="not a complete safetensors file"):
+            VOICES.load(path)
+    save_file({"x": torch.zeros(1)}, path)
+    with pytest.raises(DataError, match="not a voice for toy"):
+        VOICES.load(path)
+    VoiceFormat("other", Size, VOICES.network).save(path, weights(), DESCRIPTION)
+    with pytest.raises(DataError, match="not a voice for toy"):
+        VOICES.load(path)
+    with pytest.raises(DataError, match="does not exist"):
+        VOICES.load(tmp_path / "none.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("header", "complaint"),
+    [
+        ({"version": "99"}, "version '99'"),
+        ({"config": "{"}, "is damaged"),
+        ({"config": "[]"}, "is a list"),
+        ({"config": "{}"}, "describes no network"),
+        ({"config": json.dumps({"network": {"widt": 1}})}, "network.widt"),
+        ({"config": json.dumps({"network": {"width": 5}})}, "of another shape"),
+    ],
+)
+def test_descriptions_that_do_not_fit(header: dict[str, str], complaint: str, tmp_path: Path) -> None:
+    good = {"format": "rlzoo-toy", "version": "1", "config": json.dumps(DESCRIPTION)}
+    save_file(weights(), tmp_path / "v.safetensors", {**good, **header})
+    with pytest.raises(DataError) as caught:
+        VOICES.load(tmp_path / "v.safetensors")
+    assert complaint in caught.value.message
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"0.weight": None}, "1 missing: 0.weight"),
+        ({"2.weight": torch.zeros(1)}, "1 unknown: 2.weight"),
+        ({"0.weight": torch.zeros(4, 2)}, r"0.weight is (4, 2), expected (4, 3)"),
+        ({"0.bias": torch.tensor([0.0, 0.0, 0.0, torch.nan])}, "not finite: 0.bias"),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(change: dict[str, Tensor | None], complaint: str) -> None:
+    state = {key: value for key, value in {**weights(), **change}.items() if value is not None}
+    with pytest.raises(DataError) as caught:
+        VOICES.check(state, Size(), "a.ckpt")
+    assert complaint in caught.value.message
+    assert "'a.ckpt'" in caught.value.message
