@@ -1,0 +1,315 @@
+"""Grad-TTS's network and mel spectra against closed forms, and rows that ignore what is beside them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rlzoo_gradtts import mel as mel_module
+from rlzoo_gradtts.mel import ITERATIONS, MOMENTUM, SILENCE, Mel
+from rlzoo_gradtts.network import Bands, GradTTSNetwork, NetworkConfig, along, band_centres
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+from torchaudio.functional import griffinlim, melscale_fbanks
+
+TINY = NetworkConfig(
+    sample_rate=8000, fft=256, hop=80, bands=24, channels=16, encoder_layers=2, decoder_dilations=(1, 2),
+    denoiser_dilations=(1, 2),
+)  # fmt: skip
+CONFIG = NetworkConfig()
+DOUBLE = torch.float64
+
+
+@pytest.fixture
+def network() -> GradTTSNetwork:
+    """Untrained, but for a denoiser that says something."""
+    torch.manual_seed(0)
+    network = GradTTSNetwork(TINY)
+    for parameter in network.denoiser.parameters():
+        if not parameter.any():
+            nn.init.normal_(parameter, std=0.1)
+    return network
+
+
+def voice(seconds: float = 0.6, rate: int = 16_000) -> Tensor:
+    """Harmonics of a pitch that rises from 120 Hz, swelling and fading."""
+    time = torch.arange(int(seconds * rate), dtype=DOUBLE) / rate
+    phase = 2 * math.pi * (120 * time + 10 * time**2)
+    parts = [math.exp(-h / 8) * torch.cos(h * phase + h * h) for h in range(1, 30)]
+    return (0.05 * (0.6 + 0.4 * torch.sin(6 * math.pi * time)) * torch.stack(parts).sum(0)).float()
+
+
+# --- mel spectra -----------------------------------------------------------------------------------------------------
+
+
+def test_the_waveform_of_a_spectrum_has_that_spectrum(monkeypatch: pytest.MonkeyPatch) -> None:
+    mel = Mel(CONFIG)
+    spectrum = mel(voice())
+    gap = (mel(mel.invert(spectrum)) - spectrum).abs().mean()
+    assert gap < 0.13
+    monkeypatch.setattr(mel_module, "ITERATIONS", 1)
+    assert (mel(mel.invert(spectrum)) - spectrum).abs().mean() > 2 * gap
+
+
+def test_spectra_know_loudness_and_pitch() -> None:
+    mel, wave = Mel(CONFIG), voice()
+    spectrum = mel(wave)
+    loud = spectrum > math.log(10 * CONFIG.floor)
+    torch.testing.assert_close(mel(0.5 * wave)[loud], spectrum[loud] - math.log(2))
+    assert mel(torch.zeros(800)).unique().tolist() == pytest.approx([math.log(CONFIG.floor)])
+    tone = mel(0.5 * torch.sin(2 * math.pi * 1000 * torch.arange(8000) / 16_000))
+    centre, spacing = (values[int(tone[:, 25].argmax())] for values in band_centres(CONFIG))
+    assert abs(centre - 1000) < spacing
+
+
+@pytest.mark.parametrize("frames", [CONFIG.shortest, 20])
+def test_lengths(frames: int) -> None:
+    mel = Mel(CONFIG)
+    wave = mel.invert(torch.full((80, frames), -5.0))
+    assert wave.shape == ((frames - 1) * CONFIG.hop,)
+    assert mel(wave).shape == (80, frames)
+    assert mel(torch.cat([wave, wave[: CONFIG.hop - 1]])).shape == (80, frames)
+
+
+def test_inversion_draws_nothing() -> None:
+    mel, spectrum = Mel(CONFIG), Mel(CONFIG)(voice())
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = mel.invert(spectrum)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    assert torch.equal(mel.invert(spectrum), first)
+
+
+def phases_held(mel: Mel, spectrum: Tensor) -> Callable[[Tensor], Tensor]:
+    """Spectra -> waveforms with the phases that Griffin-Lim finds for `spectrum`."""
+
+    def magnitude(x: Tensor) -> Tensor:
+        return (mel.inverse @ x.exp()).clamp(min=SILENCE)
+
+    length, fft, hop = (spectrum.shape[1] - 1) * mel.hop, mel.fft, mel.hop
+    wave = griffinlim(
+        magnitude(spectrum), mel.window, fft, hop, fft, 1.0, ITERATIONS, MOMENTUM, length, rand_init=False
+    )
+    phase = torch.stft(wave, fft, hop, window=mel.window, return_complex=True).angle()
+
+    def invert(x: Tensor) -> Tensor:
+        return torch.istft(torch.polar(magnitude(x), phase), fft, hop, window=mel.window, length=length)
+
+    return invert
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_the_gradient_is_that_of_the_last_transform_at_the_phases_found(silent: bool) -> None:
+    mel = Mel(CONFIG).double()
+    spectrum = mel(torch.zeros(3200, dtype=DOUBLE) if silent else voice(0.2).double())
+    wanted, generator = phases_held(mel, spectrum), torch.Generator().manual_seed(0)
+    torch.testing.assert_close(mel.invert(spectrum), wanted(spectrum))
+    leaf = spectrum.clone().requires_grad_()
+    wave = mel.invert(leaf)
+    probe = torch.randn(wave.shape, generator=generator, dtype=DOUBLE)
+    (gradient,) = torch.autograd.grad((probe * wave).sum(), leaf)
+    assert gradient.isfinite().all()
+    assert gradient.abs().max() > 1e-6
+    for _ in range(3):
+        way = torch.randn(spectrum.shape, generator=generator, dtype=DOUBLE)
+        there, back = (wanted(spectrum + sign * 1e-5 * way) for sign in (1, -1))
+        difference = (probe * (there - back)).sum() / 2e-5
+        assert (gradient * way).sum().item() == pytest.approx(difference.item(), rel=1e-4, abs=1e-9)
+
+
+def test_the_loudest_waveform_is_cut_at_one() -> None:
+    wave = Mel(CONFIG).invert(torch.full((80, 20), 3.0))
+    assert wave.abs().max() == 1
+
+
+@pytest.mark.parametrize("config", [CONFIG, TINY])
+def test_bands_lie_where_their_filters_are(config: NetworkConfig) -> None:
+    top = config.sample_rate / 2
+    filters = melscale_fbanks(2 * int(top) + 1, 0.0, top, config.bands, config.sample_rate, "slaney", "slaney")
+    peaks = filters.argmax(0) / 2  # on a grid of half a hertz
+    centres, spacing = band_centres(config)
+    assert (centres - peaks).abs().max() < 0.5
+    assert (spacing[:-1] - peaks.diff()).abs().max() < 1
+    assert spacing[-1] == pytest.approx(top - float(centres[-1]), abs=0.01)
+
+
+# --- noise -----------------------------------------------------------------------------------------------------------
+
+
+class Perfect(nn.Module):
+    """The denoiser that knows."""
+
+    def __init__(self, v: Tensor) -> None:
+        super().__init__()
+        self.v = v
+
+    def forward(self, x: Tensor, sigma: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
+        return self.v
+
+
+def noised(rows: int = 4, frames: int = 7) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Clean, noise, sigma (B,), alpha (B, 1, 1), noisy."""
+    generator = torch.Generator().manual_seed(0)
+    clean, noise = torch.randn(2, rows, TINY.bands, frames, generator=generator, dtype=DOUBLE)
+    sigma = torch.tensor([0.01, 0.3, 0.9, 0.999], dtype=DOUBLE)[:rows]
+    alpha = (1 - sigma**2).sqrt()[:, None, None]
+    return clean, noise, sigma, alpha, alpha * clean + sigma[:, None, None] * noise
+
+
+def test_a_perfect_v_gives_back_the_noise_and_what_is_clean(network: GradTTSNetwork) -> None:
+    clean, noise, sigma, alpha, x = noised()
+    network.denoiser = Perfect(alpha * noise - sigma[:, None, None] * clean)  # type: ignore[assignment]
+    found = network.noise(x, sigma, torch.zeros(()), torch.ones(4, 1, 7, dtype=DOUBLE))
+    torch.testing.assert_close(found, noise, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close((x - sigma[:, None, None] * found) / alpha, clean, rtol=1e-9, atol=1e-9)
+
+
+def test_noise_is_sigma_x_plus_alpha_v(network: GradTTSNetwork) -> None:
+    _, _, sigma, alpha, x = noised()
+    network = network.double()
+    features = torch.randn(4, TINY.channels, 7, dtype=DOUBLE)
+    mask = (torch.arange(7) < torch.tensor([7, 5, 3, 7])[:, None])[:, None].double()
+    with torch.no_grad():
+        v = network.denoiser(x * mask, sigma, features * mask, mask)
+        found = network.noise(x * mask, sigma, features * mask, mask)
+    assert v.abs().mean() > 0.01
+    torch.testing.assert_close(found, (sigma[:, None, None] * x + alpha * v) * mask, rtol=1e-12, atol=1e-12)
+    assert not found[~mask.bool().expand_as(found)].any()
+
+
+def test_a_fresh_denoiser_says_nothing_and_levels_are_told_apart(network: GradTTSNetwork) -> None:
+    x, features, mask = torch.randn(3, TINY.bands, 7), torch.randn(3, TINY.channels, 7), torch.ones(3, 1, 7)
+    fresh = GradTTSNetwork(TINY).denoiser
+    assert not fresh(x, torch.tensor([0.1, 0.5, 0.9]), features, mask).any()
+    same = [value[:1].expand(3, -1, -1) for value in (x, features, mask)]
+    with torch.no_grad():
+        low, middle, high = network.denoiser(same[0], torch.tensor([0.02, 0.05, 0.999]), *same[1:])
+    assert (low - middle).abs().max() > 1e-3
+    assert (middle - high).abs().max() > 1e-3
+
+
+def test_bands_are_the_identity_at_first() -> None:
+    _, noise, sigma, _, x = noised()
+    bands, mask = Bands(TINY.bands), torch.ones(4, 1, 7)
+    given = noise.float()
+    assert torch.equal(bands(x.float(), sigma.float(), given, mask), given)
+
+
+def test_bands_scale_and_shift_what_is_taken_for_clean() -> None:
+    clean, noise, sigma, alpha, x = noised()
+    bands = Bands(TINY.bands).double()
+    a, b = torch.randn(2, TINY.bands, 1, dtype=DOUBLE)
+    bands.load_state_dict({"scale": a, "shift": b})
+    mask = (torch.arange(7) < torch.tensor([7, 5, 3, 7])[:, None])[:, None].double()
+    with torch.no_grad():
+        changed = bands(x, sigma, noise, mask)
+    implied = (x - sigma[:, None, None] * changed) / alpha
+    torch.testing.assert_close(implied, torch.where(mask.bool(), (1 + a) * clean + b, clean), rtol=1e-9, atol=1e-9)
+
+
+# --- frames ----------------------------------------------------------------------------------------------------------
+
+
+def test_along_is_linear_interpolation() -> None:
+    values, centres = torch.randn(6, dtype=DOUBLE), torch.tensor([1.5, 2.0, 5.5, 6.25, 9.0, 14.0], dtype=DOUBLE)
+    wanted = np.interp(np.arange(17) + 0.5, centres.numpy(), values.numpy())
+    torch.testing.assert_close(along(values, centres, 17), torch.from_numpy(wanted))
+    assert along(values[:1], centres[:1], 4).tolist() == values[:1].tolist() * 4
+    # Phones of no frames have their neighbours' centres.
+    tied = along(torch.tensor([0.0, 1.0, 2.0, 3.0]), torch.tensor([1.0, 2.0, 2.0, 5.0]), 7)
+    assert tied.tolist() == pytest.approx([0, 0.5, 2 + 1 / 6, 2.5, 2 + 5 / 6, 3, 3])
+
+
+def quiet(network: GradTTSNetwork) -> GradTTSNetwork:
+    """Frames know their phone only."""
+    for layer in (network.place, network.comb):
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
+    return network
+
+
+def test_frames_belong_to_their_phones(network: GradTTSNetwork) -> None:
+    encoded = torch.randn(TINY.channels, 5)
+    frames = torch.tensor([2, 0, 3, 1, 0])
+    expanded = quiet(network).expand(encoded, frames, torch.zeros(5))
+    assert torch.equal(expanded, encoded.t()[[0, 0, 2, 2, 2, 3]])
+
+
+def test_frames_know_their_place_size_and_pitch(network: GradTTSNetwork) -> None:
+    network = quiet(network)
+    with torch.no_grad():
+        network.place.weight[:4] = torch.eye(4)
+        frames, log_pitch = torch.tensor([1, 4, 0, 2]), torch.tensor([0.5, 0.1, 9.0, -0.3])
+        found = network.expand(torch.zeros(TINY.channels, 4), frames, log_pitch)[:, :4]
+    wanted = torch.tensor([[0, 0, 0.1], *([i / 4, (3 - i) / 4, 0.4] for i in range(4)), [0, 0.5, 0.2], [0.5, 0, 0.2]])
+    torch.testing.assert_close(found[:, :3], wanted)
+    wanted_pitch = np.interp(np.arange(7) + 0.5, [0.5, 3, 5, 6], log_pitch.numpy())
+    torch.testing.assert_close(found[:, 3], torch.from_numpy(wanted_pitch).float())
+
+
+def test_the_comb_stands_on_the_harmonics(network: GradTTSNetwork) -> None:
+    network = quiet(network)
+    with torch.no_grad():
+        network.comb.weight.copy_(torch.eye(TINY.channels, TINY.bands))
+        log_pitch = torch.tensor([math.log(float(network.centres[9]) / 4 / 100)])  # the band's fourth harmonic
+        (comb,) = network.expand(torch.zeros(TINY.channels, 1), torch.tensor([1]), log_pitch)
+    centres, spacing = (values.double()[: TINY.channels] for values in band_centres(TINY))
+    hertz = float(centres[9]) / 4
+    fading = torch.exp(-((2 * spacing / hertz) ** 2))
+    torch.testing.assert_close(comb.double(), torch.cos(2 * math.pi * centres / hertz) * fading, atol=1e-4, rtol=0)
+    assert comb[9] == pytest.approx(float(fading[9]), abs=1e-4)
+
+
+def test_rows_ignore_what_is_beside_them(network: GradTTSNetwork) -> None:
+    ids, phones = torch.randint(1, 88, (2, 9)), torch.tensor([5, 9])
+    with torch.no_grad():
+        encoded, planned = network.encode(ids, phones)
+        alone, alone_planned = network.encode(ids[:1, :5], phones[:1])
+        torch.testing.assert_close(encoded[:1, :, :5], alone)
+        for both, one in zip(planned, alone_planned, strict=True):
+            torch.testing.assert_close(both[:1, :5], one)
+        expanded, x, sigma = torch.randn(2, 20, TINY.channels), torch.randn(2, TINY.bands, 20), torch.tensor([0.4, 0.8])
+        mask = (torch.arange(20) < torch.tensor([12, 20])[:, None])[:, None].float()
+        features, mean = network.decode(expanded, mask)
+        noise = network.noise(x, sigma, features, mask)
+        short, short_mean = network.decode(expanded[:1, :12], mask[:1, :, :12])
+        short_noise = network.noise(x[:1, :, :12], sigma[:1], short, mask[:1, :, :12])
+    for both, one in ((features, short), (mean, short_mean), (noise, short_noise)):
+        torch.testing.assert_close(both[:1, :, :12], one)
+        assert not both[0, :, 12:].any()
+
+
+def test_prosody_does_not_bend_the_encoder(network: GradTTSNetwork) -> None:
+    encoded, planned = network.encode(torch.randint(1, 88, (1, 6)), torch.tensor([6]))
+    (planned.log_frames.sum() + planned.log_pitch.sum()).backward()
+    assert network.embedding.weight.grad is None
+    encoded.square().sum().backward()
+    assert network.embedding.weight.grad is not None
+
+
+def test_size_and_cost_are_what_the_readme_says() -> None:
+    network, readme = GradTTSNetwork(CONFIG), Path(mel_module.__file__).with_name("README.md").read_text()
+
+    def says(pattern: str) -> float:
+        (found,) = re.findall(pattern, readme)
+        return float(found.replace(",", ""))
+
+    denoiser = {name: parameter.numel() for name, parameter in network.denoiser.named_parameters()}
+    bands = sum(parameter.numel() for parameter in Bands(CONFIG.bands).parameters())
+    biases = sum(size for name, size in denoiser.items() if name.endswith("bias"))
+    assert says(r"([0-9]+) numbers") == bands
+    assert says(r"denoiser's biases: ([0-9,]+)") == bands + biases
+    assert says(r"all of it: ([0-9.]+) million") == round((bands + sum(denoiser.values())) / 1e6, 1)
+    total = sum(parameter.numel() for parameter in network.parameters())
+    assert says(r"([0-9.]+) million parameters") == round(total / 1e6, 1)
+    second = CONFIG.sample_rate // CONFIG.hop
+    x, features = torch.zeros(1, CONFIG.bands, second), torch.zeros(1, CONFIG.channels, second)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network.noise(x, torch.tensor([0.5]), features, torch.ones(1, 1, second))
+    assert says(r"([0-9.]+) GFLOP") == round(counter.get_total_flops() / 1e9, 2)

@@ -1,0 +1,318 @@
+"""Pretraining on a corpus of two notes: data, losses in closed form, a run that learns and resumes exactly, a voice."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rlzoo_gradtts import GradTTSOptions, PretrainOptions
+from rlzoo_gradtts.data import Utterance, crops, load_utterances, pitch_of_phones, to_utterance
+from rlzoo_gradtts.losses import Losses, noise_level
+from rlzoo_gradtts.mel import Mel
+from rlzoo_gradtts.network import GradTTSNetwork, NetworkConfig
+from rlzoo_gradtts.phones import phone_ids
+from rlzoo_gradtts.policy import VOICES, GradTTSPolicy
+from rlzoo_gradtts.pretrain import pretrain, validate
+from torch import Tensor, nn
+
+from rlzoo.api import Prompt
+from rlzoo.audio import read_audio, write_audio
+from rlzoo.corpus.speech import SpeechCorpus
+from rlzoo.errors import ConfigError, DataError
+from rlzoo.pretraining.panel import Panel
+
+CONFIG = NetworkConfig()
+TINY = NetworkConfig(channels=16, encoder_layers=2, decoder_dilations=(1, 2), denoiser_dilations=(1, 2))
+FAST = {
+    "channels": 16,
+    "utterances_per_step": 3,
+    "window_frames": 16,
+    "warmup_steps": 5,
+    "learning_rate": 3e-3,
+    "log_every": 1,
+    "validation_utterances": 1,
+    "validation_steps": (2,),
+    "text_style": "cmu",
+    "device": "cpu",
+}
+HERTZ = {"AA": 120.0, "IY": 200.0}
+
+
+@pytest.fixture(autouse=True)
+def pyworld():
+    return pytest.importorskip("pyworld", reason="pyworld (extra `corpus`) is not installed")
+
+
+def note(hertz: float, seconds: float, rate: int = 16_000) -> Tensor:
+    time = torch.arange(round(seconds * rate)) / rate
+    return 0.1 * sum(torch.cos(2 * math.pi * h * hertz * time + h * h) / h for h in range(1, 12))
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """AA is a note of 120 Hz, IY one of 200 Hz, each 100 ms, with silence around."""
+    root = tmp_path_factory.mktemp("corpus")
+    (root / "wavs").mkdir()
+    metadata, phones = [], []
+    for i in range(8):
+        names = ["AA" if (i >> bit) & 1 else "IY" for bit in range(3)]
+        silence = torch.zeros(800)
+        wave = torch.cat([silence, *(note(HERTZ[name], 0.1) for name in names), silence])
+        write_audio(root / "wavs" / f"u{i}.wav", wave, 16_000)
+        metadata.append(f"u{i}|text {i}|text {i}")
+        row = {"id": f"u{i}", "phones": ["sil", *names, "sil"], "ends": [0.05, 0.15, 0.25, 0.35, 0.4]}
+        phones.append(json.dumps(row))
+    (root / "metadata.csv").write_text("\n".join(metadata) + "\n")
+    (root / "phones.jsonl").write_text("\n".join(phones) + "\n")
+    for name, ids in {"train": range(6), "validation": [6], "test": [7]}.items():
+        (root / f"{name}.txt").write_text("".join(f"u{i}\n" for i in ids))
+    return root
+
+
+def rows(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
+
+
+# --- data ------------------------------------------------------------------------------------------------------------
+
+
+def test_an_utterance_is_its_phones_frames_pitch_and_spectrum(corpus: Path) -> None:
+    item = SpeechCorpus.open(corpus, split="train")[1]
+    found = to_utterance(item, item.load(), CONFIG, Mel(CONFIG))
+    assert found.ids.tolist() == phone_ids(["sil", "AA", "IY", "IY", "sil"])
+    assert found.frames.tolist() == [5, 10, 10, 10, 5]
+    assert found.mel.shape == (80, 40)
+    assert torch.equal(found.mel, Mel(CONFIG)(item.load())[:, :40])
+    hertz = 100 * found.log_pitch.exp()
+    assert hertz[1:4].tolist() == pytest.approx([120, 200, 200], rel=0.03)
+
+
+def test_unvoiced_phones_lie_between_their_neighbours() -> None:
+    wave = torch.cat([note(120, 0.3), torch.zeros(4800), note(180, 0.3)])
+    found = pitch_of_phones(wave, torch.tensor([30, 10, 0, 20, 30]), CONFIG)
+    first, last = math.log(1.2), math.log(1.8)
+    wanted = np.interp(range(5), [0, 4], [first, last])
+    assert found.tolist() == pytest.approx(wanted.tolist(), abs=0.03)
+    assert pitch_of_phones(torch.zeros(4800), torch.tensor([10, 20]), CONFIG).tolist() == [0, 0]
+
+
+def ramp(name: str, frames: int) -> Utterance:
+    """Its spectrum's value is the frame."""
+    ids, ones = torch.full((frames,), 3), torch.ones(frames, dtype=torch.long)
+    return Utterance(name, "", ids, ones, torch.zeros(frames), torch.arange(float(frames)).expand(4, -1))
+
+
+def test_crops_stand_everywhere_they_fit_and_say_where() -> None:
+    generator = torch.Generator().manual_seed(0)
+    batch = crops([ramp("a", 9)] * 2000 + [ramp("b", 2)], 3, generator)
+    assert batch.mel.shape == (2001, 4, 3)
+    wanted = batch.starts[:-1, None] + torch.arange(3)
+    assert torch.equal(batch.mel[:-1], wanted[:, None].float().expand(-1, 4, -1))
+    assert batch.mel[-1, 0].tolist() == [0, 1, 0]
+    assert batch.sizes.unique(return_counts=True)[1].tolist() == [1, 2000]
+    counts = torch.bincount(batch.starts[:-1])
+    assert len(counts) == 7
+    assert counts.min() > 220  # 286 expected, standard deviation 16
+    assert batch.phones[[0, -1]].tolist() == [9, 2]
+    assert batch.frames[-1].tolist() == [1, 1] + [0] * 7
+
+
+def test_what_is_too_short_for_a_spectrum_is_left_out(corpus: Path) -> None:
+    whole = SpeechCorpus.open(corpus, split="train")
+    short = replace(whole[0], phones=("sil",), ends=(0.025,))  # 400 samples: longer than a frame, not than three
+    found = load_utterances(SpeechCorpus(corpus, [short, *whole[1:3]], 16_000), CONFIG)
+    assert [u.id for u in found] == [item.id for item in whole[1:3]]
+    with pytest.raises(DataError, match="no usable recording"):
+        load_utterances(SpeechCorpus(corpus, [short], 16_000), CONFIG)
+    with pytest.raises(DataError, match="400 samples, fewer than 3 frames"):
+        to_utterance(short, short.load(), CONFIG, Mel(CONFIG))
+
+
+# --- losses ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def network() -> GradTTSNetwork:
+    torch.manual_seed(0)
+    network = GradTTSNetwork(TINY)
+    network.average.fill_(-4.0)
+    for parameter in network.denoiser.parameters():
+        if not parameter.any():
+            nn.init.normal_(parameter, std=0.1)
+    return network
+
+
+def utterances(corpus: Path) -> list[Utterance]:
+    return load_utterances(SpeechCorpus.open(corpus, split="train"), TINY)
+
+
+def test_noise_levels_are_sines_of_even_angles() -> None:
+    uniform = torch.linspace(0, 1, 7)
+    wanted = [0.01, *(math.sin(math.pi / 2 * u) for u in uniform[1:-1].tolist()), 0.999]
+    assert noise_level(uniform).tolist() == pytest.approx(wanted)
+
+
+def test_losses_are_mean_squared_errors(corpus: Path, network: GradTTSNetwork) -> None:
+    (u,) = utterances(corpus)[:1]
+    start, size = 7, 16
+    batch = replace(crops([u], size, torch.Generator()), starts=torch.tensor([start]), mel=u.mel[None, :, 7:23])
+    with torch.no_grad():
+        found = Losses(network)(batch, torch.Generator().manual_seed(3))
+        encoded, planned = network.encode(u.ids[None], torch.tensor([5]))
+        expanded = network.expand(encoded[0], u.frames, u.log_pitch)[start : start + size]
+        features, mean = network.decode(expanded[None], torch.ones(1, 1, size))
+        target = batch.mel + 4.0
+        generator = torch.Generator().manual_seed(3)
+        sigma = noise_level(torch.rand(1, generator=generator))
+        noise = torch.randn(1, 80, size, generator=generator)
+        clean, alpha = (target - mean) / TINY.residual_scale, (1 - sigma**2).sqrt()
+        v = network.denoiser(alpha * clean + sigma * noise, sigma, features, torch.ones(1, 1, size))
+    wanted = {
+        "mean": (mean - target).square().mean(),
+        "diffusion": (v - (alpha * noise - sigma * clean)).square().mean(),
+        "durations": (planned.log_frames[0] - (u.frames + 0.5).log()).square().mean(),
+        "pitch": (planned.log_pitch[0] - u.log_pitch).square().mean(),
+    }
+    assert set(found) == set(wanted)
+    for name, value in wanted.items():
+        assert found[name].item() == pytest.approx(value.item(), rel=1e-4), name
+
+
+def test_padding_costs_nothing(corpus: Path, network: GradTTSNetwork) -> None:
+    """A short and a long row together lose what they lose alone, weighted by what they hold."""
+    long, whole = utterances(corpus)[:2]
+    short = replace(whole, ids=whole.ids[:2], frames=whole.frames[:2], log_pitch=whole.log_pitch[:2])
+    short = replace(short, mel=whole.mel[:, :15])
+    with torch.no_grad():
+        both, first, second = (
+            Losses(network)(crops(rows, 40, torch.Generator()), torch.Generator())
+            for rows in ([long, short], [long], [short])
+        )
+    assert both["mean"].item() == pytest.approx(float(40 * first["mean"] + 15 * second["mean"]) / 55, rel=1e-4)
+    for name in ("durations", "pitch"):
+        assert both[name].item() == pytest.approx(float(5 * first[name] + 2 * second[name]) / 7, rel=1e-4)
+
+
+def test_the_diffusion_loss_leaves_the_mean_alone(corpus: Path, network: GradTTSNetwork) -> None:
+    batch = crops(utterances(corpus)[:2], 16, torch.Generator())
+    parts = Losses(network)(batch, torch.Generator())
+    parts["diffusion"].backward(retain_graph=True)
+    assert network.mean.weight.grad is None
+    assert network.decoder.layers[0].weight.grad.abs().max() > 0
+    (parts["durations"] + parts["pitch"]).backward(retain_graph=True)
+    parts["mean"].backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+
+
+# --- training --------------------------------------------------------------------------------------------------------
+
+
+def test_losses_fall_and_the_voice_loads_and_speaks(corpus: Path, tmp_path: Path) -> None:
+    voice = pretrain(corpus, tmp_path / "run", PretrainOptions(**FAST, steps=30))
+    logged = [row for row in rows(tmp_path / "run") if "mean" in row]
+    assert len(logged) == 30
+    for name, share in (("mean", 0.6), ("diffusion", 0.95), ("durations", 0.3), ("pitch", 0.5)):
+        first, last = (sum(row[name] for row in part) / 5 for part in (logged[:5], logged[-5:]))
+        assert last < share * first, name
+    weights, description = VOICES.load(voice)
+    torch.testing.assert_close(weights["average"], torch.cat([u.mel for u in utterances(corpus)], 1).mean(1))
+    assert NetworkConfig.model_validate(description["network"]) == NetworkConfig(channels=16)
+    assert description["text"] == "cmu"
+    card = description["card"]
+    assert (card["step"], card["sentences"], card["phones"]) == (30, 6, ["AA", "IY", "sil"])
+    assert card["options"]["window_frames"] == 16
+    heard = tmp_path / "run/validation/0000030"
+    assert sorted(p.name for p in heard.iterdir()) == [f"u6-{s}.wav" for s in ("2", "mean", "recordings")]
+    assert len(read_audio(heard / "u6-2.wav")[0]) == 39 * 160
+    policy = GradTTSPolicy(GradTTSOptions(checkpoint=voice))
+    assert policy.frontend.style == "cmu"
+    cond = policy.condition([Prompt("a", "", {"phones": "sil AA IY sil"})])
+    assert policy.decode(torch.randn(1, *policy.state_shape(cond)), cond).row(0).std() > 0
+
+
+def test_killed_and_resumed_is_bit_identical(corpus: Path, tmp_path: Path) -> None:
+    options = PretrainOptions(**FAST, steps=5, save_every=3)
+
+    class Killed(Exception):
+        pass
+
+    def kill(row: dict[str, float]) -> None:
+        if row["step"] == 4:
+            raise Killed
+
+    pretrain(corpus, tmp_path / "whole", options)
+    with pytest.raises(Killed):
+        pretrain(corpus, tmp_path / "cut", options, on_step=kill)
+    with pytest.raises(ConfigError, match="already holds a training run"):
+        pretrain(corpus, tmp_path / "cut", options)
+    pretrain(corpus, tmp_path / "cut", options, resume=True)
+    whole, cut = (torch.load(tmp_path / name / "train.pt", weights_only=True) for name in ("whole", "cut"))
+    for part in ("losses", "average"):
+        for name, value in whole[part].items():
+            assert torch.equal(value, cut[part][name]), name
+    timeless = [
+        [{k: v for k, v in row.items() if k != "seconds"} for row in rows(tmp_path / n)] for n in ("whole", "cut")
+    ]
+    assert timeless[0] == timeless[1]
+
+
+def test_fine_tuning_starts_from_the_weights_of_a_voice(corpus: Path, tmp_path: Path) -> None:
+    voice = pretrain(corpus, tmp_path / "run", PretrainOptions(**FAST, steps=2))
+    own = {key: value for key, value in FAST.items() if key not in ("channels", "text_style")}
+    options = PretrainOptions(**own | {"learning_rate": 1e-9, "init": voice}, steps=1)
+    before, after = VOICES.load(voice), VOICES.load(pretrain(corpus, tmp_path / "more", options))
+    for name, value in before[0].items():
+        torch.testing.assert_close(after[0][name], value, rtol=0, atol=1e-6)
+    assert (after[1]["text"], after[1]["init"], after[1]["network"]) == ("cmu", voice.name, before[1]["network"])
+    with pytest.raises(ConfigError, match="channels and init"):
+        pretrain(corpus, tmp_path / "both", PretrainOptions(**FAST, init=voice))
+
+
+def test_judges_score_samples_mean_and_recordings(corpus: Path, tmp_path: Path) -> None:
+    pretrain(corpus, tmp_path / "run", PretrainOptions(**FAST, steps=1, judges={"guard": {}}))
+    (row,) = (row for row in rows(tmp_path / "run") if "validation/mel_2" in row)
+    metrics = {"mel_2", "mel_mean", "guard_2", "guard_mean", "guard_recordings"}
+    assert {f"validation/{name}" for name in metrics} == row.keys() - {"step", "seconds"}
+    with pytest.raises(ConfigError, match=r"judges\.guard"):
+        pretrain(corpus, tmp_path / "bad", PretrainOptions(**FAST, judges={"guard": {"nonsense": 1}}))
+    assert not (tmp_path / "bad").exists()
+
+
+def test_validation_measures_spectra_at_the_recordings_own_times(corpus: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = GradTTSNetwork(TINY)
+    VOICES.save(tmp_path / "v.safetensors", network.state_dict(), {"network": TINY.model_dump(), "text": "flite"})
+    policy = GradTTSPolicy(GradTTSOptions(checkpoint=tmp_path / "v.safetensors"))
+    us = utterances(corpus)[:2]
+    found = validate(policy, us, tmp_path / "out", [2], Panel({}, policy.device))
+    means = [policy.encode(u.ids, u.frames, u.log_pitch)["mean"] for u in us]
+    gaps = [(mean - u.mel).abs().mean().item() for mean, u in zip(means, us, strict=True)]
+    assert found["validation/mel_mean"] == pytest.approx(sum(gaps) / 2, abs=1e-4)
+    assert found == validate(policy, us, tmp_path / "out", [2], Panel({}, policy.device))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [("rate", "has 8000 Hz, 16000 Hz were asked for"), ("phone", "'ax'"), ("times", "has no phone times")],
+)
+def test_a_wrong_corpus_is_refused_before_anything_is_made(
+    corpus: Path, tmp_path: Path, wrong: str, message: str
+) -> None:
+    copy = Path(shutil.copytree(corpus, tmp_path / "corpus"))
+    times = copy / "phones.jsonl"
+    if wrong == "rate":
+        for path in (copy / "wavs").iterdir():
+            write_audio(path, read_audio(path)[0][::2], 8000)
+    elif wrong == "phone":
+        times.write_text(times.read_text().replace('"AA"', '"ax"'))
+    else:
+        times.unlink()
+    with pytest.raises(DataError, match=message):
+        pretrain(copy, tmp_path / "run", PretrainOptions(**FAST, steps=1))
+    assert not (tmp_path / "run").exists()
