@@ -11,8 +11,18 @@ import numpy as np
 import pytest
 import torch
 from rlzoo_gradtts import mel as mel_module
+from rlzoo_gradtts.conditions import NUMBERS
 from rlzoo_gradtts.mel import ITERATIONS, MOMENTUM, SILENCE, Mel
-from rlzoo_gradtts.network import Bands, GradTTSNetwork, NetworkConfig, along, band_centres
+from rlzoo_gradtts.network import (
+    CONDITION_UNIT,
+    Bands,
+    GradTTSNetwork,
+    NetworkConfig,
+    along,
+    band_centres,
+    column,
+    state_mask,
+)
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchaudio.functional import griffinlim, melscale_fbanks
@@ -143,44 +153,82 @@ def test_bands_lie_where_their_filters_are(config: NetworkConfig) -> None:
 
 
 class Perfect(nn.Module):
-    """The denoiser that knows."""
+    """The denoiser that knows what is clean (B, M, T): v = alpha eps - sigma x0 = (alpha x - x0) / sigma."""
 
-    def __init__(self, v: Tensor) -> None:
+    def __init__(self, clean: Tensor) -> None:
         super().__init__()
-        self.v = v
+        self.clean = clean
 
     def forward(self, x: Tensor, sigma: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
-        return self.v
+        level = sigma[:, None, None]
+        return ((1 - level**2).sqrt() * x - self.clean) / level * mask
 
 
-def noised(rows: int = 4, frames: int = 7) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Clean, noise, sigma (B,), alpha (B, 1, 1), noisy."""
+FRAMES = torch.tensor([7, 5, 3, 7])
+MASK = state_mask(FRAMES, TINY.bands, 8)
+
+
+def noised() -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Clean, noise, sigma (B,), alpha (B, 1, 1), noisy; states are zero where nothing is real."""
     generator = torch.Generator().manual_seed(0)
-    clean, noise = torch.randn(2, rows, TINY.bands, frames, generator=generator, dtype=DOUBLE)
-    sigma = torch.tensor([0.01, 0.3, 0.9, 0.999], dtype=DOUBLE)[:rows]
+    clean, noise = torch.randn(2, 4, TINY.bands, 8, generator=generator, dtype=DOUBLE) * MASK
+    sigma = torch.tensor([0.01, 0.3, 0.9, 0.999], dtype=DOUBLE)
     alpha = (1 - sigma**2).sqrt()[:, None, None]
     return clean, noise, sigma, alpha, alpha * clean + sigma[:, None, None] * noise
 
 
+def test_what_is_real_of_a_state() -> None:
+    for row, frames in enumerate(FRAMES.tolist()):
+        for band in range(TINY.bands):
+            wanted = [band < NUMBERS] + [frame < frames for frame in range(7)]
+            assert MASK[row, band].tolist() == wanted
+    assert MASK.sum((1, 2)).tolist() == [NUMBERS + TINY.bands * frames for frames in FRAMES.tolist()]
+
+
+def test_a_condition_stands_on_top_of_its_column() -> None:
+    condition = torch.arange(1.0, 1 + 2 * NUMBERS).view(2, NUMBERS)
+    found = column(condition, TINY.bands)
+    assert found.shape == (2, TINY.bands, 1)
+    assert torch.equal(found[:, :NUMBERS, 0], condition)
+    assert not found[:, NUMBERS:].any()
+
+
 def test_a_perfect_v_gives_back_the_noise_and_what_is_clean(network: GradTTSNetwork) -> None:
     clean, noise, sigma, alpha, x = noised()
-    network.denoiser = Perfect(alpha * noise - sigma[:, None, None] * clean)  # type: ignore[assignment]
-    found = network.noise(x, sigma, torch.zeros(()), torch.ones(4, 1, 7, dtype=DOUBLE))
-    torch.testing.assert_close(found, noise, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close((x - sigma[:, None, None] * found) / alpha, clean, rtol=1e-9, atol=1e-9)
+    network.denoiser = Perfect(clean[..., 1:])  # type: ignore[assignment]
+    found = network.noise(x, sigma, torch.zeros(()), MASK.double())
+    torch.testing.assert_close(found[..., 1:], noise[..., 1:], rtol=1e-12, atol=1e-12)
+    back = (x - sigma[:, None, None] * found) / alpha
+    torch.testing.assert_close(back[..., 1:], clean[..., 1:], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(back[..., :1], alpha * x[..., :1], rtol=1e-9, atol=1e-9)  # E[x0 | x] of a normal one
+
+
+def test_v_is_nothing_for_what_is_standard_normal(network: GradTTSNetwork) -> None:
+    """No linear guess of a condition's noise errs less than sigma x: what is left has nothing in common with x."""
+    generator, levels = torch.Generator().manual_seed(0), torch.linspace(0.1, 0.95, 5, dtype=DOUBLE)
+    clean, noise = torch.randn(2, 40_000, TINY.bands, 1, generator=generator, dtype=DOUBLE)
+    inside = state_mask(torch.zeros(40_000, dtype=torch.long), TINY.bands, 1).double()
+    network.denoiser = Perfect(torch.zeros(40_000, TINY.bands, 0, dtype=DOUBLE))  # type: ignore[assignment]
+    for level in levels:
+        alpha, x = (1 - level**2).sqrt(), (1 - level**2).sqrt() * clean + level * noise
+        left = (network.noise(x, level.expand(40_000), torch.zeros(()), inside) - noise)[:, :NUMBERS]
+        assert left.square().mean().item() == pytest.approx(alpha.item() ** 2, rel=0.02)
+        assert (left * x[:, :NUMBERS]).mean().abs() < 0.015
 
 
 def test_noise_is_sigma_x_plus_alpha_v(network: GradTTSNetwork) -> None:
     _, _, sigma, alpha, x = noised()
     network = network.double()
-    features = torch.randn(4, TINY.channels, 7, dtype=DOUBLE)
-    mask = (torch.arange(7) < torch.tensor([7, 5, 3, 7])[:, None])[:, None].double()
+    mask = MASK[:, :1, 1:].double()
+    features = torch.randn(4, TINY.channels, 7, dtype=DOUBLE) * mask
     with torch.no_grad():
-        v = network.denoiser(x * mask, sigma, features * mask, mask)
-        found = network.noise(x * mask, sigma, features * mask, mask)
+        v = network.denoiser(x[..., 1:], sigma, features, mask)
+        found = network.noise(x, sigma, features, MASK.double())
     assert v.abs().mean() > 0.01
-    torch.testing.assert_close(found, (sigma[:, None, None] * x + alpha * v) * mask, rtol=1e-12, atol=1e-12)
-    assert not found[~mask.bool().expand_as(found)].any()
+    wanted = sigma[:, None, None] * x
+    wanted[..., 1:] += alpha * v
+    torch.testing.assert_close(found, wanted * MASK, rtol=1e-12, atol=1e-12)
+    assert not found[~MASK].any()
 
 
 def test_a_fresh_denoiser_says_nothing_and_levels_are_told_apart(network: GradTTSNetwork) -> None:
@@ -194,23 +242,51 @@ def test_a_fresh_denoiser_says_nothing_and_levels_are_told_apart(network: GradTT
     assert (middle - high).abs().max() > 1e-3
 
 
+def test_frames_know_nothing_of_the_condition(network: GradTTSNetwork) -> None:
+    _, _, sigma, _, x = (value.float() for value in noised())
+    other = x.clone()
+    other[:, :NUMBERS, 0] += 1
+    features = torch.randn(4, TINY.channels, 7)
+    with torch.no_grad():
+        change = network.noise(other, sigma, features, MASK.float()) - network.noise(x, sigma, features, MASK.float())
+    assert not change[..., 1:].any()
+    torch.testing.assert_close(change[:, :NUMBERS, 0], sigma[:, None].expand(-1, NUMBERS))
+
+
 def test_bands_are_the_identity_at_first() -> None:
     _, noise, sigma, _, x = noised()
-    bands, mask = Bands(TINY.bands), torch.ones(4, 1, 7)
     given = noise.float()
-    assert torch.equal(bands(x.float(), sigma.float(), given, mask), given)
+    assert torch.equal(Bands(TINY.bands)(x.float(), sigma.float(), given, MASK.float()), given)
+
+
+def taken_for_clean(scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+    """What is clean and what `Bands` make of it."""
+    clean, noise, sigma, alpha, x = noised()
+    bands = Bands(TINY.bands).double()
+    bands.load_state_dict({"scale": scale, "shift": shift})
+    with torch.no_grad():
+        changed = bands(x, sigma, noise, MASK.double())
+    return clean, (x - sigma[:, None, None] * changed) / alpha
 
 
 def test_bands_scale_and_shift_what_is_taken_for_clean() -> None:
-    clean, noise, sigma, alpha, x = noised()
-    bands = Bands(TINY.bands).double()
-    a, b = torch.randn(2, TINY.bands, 1, dtype=DOUBLE)
-    bands.load_state_dict({"scale": a, "shift": b})
-    mask = (torch.arange(7) < torch.tensor([7, 5, 3, 7])[:, None])[:, None].double()
-    with torch.no_grad():
-        changed = bands(x, sigma, noise, mask)
-    implied = (x - sigma[:, None, None] * changed) / alpha
-    torch.testing.assert_close(implied, torch.where(mask.bool(), (1 + a) * clean + b, clean), rtol=1e-9, atol=1e-9)
+    a, b = torch.randn(2, TINY.bands + NUMBERS, dtype=DOUBLE)
+    clean, found = taken_for_clean(a, b)
+    wanted = (1 + a[: TINY.bands, None]) * clean + b[: TINY.bands, None]
+    a, b = CONDITION_UNIT * a[TINY.bands :], CONDITION_UNIT * b[TINY.bands :]
+    wanted[:, :NUMBERS, 0] = (1 + a) * clean[:, :NUMBERS, 0] + b
+    torch.testing.assert_close(found, torch.where(MASK, wanted, clean), rtol=1e-9, atol=1e-9)
+
+
+def test_the_last_scales_and_shifts_are_the_conditions_alone() -> None:
+    last, first = slice(TINY.bands, None), slice(TINY.bands)
+    for entries, touched, unit in ((last, slice(0, 1), CONDITION_UNIT), (first, slice(1, None), 1)):
+        a, b = torch.zeros(2, TINY.bands + NUMBERS, dtype=DOUBLE)
+        a[entries], b[entries] = 0.5 / unit, 2.0 / unit
+        clean, found = taken_for_clean(a, b)
+        wanted = torch.zeros_like(clean)
+        wanted[..., touched] = 0.5 * clean[..., touched] + 2
+        torch.testing.assert_close(found - clean, wanted * MASK, rtol=1e-9, atol=1e-9)
 
 
 # --- frames ----------------------------------------------------------------------------------------------------------
@@ -274,15 +350,16 @@ def test_rows_ignore_what_is_beside_them(network: GradTTSNetwork) -> None:
         torch.testing.assert_close(encoded[:1, :, :5], alone)
         for both, one in zip(planned, alone_planned, strict=True):
             torch.testing.assert_close(both[:1, :5], one)
-        expanded, x, sigma = torch.randn(2, 20, TINY.channels), torch.randn(2, TINY.bands, 20), torch.tensor([0.4, 0.8])
-        mask = (torch.arange(20) < torch.tensor([12, 20])[:, None])[:, None].float()
+        expanded, x, sigma = torch.randn(2, 20, TINY.channels), torch.randn(2, TINY.bands, 21), torch.tensor([0.4, 0.8])
+        inside = state_mask(torch.tensor([12, 20]), TINY.bands, 21).float()
+        mask = inside[:, :1, 1:]
         features, mean = network.decode(expanded, mask)
-        noise = network.noise(x, sigma, features, mask)
+        noise = network.noise(x, sigma, features, inside)
         short, short_mean = network.decode(expanded[:1, :12], mask[:1, :, :12])
-        short_noise = network.noise(x[:1, :, :12], sigma[:1], short, mask[:1, :, :12])
+        short_noise = network.noise(x[:1, :, :13], sigma[:1], short, inside[:1, :, :13])
     for both, one in ((features, short), (mean, short_mean), (noise, short_noise)):
-        torch.testing.assert_close(both[:1, :, :12], one)
-        assert not both[0, :, 12:].any()
+        torch.testing.assert_close(both[:1, :, : one.shape[2]], one)
+        assert not both[0, :, one.shape[2] :].any()
 
 
 def test_prosody_does_not_bend_the_encoder(network: GradTTSNetwork) -> None:
@@ -309,7 +386,8 @@ def test_size_and_cost_are_what_the_readme_says() -> None:
     total = sum(parameter.numel() for parameter in network.parameters())
     assert says(r"([0-9.]+) million parameters") == round(total / 1e6, 1)
     second = CONFIG.sample_rate // CONFIG.hop
-    x, features = torch.zeros(1, CONFIG.bands, second), torch.zeros(1, CONFIG.channels, second)
+    x, features = torch.zeros(1, CONFIG.bands, 1 + second), torch.zeros(1, CONFIG.channels, second)
+    mask = state_mask(torch.tensor([second]), CONFIG.bands, 1 + second).float()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network.noise(x, torch.tensor([0.5]), features, torch.ones(1, 1, second))
+        network.noise(x, torch.tensor([0.5]), features, mask)
     assert says(r"([0-9.]+) GFLOP") == round(counter.get_total_flops() / 1e9, 2)

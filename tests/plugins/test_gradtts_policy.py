@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from rlzoo_gradtts import GradTTSOptions
+from rlzoo_gradtts.conditions import CLEAN, NUMBERS, coloured, hissing
 from rlzoo_gradtts.network import GradTTSNetwork, NetworkConfig
 from rlzoo_gradtts.phones import ROWS, SYMBOLS, phone_ids
 from rlzoo_gradtts.policy import SHIPPED, TERMINAL_LEVEL, VOICES, GradTTSPolicy
@@ -50,6 +51,47 @@ def policy(voice: Path) -> GradTTSPolicy:
 def state(policy: GradTTSPolicy, prompts: list[Prompt]):
     cond = policy.condition(prompts)
     return cond, torch.randn(len(prompts), *policy.state_shape(cond)) * policy.mask(cond)
+
+
+def test_a_state_is_a_condition_and_the_frames_behind_it(policy: GradTTSPolicy) -> None:
+    cond = policy.condition(PROMPTS)
+    frames, size = cond.get("frames"), cond.get("mean").shape[2]
+    assert frames.max() == size
+    assert policy.state_shape(cond) == (TINY.bands, 1 + size)
+    assert torch.equal(policy.lengths(cond), frames + 1)
+    mask = policy.mask(cond)
+    assert mask.dtype == torch.bool
+    assert mask.shape == (2, *policy.state_shape(cond))
+    assert mask[:, :, 0].tolist() == [[True] * NUMBERS + [False] * (TINY.bands - NUMBERS)] * 2
+    behind = (torch.arange(size) < frames[:, None])[:, None].expand(-1, TINY.bands, -1)
+    assert torch.equal(mask[:, :, 1:], behind)
+    assert not behind.all()
+
+
+def test_nothing_hears_what_is_masked(policy: GradTTSPolicy) -> None:
+    cond, x = state(policy, PROMPTS)
+    junk = torch.where(policy.mask(cond), x, 100)
+    sigma = torch.tensor([0.3, 0.9])
+    with torch.no_grad():
+        noise, other = policy(x, sigma, cond), policy(junk, sigma, cond)
+    assert torch.equal(noise, other)
+    assert not noise[~policy.mask(cond)].any()
+    assert torch.equal(policy.decode(junk, cond).data, policy.decode(x, cond).data)
+
+
+def test_a_condition_takes_the_chain_of_a_standard_normal(policy: GradTTSPolicy) -> None:
+    """Its best guess of what is clean is alpha x, and nothing of the frames is in it."""
+    cond, x = state(policy, PROMPTS)
+    schedule = policy.schedule(4)
+    for k in range(4):
+        now, then = schedule.times[k].item(), schedule.times[k + 1].item()
+        with torch.no_grad():
+            step = policy.transition(x, torch.tensor([k, k]), cond, schedule)
+        alpha, before = math.sqrt(1 - now**2), math.sqrt(1 - then**2)
+        noise = then**2 * alpha / (now**2 * before)
+        clean = before * (1 - alpha**2 / before**2) / now**2
+        wanted = (clean * alpha + noise) * x[:, :NUMBERS, 0]
+        torch.testing.assert_close(step.mean[:, :NUMBERS, 0], wanted, rtol=1e-4, atol=1e-5)
 
 
 # --- the chain -------------------------------------------------------------------------------------------------------
@@ -123,7 +165,7 @@ def test_training_levels_are_even_in_the_angle_and_stay_inside(policy: GradTTSPo
 def test_rows_of_a_batch_equal_rows_alone(policy: GradTTSPolicy) -> None:
     both, x = state(policy, PROMPTS)
     alone = policy.condition(PROMPTS[:1])
-    size = int(alone.get("frames"))
+    size = 1 + int(alone.get("frames"))
     assert policy.lengths(both)[0] == size < policy.lengths(both)[1]
     schedule, k = policy.schedule(4), torch.tensor([1, 1])
     with torch.no_grad():
@@ -147,17 +189,48 @@ def test_decoding_is_deterministic_and_leaves_the_generator_alone(policy: GradTT
     torch.manual_seed(5)
     assert torch.equal(policy.decode(x, cond).data, samples.data)
     assert samples.media.sample_rate == TINY.sample_rate
-    assert samples.data.shape == (2, x.shape[2] * TINY.hop)
+    assert samples.data.shape == (2, (x.shape[2] - 1) * TINY.hop)
     assert torch.equal(samples.lengths, (cond.get("frames") - 1) * TINY.hop)
     for row, size in zip(samples.data, samples.lengths.tolist(), strict=True):
         assert not row[size:].any()
         assert row[:size].std() > 1e-3
 
 
-def test_the_waveform_is_that_of_mean_plus_scaled_residual(policy: GradTTSPolicy) -> None:
+def test_the_waveform_is_that_of_mean_plus_scaled_residual_under_the_condition(policy: GradTTSPolicy) -> None:
+    cond, x = state(policy, PROMPTS)
+    samples = policy.decode(x, cond)
+    for row, size in enumerate(cond.get("frames").tolist()):
+        spectrum = (cond.get("mean")[row] + TINY.residual_scale * x[row, :, 1:])[:, :size]
+        condition = x[row, :NUMBERS, 0]
+        wave = hissing(policy.mel.invert(coloured(spectrum, condition)), condition)
+        torch.testing.assert_close(samples.row(row), wave.clamp(-1, 1))
+
+
+def test_conditions_may_be_left_out(voice: Path, policy: GradTTSPolicy) -> None:
+    always = GradTTSPolicy(GradTTSOptions(checkpoint=voice, conditions=False))
+    cond, x = state(policy, PROMPTS)
+    clean = x.clone()
+    clean[:, :NUMBERS, 0] = torch.tensor(CLEAN)
+    wanted = policy.decode(clean, cond).data
+    assert torch.equal(always.decode(x, cond).data, wanted)
+    assert torch.equal(always.decode(clean, cond).data, wanted)
+    assert not torch.allclose(policy.decode(x, cond).data, wanted)
+
+
+def test_the_loudest_hiss_is_cut_at_one(policy: GradTTSPolicy) -> None:
     cond, x = state(policy, PROMPTS[:1])
-    (spectrum,) = cond.get("mean") + TINY.residual_scale * x
-    assert torch.equal(policy.decode(x, cond).row(0), policy.mel.invert(spectrum))
+    x[:, 0, 0] = 8
+    assert policy.decode(x, cond).row(0).abs().max() == 1
+
+
+def test_the_gradient_of_a_waveform_reaches_all_that_is_real(policy: GradTTSPolicy) -> None:
+    cond, x = state(policy, PROMPTS)
+    x = x.requires_grad_()
+    policy.decode(x, cond).data.square().sum().backward()
+    assert x.grad.isfinite().all()
+    assert not x.grad[~policy.mask(cond)].any()
+    assert x.grad[:, :NUMBERS, 0].all()
+    assert x.grad[..., 1:].any(1).tolist() == policy.mask(cond)[..., 1:].any(1).tolist()
 
 
 @pytest.mark.parametrize("phones", ["AH", "S IY"])
@@ -165,9 +238,9 @@ def test_the_shortest_text_has_a_waveform(phones: str, tmp_path: Path) -> None:
     """Transforms mirror half a window at the ends, so that a frame or two would have none."""
     policy = GradTTSPolicy(GradTTSOptions(checkpoint=untrained(tmp_path / "hasty.safetensors", 0.5), pace=4))
     cond, x = state(policy, [Prompt("a", "", {"phones": phones})])
-    assert policy.lengths(cond).tolist() == [TINY.shortest]
+    assert policy.lengths(cond).tolist() == [1 + TINY.shortest]
     assert policy.decode(x, cond).row(0).isfinite().all()
-    assert policy.mel(policy.decode(x, cond).row(0)).shape == x.shape[1:]
+    assert policy.mel(policy.decode(x, cond).row(0)).shape == (TINY.bands, TINY.shortest)
 
 
 def test_pace_changes_the_length(voice: Path) -> None:
@@ -224,6 +297,7 @@ def test_what_is_trained(voice: Path, trainable: str) -> None:
     cond, x = state(policy, PROMPTS)
     step = policy.transition(x, torch.tensor([0, 1]), cond, policy.schedule(4))
     step.log_prob(x).sum().backward()
+    assert all(weights.grad.ne(0).all() for weights in (policy.bands.scale, policy.bands.shift))
     for name, parameter in policy.named_parameters():
         assert (parameter.grad is not None) == (name in trained), name
         if name in trained:
@@ -254,7 +328,7 @@ def test_the_shipped_voice_is_small_safe_and_speaks(shipped: GradTTSPolicy) -> N
     assert SHIPPED.stat().st_size < 10_000_000
     assert {"phones", "sentences", "hours_of_speech"} <= set(shipped.card)
     cond = shipped.condition([Prompt("a", "The light is green.")])
-    assert 0.6 < (shipped.lengths(cond).item() - 1) * shipped.config.hop / shipped.config.sample_rate < 2.5
+    assert 0.6 < (cond.get("frames").item() - 1) * shipped.config.hop / shipped.config.sample_rate < 2.5
     schedule, generator = shipped.schedule(), torch.Generator().manual_seed(0)
     x = torch.randn(1, *shipped.state_shape(cond), generator=generator)
     with torch.no_grad():

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from rlzoo_gradtts import GradTTSOptions
+from rlzoo_gradtts.conditions import CLEAN, NUMBERS, hissing
 from rlzoo_gradtts.data import pitch_of_phones
 from rlzoo_gradtts.phones import phone_ids
 from rlzoo_gradtts.policy import SHIPPED, VOICES, GradTTSPolicy
@@ -62,19 +63,20 @@ def supervised(policy: GradTTSPolicy, corpus: Path, rate: int = 16_000):
 def test_states_are_the_recordings_and_conditioned_on_their_own_times(policy: GradTTSPolicy, corpus: Path) -> None:
     prompts, recordings, x, cond = supervised(policy, corpus)
     items, hop = {item.id: item for item in SpeechCorpus.open(corpus)}, policy.config.hop
-    lengths = policy.lengths(cond)
     assert len(prompts) == 3
     assert tuple(x.shape[1:]) == policy.state_shape(cond)
+    assert not x[~policy.mask(cond)].any()
+    torch.testing.assert_close(x[:, :NUMBERS, 0], torch.tensor(CLEAN).expand(3, -1))
     samples = policy.decode(x, cond)
     for row, prompt in enumerate(prompts):
-        item, size = items[prompt.id], int(lengths[row])
+        item, size = items[prompt.id], int(cond.get("frames")[row])
         wave = recordings.row(row)
         assert 0 <= len(wave) - size * hop < hop
         spectrum = policy.mel(wave)[:, :size]
-        made = cond.get("mean")[row, :, :size] + policy.config.residual_scale * x[row, :, :size]
+        made = cond.get("mean")[row, :, :size] + policy.config.residual_scale * x[row, :, 1 : 1 + size]
         torch.testing.assert_close(made, spectrum, rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(samples.row(row), policy.mel.invert(spectrum), rtol=0, atol=1e-3)
-        assert not x[row, :, size:].any()
+        heard = hissing(policy.mel.invert(spectrum), torch.tensor(CLEAN))
+        torch.testing.assert_close(samples.row(row), heard, rtol=0, atol=1e-3)
         frames = torch.tensor(item.ends).mul(100).round().diff(prepend=torch.zeros(1)).long()
         frames[-1] += size - frames.sum()
         ids = torch.tensor(phone_ids(item.phones))
@@ -87,9 +89,9 @@ def test_the_voice_knows_what_its_speaker_said(policy: GradTTSPolicy, corpus: Pa
     """The mean spectrum is near the recording at its times, and not near its frames in another order."""
     _, _, x, cond = supervised(policy, corpus)
     order = torch.Generator().manual_seed(1)
-    for row, size in enumerate(policy.lengths(cond).tolist()):
+    for row, size in enumerate(cond.get("frames").tolist()):
         mean = cond.get("mean")[row, :, :size]
-        left = policy.config.residual_scale * x[row, :, :size]
+        left = policy.config.residual_scale * x[row, :, 1 : 1 + size]
         cut_up = (mean + left)[:, torch.randperm(size, generator=order)] - mean
         assert left.square().mean() < 0.1 * cut_up.square().mean()
 
@@ -112,15 +114,16 @@ def test_own_samples_need_no_times(policy: GradTTSPolicy) -> None:
     samples = policy.decode(0.3 * torch.randn(2, *policy.state_shape(cond)), cond)
     x, same = policy.supervise(prompts, samples)
     assert all(torch.equal(same.get(name), cond.get(name)) for name in cond.tensors)
-    for row, size in enumerate(policy.lengths(cond).tolist()):
-        made = cond.get("mean")[row, :, :size] + policy.config.residual_scale * x[row, :, :size]
+    torch.testing.assert_close(x[:, :NUMBERS, 0], torch.tensor(CLEAN).expand(2, -1))
+    for row, size in enumerate(cond.get("frames").tolist()):
+        made = cond.get("mean")[row, :, :size] + policy.config.residual_scale * x[row, :, 1 : 1 + size]
         torch.testing.assert_close(made, policy.mel(samples.row(row)), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("change", [-160, 1, 160])
 def test_own_samples_have_the_length_that_was_planned(policy: GradTTSPolicy, change: int) -> None:
     prompt = Prompt("a", "Open the door.")
-    planned = (int(policy.lengths(policy.condition([prompt]))) - 1) * policy.config.hop
+    planned = (int(policy.condition([prompt]).get("frames")) - 1) * policy.config.hop
     policy.supervise([prompt], to_samples([torch.zeros(planned)], 16_000))
     wrong = to_samples([torch.zeros(planned + change)], 16_000)
     with pytest.raises(DataError, match=f"plans {planned} samples, its recording has {planned + change}"):
