@@ -130,8 +130,9 @@ def config_page() -> str:
     intro = (
         "# Run file\n\n"
         "A run file is TOML. `rlzoo config new` writes one with every option, `rlzoo config show` prints what a run\n"
-        "would use. Layers, later ones win: built-in choices, the algorithm's preset (`default` where none is named),\n"
-        "the file, flags, `--set`. Unknown keys are errors. Relative paths are relative to where the command runs.\n\n"
+        "would use. Layers, later ones win: built-in choices, what suits the policy, the algorithm's preset\n"
+        "(`default` where none is named), the file, flags, `--set`. Unknown keys are errors. Relative paths are\n"
+        "relative to where the command runs.\n\n"
         "```toml\n"
         "seed = 0\n\n"
         "[policy]\n"

@@ -1,7 +1,7 @@
 """The layers of a run's configuration, later ones win. Light.
 
-Built-in choices, the algorithm's preset, the run file, the command line's flags, `--set`. Nothing is checked here but
-that the pieces fit together; `rlzoo.config` checks the result.
+Built-in choices, what suits the policy, the algorithm's preset, the run file, the command line's flags, `--set`.
+Nothing is checked here but that the pieces fit together; `rlzoo.config` checks the result.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rlzoo.errors import ConfigError
 from rlzoo.plugin import Kind, Spec
 from rlzoo.registry import Registry, did_you_mean
 
-DEFAULT_POLICY = "wavegrad2"
+DEFAULT_POLICY = "gradtts"
 DEFAULT_PROMPTS = "short"
 DEFAULT_JUDGES = ("guard", "dnsmos")
 """Judge besides the rewards where none are named: milliseconds a clip, and nothing to download."""
@@ -80,22 +80,29 @@ def given(
 
 
 def layered(user: Mapping[str, Any], registry: Registry, *, preset: str = "", overrides: Iterable[str] = ()) -> Data:
-    """All layers in one mapping, unchecked but for names: built-in choices, preset, `user`, `overrides`."""
+    """All layers in one mapping, unchecked but for names: built-in choices, policy's, preset, `user`, `overrides`."""
     overrides = list(overrides)
-    # The preset belongs to the algorithm, and --set may name the algorithm; so that key is looked up first.
-    probe = {"algorithm": copy.deepcopy(as_table(user, "algorithm"))}
-    naming = [item for item in overrides if item.partition("=")[0].strip() in ("algorithm", "algorithm.name")]
-    named = reduce(override, naming, probe)["algorithm"]
-    name = named.get("name") if isinstance(named, Mapping) else None
+    name = _named("algorithm", user, overrides)
     if not isinstance(name, str) or not name:
         there = ", ".join(registry.names("algorithm")) or "none"
         raise ConfigError("no algorithm is named", f"give --algo NAME, or `name` in [algorithm]; there are: {there}")
     base: Data = {"policy": {"name": DEFAULT_POLICY}, "prompts": {"name": DEFAULT_PROMPTS}, "algorithm": {"name": name}}
+    policy = _named("policy", merge(base, user), overrides)
+    if isinstance(policy, str):  # anything else is refused where all layers are checked
+        base = merge(base, registry.policy(policy).run)
     spec = registry.algorithm(name)
     chosen = preset or (DEFAULT_PRESET if DEFAULT_PRESET in presets(spec) else "")
     if chosen:
         base = merge(base, preset_tables(spec, chosen))
     return reduce(override, overrides, merge(base, user))
+
+
+def _named(kind: Kind, user: Mapping[str, Any], overrides: Sequence[str]) -> Any:
+    """The plugin that run file, flags or --set name; lower layers depend on it, so it is looked up before them."""
+    probe: Data = {kind: copy.deepcopy(as_table(user, kind))}
+    naming = [item for item in overrides if item.partition("=")[0].strip() in (kind, f"{kind}.name")]
+    table = reduce(override, naming, probe)[kind]
+    return table.get("name") if isinstance(table, Mapping) else None
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Data:

@@ -1,8 +1,9 @@
 """From what the user wrote to a run in which every value is settled. Light: of plugins, only their records run here.
 
-Layers, later ones win: built-in choices, the algorithm's preset, the run file, the command line's flags, `--set`.
-Then two phases: the names pick the plugins, and each plugin's own `Options` checks its table. A broken plugin therefore
-cannot spoil a run that does not use it. Nothing here reads a weight, so every mistake in a run file shows in a second.
+Layers, later ones win: built-in choices, what suits the policy, the algorithm's preset, the run file, the command
+line's flags, `--set`. Then two phases: the names pick the plugins, and each plugin's own `Options` checks its table. A
+broken plugin therefore cannot spoil a run that does not use it. Nothing here reads a weight, so every mistake in a run
+file shows in a second.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import pluggy
 from pydantic import BaseModel, ConfigDict
@@ -86,6 +86,9 @@ class PolicySpec(Spec):
     tune: str = ""
     """`package.module:function` behind `rlzoo tune-schedule`: (voice, data, steps, *, out, utterances, textgrids,
     device, on_trial) -> one result per K with `num_steps`, `distance`, `untuned`. Empty: no schedule to tune."""
+    run: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Values of the run file's tables that suit this policy, such as `{"train": {"learning_rate": 0.01}}`: it knows how
+    many numbers it trains, how large they are and what a sample costs. Everything else of a run overrides them."""
 
 
 @dataclass(frozen=True, kw_only=True)

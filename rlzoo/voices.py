@@ -88,7 +88,8 @@ class VoiceFormat(Generic[C]):
                 state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
         except (SafetensorError, OSError) as error:
             raise DataError(
-                f"'{path}' is not a complete safetensors file: {error}", f"it may be cut off: {_AGAIN}"
+                f"'{path}' is not a complete safetensors file: {error}",
+                f"{_AGAIN} if it is cut off; name its policy (--policy) if it is of another one than {self.policy}",
             ) from error
         if header.get("format") != self._mark:
             raise DataError(

@@ -375,9 +375,9 @@ CHECKPOINTS = {
 def test_a_bad_checkpoint_is_refused_and_runs_nothing(name, rlzoo_, here):
     content, message = CHECKPOINTS[name]
     (here / name).write_bytes(content)
-    spoken = rlzoo_("synth", "--text", "hello", "--out", "x.wav", "--checkpoint", name)
+    spoken = rlzoo_("synth", "--text", "hello", "--out", "x.wav", "--checkpoint", name, "--policy", "wavegrad2")
     assert (spoken.code, message in spoken.error()[0]) == (4, True), spoken.err
-    flags = ["--algo", "dlpo", "--reward", "dnsmos", "--set", f"policy.checkpoint={name}"]
+    flags = ["--algo", "dlpo", "--reward", "dnsmos", "--policy", "wavegrad2", "--set", f"policy.checkpoint={name}"]
     assert rlzoo_("run", *flags, "--device", "cpu").code == 4
     assert [path.name for path in here.iterdir()] == [name]
 

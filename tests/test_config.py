@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tomllib
 import types
@@ -175,9 +176,24 @@ def test_replacing_the_whole_algorithm_by_set(toys):
     assert resolve(user, toys, overrides=['algorithm={name="draft"}']).algorithm.spec.name == "draft"
 
 
-def test_a_bare_run_has_policy_and_prompts(toys):
+def test_a_bare_run_has_policy_and_prompts(toys, monkeypatch):
+    monkeypatch.setattr("rlzoo._layers.DEFAULT_POLICY", "speaker")
     data = layered({"algorithm": {"name": "clipper"}}, toys)
-    assert (data["policy"]["name"], data["prompts"]["name"]) == ("wavegrad2", "short")
+    assert (data["policy"]["name"], data["prompts"]["name"]) == ("speaker", "short")
+
+
+@pytest.mark.parametrize("sets", [(), ("policy={name='painter'}",), ("policy.name=painter",)])
+def test_what_suits_the_policy_lies_under_everything_but_the_built_in_choices(toys, sets, monkeypatch):
+    monkeypatch.setattr("rlzoo._layers.DEFAULT_POLICY", "speaker")
+    suits = {"train": {"learning_rate": 0.02, "steps": 5}, "rollout": {"num_steps": 3}}
+    painter = dataclasses.replace(toys.policy("painter"), run=suits)
+    registry = dataclasses.replace(toys, specs={**toys.specs, "policy": {**toys.specs["policy"], "painter": painter}})
+    user = {"algorithm": {"name": "clipper"}, "train": {"steps": 7}}
+    named = user if sets else {**user, "policy": {"name": "painter"}}
+    assert "rollout" not in layered(user, registry)
+    data = layered(named, registry, overrides=(*sets, "rollout.num_steps=4"))
+    assert data["train"] == {"learning_rate": 0.02, "steps": 7}
+    assert data["rollout"]["num_steps"] == 4
 
 
 @pytest.mark.parametrize(("text", "words"), [("a = ", "is no TOML"), ("\x00", "is no TOML")])

@@ -191,7 +191,7 @@ MISTAKES = {
     "unknown split": (["eval", "--policy", "toy-gaussian", *PLUGINS, "--judges", "loud", "--prompts", "toy:dev"],
                       2, "there is no split 'dev'", "heldout, train"),
     "recordings against a policy": (["eval", "at16", "--base", "text.ckpt", *GUARD], 2, "cannot be compared", "runs"),
-    "weights that are text": (["eval", "text.ckpt", *GUARD], 4, "is not a complete PyTorch checkpoint", ""),
+    "weights that are text": (["eval", "text.ckpt", *GUARD], 4, "is not a complete safetensors file", ""),
     "compare nothing": (["compare", "none", "at16"], 4, "'none'", ""),
     "compare folders": (["compare", "at16", "at8"], 4, "'at16' is no run directory", ""),
 }  # fmt: skip

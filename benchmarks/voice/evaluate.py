@@ -1,6 +1,7 @@
 """How good is a voice? Its samples beside the recordings of the same test sentences, which it has never seen.
 
-    python benchmarks/voice/evaluate.py --data CORPUS [--voice FILE] [--nisqa nisqa.tar] [--steps 2 10 50] [--out DIR]
+    python benchmarks/voice/evaluate.py --data CORPUS
+        [--policy gradtts] [--voice FILE] [--nisqa nisqa.tar] [--steps 2 10 50] [--out DIR]
 
 Text goes through the whole front-end and the learned durations. Writes evaluation.md, evaluation.json and
 spectrograms.png into --out, the table after every system, so that an interrupted evaluation leaves what it had. They
@@ -21,29 +22,36 @@ from typing import Any
 
 import pictures
 import torch
-from rlzoo_wavegrad2 import WaveGrad2Options
-from rlzoo_wavegrad2.policy import WaveGrad2Policy
 
 from rlzoo._allocator import keep_freed_memory
-from rlzoo.api import Prompt, Reward
+from rlzoo.api import Policy, Prompt, Reward
 from rlzoo.audio import resample_samples, to_samples, write_audio
+from rlzoo.config import choose
 from rlzoo.corpus.speech import SpeechCorpus, SpeechItem
+from rlzoo.registry import discover
 from rlzoo.rewards import build_reward
 
 HERE = Path(__file__).parent
 
 
-def speak(policy: WaveGrad2Policy, prompt: Prompt, num_steps: int, seed: int) -> torch.Tensor:
+def load(name: str, voice: Path | None, device: str = "cpu") -> Policy:
+    """A policy that speaks, with a voice of its own or the one that ships."""
+    policy: Policy = choose("policy", name, discover(), {"checkpoint": voice} if voice else {}).build()
+    return policy.to(device)
+
+
+def speak(policy: Policy, prompt: Prompt, num_steps: int, seed: int) -> torch.Tensor:
     """(L,) waveform of one prompt, on the CPU."""
     cond, schedule = policy.condition([prompt]), policy.schedule(num_steps)
     generator, shape = torch.Generator().manual_seed(seed), (1, *policy.state_shape(cond))
-    x = torch.randn(shape, generator=generator).to(policy.device)
+    device = next(policy.parameters()).device
+    x = torch.randn(shape, generator=generator).to(device)
     with torch.no_grad():
         for k in range(num_steps):
             step = policy.transition(x, torch.tensor([k], device=x.device), cond, schedule)
-            noise = torch.randn(shape, generator=generator).to(policy.device)
+            noise = torch.randn(shape, generator=generator).to(device)
             x = step.rsample(noise) if schedule.stochastic[k] else step.mode
-    return policy.decode(x, cond).data[0].cpu()
+    return policy.decode(x, cond).row(0).cpu()
 
 
 def judged(
@@ -93,6 +101,7 @@ def test_items(data: Path, rate: int, count: int) -> list[SpeechItem]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="corpus, with the voice's own rate")
+    parser.add_argument("--policy", default="wavegrad2")
     parser.add_argument("--voice", type=Path, help="default: the voice that ships")
     parser.add_argument("--nisqa", type=Path, help="weights of NISQA v2; left out of the table without them")
     parser.add_argument("--sentences", type=int, default=24)
@@ -103,8 +112,8 @@ def main() -> None:
     args = parser.parse_args()
 
     keep_freed_memory()  # as every command of rlzoo does
-    policy = WaveGrad2Policy(WaveGrad2Options(checkpoint=args.voice)).to(args.device)
-    rate = policy.config.sample_rate
+    policy = load(args.policy, args.voice, args.device)
+    rate = policy.media.sample_rate or 0
     items = test_items(args.data, rate, args.sentences)
     prompts = [Prompt(item.id, item.text) for item in items]
     judges: dict[str, Reward[Any]] = {"wer": build_reward("wer", {}), "dnsmos": build_reward("dnsmos", {})}

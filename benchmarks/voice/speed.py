@@ -1,6 +1,6 @@
 """Real-time factor of a voice on the CPU: seconds of computing for a second of speech, text front-end included.
 
-    python benchmarks/voice/speed.py [--voice FILE] [--threads 2] [--steps 6 10 50] [--out DIR]
+    python benchmarks/voice/speed.py [--policy gradtts] [--voice FILE] [--threads 2] [--steps 6 10 50] [--out DIR]
 
 Wall time on an otherwise idle machine; median of --repeats, and the best. Writes speed.md and speed.json, which hold
 nothing that is written by hand.
@@ -17,9 +17,7 @@ import time
 from pathlib import Path
 
 import torch
-from evaluate import HERE, speak
-from rlzoo_wavegrad2 import WaveGrad2Options
-from rlzoo_wavegrad2.policy import WaveGrad2Policy
+from evaluate import HERE, load, speak
 
 from rlzoo._allocator import keep_freed_memory
 from rlzoo.api import Prompt
@@ -29,6 +27,7 @@ TEXT = "The quick brown fox jumps over the lazy dog while seven patient engineer
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--policy", default="wavegrad2")
     parser.add_argument("--voice", type=Path, help="default: the voice that ships")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--steps", type=int, nargs="+", default=[2, 6, 10, 50])
@@ -38,8 +37,8 @@ def main() -> None:
 
     keep_freed_memory()  # as every command of rlzoo does
     torch.set_num_threads(args.threads)
-    policy = WaveGrad2Policy(WaveGrad2Options(checkpoint=args.voice))
-    prompt, rate = Prompt("speed", TEXT), policy.config.sample_rate
+    policy = load(args.policy, args.voice)
+    prompt, rate = Prompt("speed", TEXT), policy.media.sample_rate or 0
     rows = []
     for num_steps in args.steps:
         factors = []

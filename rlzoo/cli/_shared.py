@@ -11,13 +11,13 @@ from typing import Annotated
 import typer
 
 from rlzoo import _layers, _toml
-from rlzoo.config import ResolvedRun, given, layered, read, resolve
+from rlzoo.config import DEFAULT_POLICY, ResolvedRun, given, layered, read, resolve
 from rlzoo.registry import Registry, discover
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="A run file (TOML).")]
 Algo = Annotated[str, typer.Option("--algo", help="Algorithm; `rlzoo plugins list` shows them.")]
 Rewards = Annotated[list[str], typer.Option("--reward", help="Reward; repeatable, the sum counts.")]
-PolicyName = Annotated[str, typer.Option("--policy", help="Policy; default: wavegrad2 with the voice it ships with.")]
+PolicyName = Annotated[str, typer.Option("--policy", help="Policy; default: gradtts with the voice it ships with.")]
 Prompts = Annotated[str, typer.Option("--prompts", help="Prompt set; default: short.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Every random number follows from it; default: 0.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1.")]
@@ -74,6 +74,18 @@ def resolved(
     )
     run = resolve(user, registry, preset=preset, overrides=sets, plugin_files=plugin)
     return Resolved(run, registry, _toml.dumps(layered(user, registry, preset=preset, overrides=sets)))
+
+
+def policy_of(checkpoint: Path) -> str:
+    """The policy that the header of a voice file names; the default policy where it names none."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(checkpoint, framework="np") as file:
+            mark = (file.metadata() or {}).get("format", "")
+    except (SafetensorError, OSError):  # the policy itself says what is wrong with it
+        mark = ""
+    return mark.removeprefix("rlzoo-") if mark.startswith("rlzoo-") else DEFAULT_POLICY
 
 
 def overridden(sets: Sequence[str]) -> _layers.Data:

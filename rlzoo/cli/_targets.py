@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rlzoo import assets
+from rlzoo.cli._shared import policy_of
 from rlzoo.config import DEFAULT_POLICY, DEFAULT_PROMPTS, Choice, ResolvedRun, check_accepts, choose, default_judges
 from rlzoo.errors import ConfigError, DataError
 from rlzoo.listen.sources import AUDIO_SUFFIXES, Source, open_source
@@ -83,13 +84,11 @@ def _subject(path: Path, asked: Asked) -> Subject:
         return Subject(str(path), path, ResolvedRun.from_dict(config))
     if path.is_dir():
         return Subject(str(path), open_source(path), None)
-    return Subject(str(path), _policy(asked, {"checkpoint": str(path)}), None)
+    return Subject(str(path), _policy(asked, {"checkpoint": str(path)}, policy_of(path)), None)
 
 
-def _policy(asked: Asked, values: dict[str, Any]) -> Choice[Any]:
-    return choose(
-        "policy", asked.policy or DEFAULT_POLICY, asked.registry, {**asked.tables.get("policy", {}), **values}
-    )
+def _policy(asked: Asked, values: dict[str, Any], name: str = DEFAULT_POLICY) -> Choice[Any]:
+    return choose("policy", asked.policy or name, asked.registry, {**asked.tables.get("policy", {}), **values})
 
 
 def plan_of(subject: Subject, against: Path | None, asked: Asked) -> Plan:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
@@ -27,7 +28,7 @@ from rlzoo.cli._shared import (
     resolved,
 )
 from rlzoo.cli.plugins import find, option_type
-from rlzoo.config import CORE_TABLES, RewardTable, SeedTable
+from rlzoo.config import CORE_TABLES, DEFAULT_POLICY, RewardTable, SeedTable
 from rlzoo.errors import DataError
 from rlzoo.plugin import Options
 from rlzoo.registry import discover
@@ -78,7 +79,7 @@ def show(
 @app.command()
 def new(
     algo: Algo = "dlpo",
-    policy: PolicyName = "wavegrad2",
+    policy: PolicyName = DEFAULT_POLICY,
     reward: Rewards = ["utmos"],  # noqa: B006
     prompts: Prompts = "short",
     out_file: Annotated[Path | None, typer.Option("--out", help="File to write; default: print it.")] = None,
@@ -87,14 +88,15 @@ def new(
     """Write a run file in which every option stands with its default and its meaning."""
     registry = discover(files=plugin)
     lines = [*_commented(SeedTable, {})]
-    lines += ["", "[policy]", *_commented(registry.policy(policy).options, {"name": policy})]
+    speaks = registry.policy(policy)
+    lines += ["", "[policy]", *_commented(speaks.options, {"name": policy})]
     for name in reward:
         core = [line for line in _commented(RewardTable, {"name": name}, leave_out=("requested",)) if line]
         lines += ["", "[[rewards]]", *core, *_commented(registry.reward(name).options, {})]
     lines += ["", "[algorithm]", *_commented(registry.algorithm(algo).options, {"name": algo})]
     lines += ["", "[prompts]", *_commented(registry.prompts(prompts).options, {"name": prompts})]
     for table, model in CORE_TABLES.items():
-        lines += ["", f"[{table}]", *_commented(model, {}, table)]
+        lines += ["", f"[{table}]", *_commented(model, {}, table, suits=speaks.run.get(table, {}))]
     text = "\n".join(lines).lstrip("\n") + "\n"
     if out_file is None:
         out.print(text, end="")
@@ -125,9 +127,16 @@ def schema(
 
 
 def _commented(
-    model: type[BaseModel], values: dict[str, Any], path: str = "", leave_out: Iterable[str] = ()
+    model: type[BaseModel],
+    values: dict[str, Any],
+    path: str = "",
+    leave_out: Iterable[str] = (),
+    suits: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[str]:
-    """Lines of a table: each option with its meaning, its type and its default; unset ones are commented out."""
+    """Lines of a table: each option with its meaning, its type and its default (of `suits` where it is there).
+
+    Options without one are commented out.
+    """
     lines = [f"{key} = {_toml.value(value)}" for key, value in values.items()]
     nested: list[str] = []
     schema = model.model_json_schema()
@@ -139,7 +148,7 @@ def _commented(
             continue
         about = schema["properties"][name]
         lines += [f"# {line}" for line in about.get("description", "").splitlines()]
-        default = about.get("default")
+        default = suits.get(name, about.get("default"))
         text = f"# {name} =" if default is None else f"{name} = {_toml.value(default)}"
         lines.append(f"{text}  # {option_type(about)}")
     return lines + nested

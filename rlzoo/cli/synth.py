@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from rlzoo.cli._output import err, out
-from rlzoo.cli._shared import Device, PluginFiles, PolicyName, Seed, Sets, overridden
+from rlzoo.cli._shared import Device, PluginFiles, PolicyName, Seed, Sets, overridden, policy_of
 from rlzoo.config import DEFAULT_POLICY, Choice, choose
 from rlzoo.errors import ConfigError, DataError
 from rlzoo.registry import discover
@@ -103,4 +103,5 @@ def policy_source(checkpoint: Path | None, policy: str, sets: list[str], plugin:
             raise DataError(f"checkpoint '{checkpoint}' does not exist", "check the path")
         values["checkpoint"] = str(checkpoint)
     registry = discover(files=plugin)
-    return choose("policy", policy or DEFAULT_POLICY, registry, values)
+    name = policy or (policy_of(checkpoint) if checkpoint else DEFAULT_POLICY)
+    return choose("policy", name, registry, values)

@@ -10,7 +10,6 @@ import typer
 from rlzoo._allocator import keep_freed_memory
 from rlzoo.cli._output import columns, out
 from rlzoo.cli._shared import PluginFiles
-from rlzoo.config import DEFAULT_POLICY
 from rlzoo.errors import ConfigError, DataError
 from rlzoo.registry import discover, import_target
 
@@ -28,7 +27,7 @@ def tune_schedule(
     ] = None,
     utterances: Annotated[int, typer.Option("--utterances", min=1, help="Recordings to listen to.")] = 6,
     textgrids: Annotated[Path | None, typer.Option("--textgrids", help="MFA TextGrids, where --data has them.")] = None,
-    policy: Annotated[str, typer.Option("--policy", help="Policy of the checkpoint.")] = DEFAULT_POLICY,
+    policy: Annotated[str, typer.Option("--policy", help="Policy of the checkpoint.")] = "wavegrad2",
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1.")] = "cpu",
     plugin: PluginFiles = [],  # noqa: B006
 ) -> None:

@@ -1,0 +1,35 @@
+"""Recording conditions, which the voice chooses for every sample as part of what it generates: hiss and colour.
+
+Voices trained on found speech do so, and the sound of a recording is the first thing that a reward for quality teaches.
+The corpus of the voice that ships was spoken under one condition; here it is heard under many, by a rule and not by a
+network, and their numbers are standard normal, so that their best denoiser is known: v = 0.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+HISS, SPREAD = math.log(3e-3), 1.0
+"""Logarithm of white noise's standard deviation, of full scale: its mean and its standard deviation."""
+COLOUR = (0.6, 0.3, 0.2)
+"""Standard deviations, in nepers, of the first cosines over the bands."""
+NUMBERS = 1 + len(COLOUR)
+"""A condition: hiss, then colours."""
+CLEAN = (-3.0, 0.0, 0.0, 0.0)
+
+
+def coloured(mel: Tensor, condition: Tensor) -> Tensor:
+    """Log-mel spectrum (M, T) under a condition (G,)."""
+    place = (torch.arange(len(mel), device=mel.device) + 0.5) * math.pi / len(mel)
+    order = torch.arange(1, NUMBERS, device=mel.device)
+    colour = (condition[1:] * condition.new_tensor(COLOUR)) @ (order[:, None] * place).cos()
+    return mel + colour[:, None]
+
+
+def hissing(wave: Tensor, condition: Tensor) -> Tensor:
+    """Waveform (L,) under a condition (G,); the noise is always the same one, and only its level is chosen."""
+    noise = torch.randn(len(wave), generator=torch.Generator().manual_seed(0))
+    return wave + (HISS + SPREAD * condition[0]).exp() * noise.to(wave)

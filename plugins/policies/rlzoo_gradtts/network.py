@@ -1,0 +1,257 @@
+"""Grad-TTS's parts (Popov et al., arXiv:2105.06337), all convolutions in time: an encoder of phones with durations and
+pitch, a mean log-mel spectrum, and a denoiser of what remains.
+
+A state (M, 1 + T) holds the recording condition, G numbers, in its first column, and behind it the residual: what the
+mean spectrum leaves out. Shapes: B rows, P phones, T frames, M bands, C channels.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, NamedTuple
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rlzoo.functional import length_mask
+from rlzoo_gradtts.conditions import NUMBERS
+
+Positive = Annotated[int, Field(ge=1)]
+REFERENCE_PITCH = 100.0
+"""Hertz; pitch is predicted as a logarithm relative to it."""
+CONDITION_UNIT = 50.0
+"""A step of the optimiser moves every number by its learning rate: one that moves a band by 0.005 moves a condition, of
+which there is one and not a hundred frames, by 0.25."""
+LEVELS = 32
+"""Sines and cosines that tell the denoiser its noise level."""
+
+
+class NetworkConfig(BaseModel):
+    """Size of a network and what it generates; stored with its weights."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sample_rate: Positive = 16_000
+    fft: Positive = 512
+    """Samples, the window's length too."""
+    hop: Positive = 160
+    bands: Positive = 80
+    floor: float = 1e-4
+    """Smallest mel magnitude; a higher one is heard: at 1e-3 Griffin-Lim of recordings loses 1.5 points of NISQA."""
+    residual_scale: float = 0.5
+    """The diffusion runs on (log-mel - mean) / this, which makes its clean states about as large as its noise."""
+    phones: Positive = 88
+    """Rows of the embedding."""
+    channels: Positive = 128
+    encoder_layers: Positive = 6
+    decoder_dilations: tuple[Positive, ...] = (1, 2, 4, 8, 1, 2)
+    denoiser_dilations: tuple[Positive, ...] = (1, 2, 4, 8, 1, 2, 4, 8)
+
+    @property
+    def shortest(self) -> int:
+        """Fewest frames T whose waveform, (T - 1)·hop, is longer than the half window that is mirrored at its ends."""
+        return self.fft // (2 * self.hop) + 2
+
+
+class Prosody(NamedTuple):
+    """Of every phone: logarithm of its frames + 1/2, and of its pitch over 100 Hz; (B, P) each."""
+
+    log_frames: Tensor
+    log_pitch: Tensor
+
+
+class Convolutions(nn.Module):
+    """Residual convolutions of width 5, zero on padding."""
+
+    def __init__(self, channels: int, dilations: tuple[int, ...]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Conv1d(channels, channels, 5, padding=2 * d, dilation=d) for d in dilations)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """(B, C, T), mask (B, 1, T) -> (B, C, T)."""
+        x = x * mask
+        for layer in self.layers:
+            x = (x + F.relu(layer(x))) * mask
+        return x
+
+
+def predictor(channels: int) -> nn.Sequential:
+    """(B, C, P) -> (B, 1, P)."""
+    return nn.Sequential(nn.Conv1d(channels, channels, 3, padding=1), nn.ReLU(), nn.Conv1d(channels, 1, 3, padding=1))
+
+
+def predict(layers: nn.Sequential, x: Tensor, mask: Tensor) -> Tensor:
+    """What a `predictor` says of (B, C, P), mask (B, 1, P) -> (B, P); inside it, too, padding is zero."""
+    first, bend, last = layers
+    predicted: Tensor = last(bend(first(x)) * mask)
+    return predicted[:, 0]
+
+
+class Gated(nn.Module):
+    """A layer of the denoiser: WaveNet's gated convolution with the frames beside it (DiffWave, arXiv:2009.09761)."""
+
+    def __init__(self, channels: int, dilation: int) -> None:
+        super().__init__()
+        self.level = nn.Linear(channels, channels)
+        self.convolution = nn.Conv1d(channels, 2 * channels, 3, padding=dilation, dilation=dilation)
+        self.frames = nn.Conv1d(channels, 2 * channels, 1)
+        self.output = nn.Conv1d(channels, 2 * channels, 1)
+
+    def forward(self, x: Tensor, level: Tensor, frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, C, T), level (B, C), frames (B, C, T) -> what goes on and what is skipped to the end, (B, C, T) each."""
+        inner = (x + self.level(level)[..., None]) * mask
+        gate, signal = (self.convolution(inner) + self.frames(frames)).chunk(2, 1)
+        residual, skip = self.output(gate.sigmoid() * signal.tanh()).chunk(2, 1)
+        return (x + residual) / math.sqrt(2), skip
+
+
+class Denoiser(nn.Module):
+    """v = alpha eps - sigma x0 (Salimans & Ho, arXiv:2202.00512) of a noisy residual."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        c = config.channels
+        self.input = nn.Conv1d(config.bands, c, 1)
+        self.level = nn.Sequential(nn.Linear(2 * LEVELS, c), nn.SiLU(), nn.Linear(c, c))
+        self.layers = nn.ModuleList(Gated(c, dilation) for dilation in config.denoiser_dilations)
+        hidden, last = nn.Conv1d(c, c, 1), nn.Conv1d(c, config.bands, 1)
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)
+        self.output = nn.Sequential(hidden, nn.ReLU(), last)
+
+    def forward(self, x: Tensor, sigma: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
+        """(B, M, T) at noise levels sigma (B,), frames (B, C, T), mask (B, 1, T) -> (B, M, T)."""
+        alpha = (1 - sigma**2).sqrt()
+        # Half the logarithm of the noise-to-signal ratio, where levels near both ends are apart.
+        place = (sigma.clamp(min=1e-3) / alpha.clamp(min=1e-3)).log()
+        rates = torch.exp(torch.arange(LEVELS, device=x.device) / LEVELS * math.log(100.0)) / 8
+        angles = place[:, None] * rates
+        level = self.level(torch.cat([angles.sin(), angles.cos()], 1))
+        y, skips = F.relu(self.input(x)), torch.zeros((), device=x.device)
+        for layer in self.layers:
+            y, skip = layer(y, level, frames, mask)
+            skips = skips + skip
+        output: Tensor = self.output(skips / math.sqrt(len(self.layers))) * mask
+        return output
+
+
+class Bands(nn.Module):
+    """RL's smallest handle: what the denoiser takes for clean, scaled and shifted in every band; the identity at first.
+
+    Loudness, spectral tilt, formants' sharpness and how much of the noise stays in are of this kind.
+    """
+
+    def __init__(self, bands: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.zeros(bands + NUMBERS))
+        self.shift = nn.Parameter(torch.zeros(bands + NUMBERS))
+
+    def forward(self, x: Tensor, sigma: Tensor, noise: Tensor, mask: Tensor) -> Tensor:
+        """Noisy states (B, M, 1 + T) at levels sigma (B,) and their noise -> the noise that leaves the changed ones."""
+        level = sigma[:, None, None]
+        alpha = (1 - level**2).sqrt()
+        clean = (x - level * noise) / alpha
+        changed = _per_entry(self.scale, x) * clean + _per_entry(self.shift, x)
+        return noise - alpha / level * changed * mask
+
+
+def _per_entry(weights: Tensor, x: Tensor) -> Tensor:
+    """Weights (M + G,) -> (M, 1 + T): the last ones for the condition, the others for all frames."""
+    bands, size = x.shape[1:]
+    return torch.cat([column(CONDITION_UNIT * weights[bands:], bands), weights[:bands, None].expand(-1, size - 1)], 1)
+
+
+def column(condition: Tensor, bands: int) -> Tensor:
+    """(..., G) -> (..., M, 1): the first column of a state, whose other rows are unused."""
+    return F.pad(condition, (0, bands - condition.shape[-1]))[..., None]
+
+
+def state_mask(frames: Tensor, bands: int, size: int) -> Tensor:
+    """Frames (B,) -> (B, M, 1 + T) bool: what of a state is real; `size` is 1 + T."""
+    mask = length_mask(frames + 1, size)[:, None].repeat(1, bands, 1)
+    mask[:, NUMBERS:, 0] = False
+    return mask
+
+
+class GradTTSNetwork(nn.Module):
+    """Phones -> frames and mean spectrum; noisy state -> noise."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        c = config.channels
+        self.embedding = nn.Embedding(config.phones, c)
+        self.encoder = Convolutions(c, (1,) * config.encoder_layers)
+        self.durations, self.pitch = predictor(c), predictor(c)
+        self.place = nn.Linear(4, c)
+        self.comb = nn.Linear(config.bands, c)
+        self.decoder = Convolutions(c, config.decoder_dilations)
+        self.mean = nn.Conv1d(c, config.bands, 1)
+        self.denoiser = Denoiser(config)
+        self.average: Tensor
+        """(M,): mean log-mel spectrum of the corpus."""
+        self.register_buffer("average", torch.zeros(config.bands))
+        centres, spacing = band_centres(config)
+        self.centres: Tensor
+        self.spacing: Tensor
+        self.register_buffer("centres", centres, persistent=False)
+        self.register_buffer("spacing", spacing, persistent=False)
+
+    def encode(self, ids: Tensor, phones: Tensor) -> tuple[Tensor, Prosody]:
+        """ids (B, P) of which phones (B,) are real -> (B, C, P) and what it plans for every phone."""
+        mask = length_mask(phones, ids.shape[1])[:, None].float()
+        encoded = self.encoder(self.embedding(ids).transpose(1, 2), mask)
+        # Prosody is read off what the spectrum needs, and does not bend it.
+        still = encoded.detach()
+        return encoded, Prosody(predict(self.durations, still, mask), predict(self.pitch, still, mask))
+
+    def expand(self, encoded: Tensor, frames: Tensor, log_pitch: Tensor) -> Tensor:
+        """One row: encoded (C, P), frames (P,) int64, log_pitch (P,) -> (T, C), before the decoder.
+
+        A frame knows its phone, where in it it is, how long the phone is, its pitch, and where the harmonics of that
+        pitch lie among the bands: a comb, fading where bands are wider than harmonics are apart.
+        """
+        total = int(frames.sum())
+        starts = frames.cumsum(0) - frames
+        phone = torch.repeat_interleave(torch.arange(len(frames), device=frames.device), frames, output_size=total)
+        inside = (torch.arange(total, device=frames.device) - starts[phone]).float()
+        size = frames[phone].float()
+        pitch = along(log_pitch, starts + frames / 2, total)
+        hertz = REFERENCE_PITCH * pitch.exp()[:, None]
+        comb = (2 * math.pi * self.centres / hertz).cos() * torch.exp(-((2 * self.spacing / hertz) ** 2))
+        place = torch.stack([inside / size, (size - 1 - inside) / size, size / 10, pitch], 1)
+        expanded: Tensor = encoded.t()[phone] + self.place(place) + self.comb(comb)
+        return expanded
+
+    def decode(self, expanded: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, C), mask (B, 1, T) -> features (B, C, T) and mean log-mel spectrum (B, M, T), less `average`."""
+        features = self.decoder(expanded.transpose(1, 2), mask)
+        return features, self.mean(features) * mask
+
+    def noise(self, x: Tensor, sigma: Tensor, features: Tensor, mask: Tensor) -> Tensor:
+        """Noisy states (B, M, 1 + T) at levels sigma (B,) -> their noise; mask of `state_mask`, as numbers."""
+        level = sigma[:, None, None]
+        v = F.pad(self.denoiser(x[..., 1:], sigma, features, mask[:, :1, 1:]), (1, 0))  # a condition's v is 0
+        return (level * x + (1 - level**2).sqrt() * v) * mask
+
+
+def along(values: Tensor, centres: Tensor, total: int) -> Tensor:
+    """Values (P,) at centres (P,) in frames, rising -> (T,), linear between and constant beyond."""
+    if len(values) == 1:
+        return values.expand(total)
+    frame = torch.arange(total, device=values.device) + 0.5
+    right = torch.searchsorted(centres.contiguous(), frame).clamp(1, len(values) - 1)
+    left = right - 1
+    weight = (frame - centres[left]) / (centres[right] - centres[left]).clamp(min=1e-3)
+    return torch.lerp(values[left], values[right], weight.clamp(0, 1))
+
+
+def band_centres(config: NetworkConfig) -> tuple[Tensor, Tensor]:
+    """Of every band: its centre and the distance to the next, (M,) each, in hertz (the Slaney scale of `Mel`)."""
+    # Linear up to 1 kHz with 200/3 Hz a mel, then 27 mels for each factor of 6.4.
+    top = 15 + 27 * math.log(config.sample_rate / 2000) / math.log(6.4)
+    mels = torch.linspace(0, top, config.bands + 2, dtype=torch.float64)
+    hertz = torch.where(mels < 15, mels * 200 / 3, 1000 * torch.exp((mels - 15) * math.log(6.4) / 27))
+    return hertz[1:-1].float(), hertz.diff()[1:].float()

@@ -1,0 +1,149 @@
+"""Grad-TTS as a policy: N rows, P phones, T frames, M mel bands, L samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+
+from rlzoo.api import Batch, GaussianDiffusionPolicy, Media, Prompt, Samples, Schedule
+from rlzoo.errors import DataError
+from rlzoo.text import TextFrontend
+from rlzoo.voices import VoiceFormat
+from rlzoo_gradtts import GradTTSOptions
+from rlzoo_gradtts.conditions import CLEAN, NUMBERS, coloured, hissing
+from rlzoo_gradtts.losses import noise_level
+from rlzoo_gradtts.mel import Mel
+from rlzoo_gradtts.network import Bands, GradTTSNetwork, NetworkConfig, state_mask
+from rlzoo_gradtts.phones import phone_ids
+from rlzoo_gradtts.supervise import supervise
+
+VOICES = VoiceFormat("gradtts", NetworkConfig, GradTTSNetwork)
+SHIPPED = Path(__file__).with_name("voices") / "rms.safetensors"
+TERMINAL_LEVEL = 0.999
+"""Noise level at which training ends; a rollout from N(0, 1) begins there."""
+
+
+class GradTTSPolicy(GaussianDiffusionPolicy):
+    """Text in, waveform out; the chain runs over the recording condition and (log-mel - mean) / scale, (M, 1 + T)."""
+
+    def __init__(self, options: GradTTSOptions) -> None:
+        super().__init__()
+        self.options = options
+        state, voice = VOICES.load(options.checkpoint or SHIPPED)
+        self.config = NetworkConfig.model_validate(voice["network"])
+        self.media = Media("audio", self.config.sample_rate)
+        self.card: dict[str, Any] = voice.get("card", {})
+        self.frontend = TextFrontend(style=voice["text"])
+        self.network = GradTTSNetwork(self.config)
+        self.network.load_state_dict(state)
+        self.bands = Bands(self.config.bands)
+        self.mel = Mel(self.config)
+        self.eval()
+        self.requires_grad_(False)
+        self.bands.requires_grad_(True)
+        for name, parameter in self.network.denoiser.named_parameters():
+            wanted = {"bands": False, "biases": name.endswith("bias"), "denoiser": True}
+            parameter.requires_grad_(wanted[options.trainable])
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.network.average.device
+
+    def condition(self, prompts: Sequence[Prompt]) -> Batch:
+        """Tensors `frames` (B,), `features` (B, C, T) and `mean` (B, M, T), the mean log-mel spectrum.
+
+        Each prompt is encoded by itself, so that no rounding of a duration can depend on its batch mates.
+
+        Raises:
+            DataError: a text with nothing to say, named.
+        """
+        return self.batch([self.encode(self.ids(prompt)) for prompt in prompts])
+
+    def batch(self, rows: Sequence[Mapping[str, Tensor]]) -> Batch:
+        """What `encode` says of B texts -> the tensors of `condition`."""
+
+        def pad(name: str) -> Tensor:
+            return pad_sequence([row[name].t() for row in rows], batch_first=True).transpose(1, 2).contiguous()
+
+        frames = torch.tensor([row["mean"].shape[1] for row in rows], device=self.device)
+        return Batch({"frames": frames, "features": pad("features"), "mean": pad("mean")})
+
+    def supervise(self, prompts: Sequence[Prompt], recordings: Samples) -> tuple[Tensor, Batch]:
+        """Recordings with their own phones, durations and pitch, from the corpus they belong to; see `supervise.py`."""
+        return supervise(self, prompts, recordings)
+
+    def ids(self, prompt: Prompt) -> Tensor:
+        """(P,) rows of the embedding: the prompt's attribute "phones", else its text, spelled by the voice's habits."""
+        spelled = str(prompt.attributes.get("phones", "")).split()
+        try:
+            return torch.tensor(phone_ids(spelled or self.frontend.phones(prompt.text)))
+        except DataError as error:
+            raise DataError(f"prompt '{prompt.id}': {error.message}", error.hint) from error
+
+    @torch.no_grad()
+    def encode(self, ids: Tensor, frames: Tensor | None = None, log_pitch: Tensor | None = None) -> dict[str, Tensor]:
+        """ids (P,), frames and pitch of each phone (P,), None: as planned -> `features` (C, T), `mean` (M, T)."""
+        count = torch.tensor([len(ids)], device=self.device)
+        encoded, planned = self.network.encode(ids[None].to(self.device), count)
+        if frames is None:
+            # Every phone is heard, if only for a frame, and a single one for long enough to have a spectrum.
+            frames = ((planned.log_frames[0].exp() - 0.5) / self.options.pace).round().long().clamp(min=1)
+            frames[-1] += (self.config.shortest - frames.sum()).clamp(min=0)
+        pitch = planned.log_pitch[0] if log_pitch is None else log_pitch.to(self.device)
+        expanded = self.network.expand(encoded[0], frames.to(self.device), pitch)[None]
+        features, mean = self.network.decode(expanded, expanded.new_ones(1, 1, expanded.shape[1]))
+        return {"features": features[0], "mean": mean[0] + self.network.average[:, None]}
+
+    def state_shape(self, cond: Batch) -> tuple[int, ...]:
+        """`(M, 1 + T)`, T the longest row's frames."""
+        bands, size = cond.get("mean").shape[1:]
+        return bands, 1 + size
+
+    def lengths(self, cond: Batch) -> Tensor:
+        """(N,) columns of each row: its condition and its frames."""
+        return cond.get("frames") + 1
+
+    def mask(self, cond: Batch) -> Tensor | None:
+        """(N, M, 1 + T), false behind a row's end and below its condition."""
+        return state_mask(cond.get("frames"), *self.state_shape(cond))
+
+    def forward(self, x_t: Tensor, t: Tensor, cond: Batch) -> Tensor:
+        """(N, M, 1 + T), noise levels sigma (N,) -> predicted noise (N, M, 1 + T), zero on padding."""
+        mask = state_mask(cond.get("frames"), *x_t.shape[1:]).to(x_t.dtype)
+        x = x_t * mask
+        noise: Tensor = self.bands(x, t, self.network.noise(x, t, cond.get("features"), mask), mask)
+        return noise
+
+    def schedule(self, num_steps: int | None = None) -> Schedule:
+        """K steps, even in the angle whose sine is the noise level; the last one takes its mean."""
+        count = num_steps or self.options.num_steps
+        angles = math.asin(TERMINAL_LEVEL) * torch.linspace(1, 0, count + 1, dtype=torch.float64)
+        return Schedule(angles.sin(), torch.arange(count) < count - 1)
+
+    def sample_times(self, uniform: Tensor) -> Tensor:
+        """The levels of pretraining."""
+        return noise_level(uniform)
+
+    def decode(self, x: Tensor, cond: Batch) -> Samples:
+        """Clean states (N, M, 1 + T) -> waveforms (N, T·hop), row by row, (frames - 1)·hop samples each."""
+        spectra = cond.get("mean") + self.config.residual_scale * x[..., 1:]
+        frames, width = cond.get("frames"), spectra.shape[2] * self.config.hop
+        conditions = x[:, :NUMBERS, 0] if self.options.conditions else x.new_tensor(CLEAN).expand(len(x), -1)
+        waves = [
+            self._record(row[:, :count], condition)
+            for row, count, condition in zip(spectra, frames.tolist(), conditions, strict=True)
+        ]
+        padded = torch.stack([F.pad(wave, (0, width - len(wave))) for wave in waves])
+        return Samples(padded, (frames - 1) * self.config.hop, self.media)
+
+    def _record(self, mel: Tensor, condition: Tensor) -> Tensor:
+        """(M, T), (G,) -> (L,)"""
+        return hissing(self.mel.invert(coloured(mel, condition)), condition).clamp(-1, 1)
