@@ -17,6 +17,7 @@ import shlex
 import statistics
 import sys
 from collections.abc import Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ import pictures
 import torch
 
 from rlzoo._allocator import keep_freed_memory
+from rlzoo._layers import override
 from rlzoo.api import Policy, Prompt, Reward
 from rlzoo.audio import resample_samples, to_samples, write_audio
 from rlzoo.config import choose
@@ -34,9 +36,10 @@ from rlzoo.rewards import build_reward
 HERE = Path(__file__).parent
 
 
-def load(name: str, voice: Path | None, device: str = "cpu") -> Policy:
-    """A policy that speaks, with a voice of its own or the one that ships."""
-    policy: Policy = choose("policy", name, discover(), {"checkpoint": voice} if voice else {}).build()
+def load(name: str, voice: Path | None, sets: Sequence[str] = (), device: str = "cpu") -> Policy:
+    """A policy that speaks, with a voice of its own or the one that ships, and options KEY=VALUE."""
+    given: dict[str, Any] = {"checkpoint": voice} if voice else {}
+    policy: Policy = choose("policy", name, discover(), reduce(override, sets, given)).build()
     return policy.to(device)
 
 
@@ -103,6 +106,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="corpus, with the voice's own rate")
     parser.add_argument("--policy", default="wavegrad2")
     parser.add_argument("--voice", type=Path, help="default: the voice that ships")
+    parser.add_argument("--set", action="append", default=[], help="option=value of the policy; repeatable")
     parser.add_argument("--nisqa", type=Path, help="weights of NISQA v2; left out of the table without them")
     parser.add_argument("--sentences", type=int, default=24)
     parser.add_argument("--steps", type=int, nargs="+", default=[2, 10, 50])
@@ -112,7 +116,7 @@ def main() -> None:
     args = parser.parse_args()
 
     keep_freed_memory()  # as every command of rlzoo does
-    policy = load(args.policy, args.voice, args.device)
+    policy = load(args.policy, args.voice, args.set, args.device)
     rate = policy.media.sample_rate or 0
     items = test_items(args.data, rate, args.sentences)
     prompts = [Prompt(item.id, item.text) for item in items]

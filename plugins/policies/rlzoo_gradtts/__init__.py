@@ -23,8 +23,8 @@ class GradTTSOptions(Options):
     of the condition (168 numbers, which is what the few hundred samples of a CPU run can tell), the denoiser's biases
     too, or all of the denoiser (for a GPU, with a learning rate near 1e-5)."""
     conditions: bool = True
-    """Speak under recording conditions of its own choice, hiss and colour, as a voice does that was trained on found
-    speech (`conditions.py`); false: always clean."""
+    """Simulate that every sample chooses a recording condition, hiss and colour, as voices trained on found speech do
+    (`conditions.py`); false: the voice as it is, clean."""
     pace: Annotated[float, Field(gt=0.2, lt=5)] = 1.0
     """Speaking rate: 2 is twice as fast."""
 

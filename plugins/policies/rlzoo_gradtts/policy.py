@@ -17,7 +17,7 @@ from rlzoo.errors import DataError
 from rlzoo.text import TextFrontend
 from rlzoo.voices import VoiceFormat
 from rlzoo_gradtts import GradTTSOptions
-from rlzoo_gradtts.conditions import CLEAN, NUMBERS, coloured, hissing
+from rlzoo_gradtts.conditions import NUMBERS, coloured, hissing
 from rlzoo_gradtts.losses import noise_level
 from rlzoo_gradtts.mel import Mel
 from rlzoo_gradtts.network import Bands, GradTTSNetwork, NetworkConfig, state_mask
@@ -136,14 +136,15 @@ class GradTTSPolicy(GaussianDiffusionPolicy):
         """Clean states (N, M, 1 + T) -> waveforms (N, T·hop), row by row, (frames - 1)·hop samples each."""
         spectra = cond.get("mean") + self.config.residual_scale * x[..., 1:]
         frames, width = cond.get("frames"), spectra.shape[2] * self.config.hop
-        conditions = x[:, :NUMBERS, 0] if self.options.conditions else x.new_tensor(CLEAN).expand(len(x), -1)
         waves = [
             self._record(row[:, :count], condition)
-            for row, count, condition in zip(spectra, frames.tolist(), conditions, strict=True)
+            for row, count, condition in zip(spectra, frames.tolist(), x[:, :NUMBERS, 0], strict=True)
         ]
         padded = torch.stack([F.pad(wave, (0, width - len(wave))) for wave in waves])
         return Samples(padded, (frames - 1) * self.config.hop, self.media)
 
     def _record(self, mel: Tensor, condition: Tensor) -> Tensor:
         """(M, T), (G,) -> (L,)"""
+        if not self.options.conditions:
+            return self.mel.invert(mel)
         return hissing(self.mel.invert(coloured(mel, condition)), condition).clamp(-1, 1)
