@@ -117,9 +117,21 @@ class GradTTSPolicy(GaussianDiffusionPolicy):
 
     def forward(self, x_t: Tensor, t: Tensor, cond: Batch) -> Tensor:
         """(N, M, 1 + T), noise levels sigma (N,) -> predicted noise (N, M, 1 + T), zero on padding."""
-        mask = state_mask(cond.get("frames"), *x_t.shape[1:]).to(x_t.dtype)
+        frames, features = cond.get("frames"), cond.get("features")
+        if x_t.device.type != "cpu":
+            return self._denoise(x_t, t, frames, features)
+        # Row by row a sample's last bit does not depend on its batch mates either, which Griffin-Lim would magnify.
+        width, rows = x_t.shape[2], []
+        for row, count in enumerate(frames.tolist()):
+            one = slice(row, row + 1)
+            noise = self._denoise(x_t[one, :, : count + 1], t[one], frames[one], features[one, :, :count])
+            rows.append(F.pad(noise, (0, width - count - 1)))
+        return torch.cat(rows)
+
+    def _denoise(self, x_t: Tensor, t: Tensor, frames: Tensor, features: Tensor) -> Tensor:
+        mask = state_mask(frames, *x_t.shape[1:]).to(x_t.dtype)
         x = x_t * mask
-        noise: Tensor = self.bands(x, t, self.network.noise(x, t, cond.get("features"), mask), mask)
+        noise: Tensor = self.bands(x, t, self.network.noise(x, t, features, mask), mask)
         return noise
 
     def schedule(self, num_steps: int | None = None) -> Schedule:
