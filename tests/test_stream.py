@@ -118,7 +118,7 @@ def test_a_reader_that_has_gone_ends_the_making() -> None:
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    fast = ["--set", "policy.pace=4.0", "--device", "cpu", "--seed", "5"]
+    fast = ["--policy", "wavegrad2", "--set", "policy.pace=4.0", "--device", "cpu", "--seed", "5"]
     monkeypatch.setattr(sys, "argv", ["rlzoo", "synth", *arguments, *fast])
     with pytest.raises(SystemExit) as caught:
         cli.main()
