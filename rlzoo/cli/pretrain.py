@@ -41,6 +41,7 @@ def pretrain(
     function = import_target(spec.pretrain, f"policy '{policy}'", spec.extra)
     model: type[Options] = get_type_hints(function)["options"]
     options = checked(model, values, "pretrain")
+    err.print(f"reading '{data}'; a corpus of hours takes minutes")
     voice = function(data, out_dir, options, resume=resume, on_step=_show)
     out.print(f'voice: {voice}\nhear it: rlzoo synth --policy {policy} --checkpoint {voice} --text "..." --out x.wav')
 
