@@ -11,15 +11,19 @@ model (`letters.py`). Two styles of output:
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from rlzoo.errors import DataError
 from rlzoo.text import letters
 from rlzoo.text.lexicon import Lexicon, sibilant_ending
 from rlzoo.text.normalize import PAUSE, spoken
-from rlzoo.text.phones import VOWELS, strip_stress
+from rlzoo.text.phones import VOWELS, phone_rows, strip_stress
+
+if TYPE_CHECKING:
+    from rlzoo.api import Prompt
 
 Style = Literal["cmu", "flite"]
 
@@ -56,6 +60,18 @@ class TextFrontend:
             shown = text if len(text) <= 60 else text[:57] + "..."
             raise DataError(f"nothing to say in {shown!r}: it has no letter and no digit", "write at least one word")
         return words
+
+    def rows(self, prompt: Prompt, rows: Mapping[str, int]) -> list[int]:
+        """`phone_rows` of the prompt's attribute "phones", where it has any, else of its text.
+
+        Raises:
+            DataError: nothing to say, or a phone that there is not; it names the prompt.
+        """
+        spelled = str(prompt.attributes.get("phones", "")).split()
+        try:
+            return phone_rows(spelled or self.phones(prompt.text), rows)
+        except DataError as error:
+            raise DataError(f"prompt '{prompt.id}': {error.message}", error.hint) from error
 
     def phones(self, text: str) -> list[str]:
         """'Hello, Bob.' -> ['HH', 'AH0', 'L', 'OW1', 'sp', 'B', 'AA1', 'B', 'sp'].

@@ -13,7 +13,6 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from rlzoo.api import Batch, GaussianDiffusionPolicy, Media, Prompt, Samples, Schedule
-from rlzoo.errors import DataError
 from rlzoo.text import TextFrontend
 from rlzoo.voices import VoiceFormat
 from rlzoo_gradtts import GradTTSOptions
@@ -21,7 +20,7 @@ from rlzoo_gradtts.conditions import NUMBERS, coloured, hissing
 from rlzoo_gradtts.losses import noise_level
 from rlzoo_gradtts.mel import Mel
 from rlzoo_gradtts.network import Bands, GradTTSNetwork, NetworkConfig, state_mask
-from rlzoo_gradtts.phones import phone_ids
+from rlzoo_gradtts.phones import ROWS
 from rlzoo_gradtts.supervise import supervise
 
 VOICES = VoiceFormat("gradtts", NetworkConfig, GradTTSNetwork)
@@ -82,11 +81,7 @@ class GradTTSPolicy(GaussianDiffusionPolicy):
 
     def ids(self, prompt: Prompt) -> Tensor:
         """(P,) rows of the embedding: the prompt's attribute "phones", else its text, spelled by the voice's habits."""
-        spelled = str(prompt.attributes.get("phones", "")).split()
-        try:
-            return torch.tensor(phone_ids(spelled or self.frontend.phones(prompt.text)))
-        except DataError as error:
-            raise DataError(f"prompt '{prompt.id}': {error.message}", error.hint) from error
+        return torch.tensor(self.frontend.rows(prompt, ROWS))
 
     @torch.no_grad()
     def encode(self, ids: Tensor, frames: Tensor | None = None, log_pitch: Tensor | None = None) -> dict[str, Tensor]:

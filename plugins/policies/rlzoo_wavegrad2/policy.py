@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.nn.utils import parametrize
 
 from rlzoo.api import Batch, Crop, GaussianDiffusionPolicy, Media, Prompt, Samples, Schedule
-from rlzoo.errors import DataError
 from rlzoo.functional import length_mask, masked_mean
 from rlzoo.text import TextFrontend
 from rlzoo_wavegrad2 import WaveGrad2Options, lora, windows
@@ -21,7 +20,7 @@ from rlzoo_wavegrad2.checkpoint import VOICES, load_maum_checkpoint
 from rlzoo_wavegrad2.network import NetworkConfig, WaveGrad2Network
 from rlzoo_wavegrad2.schedules import named_levels, to_schedule
 from rlzoo_wavegrad2.supervise import supervise
-from rlzoo_wavegrad2.symbols import phone_ids
+from rlzoo_wavegrad2.symbols import PHONE_IDS
 
 _LOG = logging.getLogger(__name__)
 FADE_SECONDS = 0.01
@@ -112,11 +111,7 @@ class WaveGrad2Policy(GaussianDiffusionPolicy):
 
     def ids(self, prompt: Prompt) -> Tensor:
         """(P,) rows of the embedding: the prompt's attribute "phones", else its text, spelled by the voice's habits."""
-        spelled = str(prompt.attributes.get("phones", ""))
-        try:
-            return torch.tensor(phone_ids(spelled.split() if spelled else self.frontend.phones(prompt.text)))
-        except DataError as error:
-            raise DataError(f"prompt '{prompt.id}': {error.message}", error.hint) from error
+        return torch.tensor(self.frontend.rows(prompt, PHONE_IDS))
 
     @torch.no_grad()
     def encode(self, ids: Tensor, frames: Tensor | None = None) -> dict[str, Tensor]:

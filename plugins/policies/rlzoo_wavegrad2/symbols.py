@@ -10,8 +10,7 @@ from __future__ import annotations
 import string
 from collections.abc import Sequence
 
-from rlzoo.errors import DataError
-from rlzoo.text import ARPABET, SILENCES
+from rlzoo.text import ARPABET, SILENCES, phone_rows
 
 PAD = "<pad>"
 PUNCTUATION = "!'(),-.:~? "
@@ -23,18 +22,9 @@ SYMBOLS = (
     *(f"@{p}" for p in (*ARPABET, *SILENCES)),
 )
 SYMBOL_IDS = {symbol: index for index, symbol in enumerate(SYMBOLS)}
+PHONE_IDS = {phone: SYMBOL_IDS[f"@{phone}"] for phone in (*ARPABET, *SILENCES)}
 
 
 def phone_ids(phones: Sequence[str]) -> list[int]:
-    """['HH', 'AH0', 'sp'] -> their rows in the embedding.
-
-    Raises:
-        DataError: a phone that is neither ARPAbet nor one of the silences.
-    """
-    unknown = sorted({phone for phone in phones if f"@{phone}" not in SYMBOL_IDS})
-    if unknown:
-        raise DataError(
-            f"unknown phone(s): {', '.join(map(repr, unknown))}",
-            "use ARPAbet in upper case, vowels bare or with a stress digit ('AH0'), and 'sp', 'spn', 'sil'",
-        )
-    return [SYMBOL_IDS[f"@{phone}"] for phone in phones]
+    """['HH', 'AH0', 'sp'] -> their rows in the embedding; see `rlzoo.text.phone_rows`."""
+    return phone_rows(phones, PHONE_IDS)
