@@ -63,8 +63,9 @@ class TrainTable(Options):
     minibatch: Annotated[int, Field(ge=0)] = 0
     """Transitions per gradient update, over all processes; 0: all of a pass in one update."""
     micro_batch: Annotated[int, Field(ge=0)] = 16
-    """Transitions through the network at once, in one process. Changes memory and speed, never results; 0: as many as
-    fit, by what one row is measured to take: at most 16 in a quarter of the free memory, on a GPU 256 in 60 %."""
+    """Transitions through the network at once, in one process. Changes memory, speed and the order of sums: one at a
+    time, gradients are the same to the last digit whatever the number of processes. 0: one on a CPU; on a GPU as many
+    as fit, by what one row is measured to take, at most 256 in 60 % of the free memory."""
     step_selection: Literal["all", "fraction", "window"] = "all"
     """Which denoising steps are trained: all stochastic ones, a random share of each row's, or a run of neighbours."""
     step_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0

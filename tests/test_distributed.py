@@ -9,7 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from rlzoo.config import given, resolve
 from rlzoo.engine.loop import train
+from rlzoo.registry import discover
 from rlzoo.testing.toy_runs import start, toy_run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -18,7 +20,9 @@ WORKER = """
 import sys
 from pathlib import Path
 from rlzoo.config import ResolvedRun
+from rlzoo.config import given, resolve
 from rlzoo.engine.loop import train
+from rlzoo.registry import discover
 from rlzoo.rundir import RunDirectory
 rundir = RunDirectory.open(Path(sys.argv[1]))
 train(ResolvedRun.from_dict(rundir.config()), rundir)
@@ -70,6 +74,38 @@ def test_two_processes_equal_one(tmp_path, advantage):
             assert theirs[name] == pytest.approx(ours[name], rel=1e-5, abs=1e-6), name
     evaluations = [rundir.path.joinpath("eval/000003.json").read_text() for rundir in (one, two)]
     assert evaluations[0].count('"prompt"') == evaluations[1].count('"prompt"') == 6
+
+
+VOICE = (
+    "rollout.prompts_per_step=3",
+    "rollout.samples_per_prompt=2",
+    "rollout.num_steps=2",
+    "eval.prompts=1",
+    "train.steps=3",
+    "train.eval_every=0",
+)
+
+
+@pytest.mark.parametrize(
+    "algorithm",
+    [name if name == "dlpo" else pytest.param(name, marks=pytest.mark.slow) for name in discover().names("algorithm")],
+)
+def test_two_processes_equal_one_on_the_voice_that_ships(algorithm, tmp_path):
+    """To the last bit: a waveform magnifies whatever there is."""
+    run = resolve(given(algorithm=algorithm, rewards=["dnsmos"], device="cpu"), overrides=VOICE)
+    one, two = start(run, tmp_path / "one"), start(run, tmp_path / "two")
+    train(run, one)
+    launch(two, 2, tmp_path)
+
+    weights = [rundir / "checkpoints/000003/policy.safetensors" for rundir in (one, two)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    for ours, theirs in zip(one.metrics(), two.metrics(), strict=True):
+        assert ours.keys() == theirs.keys()
+        for name in ours.keys() - {"seconds", "budget/seconds", "cache/hit_rate"}:
+            exact = name.startswith("reward/") and name != "reward/chosen"
+            assert theirs[name] == (ours[name] if exact else pytest.approx(ours[name], rel=1e-5, abs=1e-6)), name
+    scores = [rundir.path.joinpath("eval/000003.json").read_text() for rundir in (one, two)]
+    assert scores[0] == scores[1]
 
 
 def test_more_processes_than_prompts_are_refused(tmp_path):

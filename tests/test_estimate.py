@@ -67,12 +67,12 @@ def test_a_policy_that_compiles_is_counted_alike() -> None:
     assert one == other
 
 
-@pytest.mark.parametrize(("graph", "rows"), [(1, 16), (100, 16), (1000, 8), (3000, 2), (10**9, 1)])
-def test_as_many_rows_as_fit_a_quarter_of_the_free_memory(
-    graph: int, rows: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(estimate, "free_bytes", lambda device: 40_000)
-    assert estimate.automatic(estimate.Row(1, 1.0, 1.0, graph), torch.device("cpu")) == rows
+@pytest.mark.parametrize(("graph", "rows"), [(1, 256), (100, 128), (1000, 16), (6000, 4), (10**9, 1)])
+def test_as_many_rows_as_fit_the_free_memory_of_a_gpu(graph: int, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (40_000, 50_000))
+    measured = estimate.Row(1, 1.0, 1.0, graph)
+    assert estimate.automatic(measured, torch.device("cuda")) == rows
+    assert estimate.automatic(measured, torch.device("cpu")) == 1
 
 
 def test_the_arithmetic_of_the_estimate() -> None:
@@ -93,6 +93,6 @@ def test_a_run_says_its_estimate_and_settles_an_automatic_micro_batch(tmp_path: 
         train(run, rundir, observer=events.append)
         rows.append({k: v for k, v in rundir.metrics()[-1].items() if not k.endswith("seconds")})
         notes.append([e.message for e in events if isinstance(e, Note) and e.message.startswith("estimate")])
-    assert rows[0] == rows[1], "measuring changes no number, and the toy's rows all fit"
+    assert rows[0] == pytest.approx(rows[1], rel=1e-5), "measuring and cutting rows apart change sums by rounding alone"
     assert len(notes[0]) == 1
-    assert re.search(r"measured now: .* a step .* for 16 rows at once$", notes[0][0])
+    assert re.search(r"measured now: .* a step .* for one row at once$", notes[0][0])

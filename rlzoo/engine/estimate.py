@@ -7,7 +7,6 @@ tensor by tensor, as they come and go, which needs no allocator's statistics and
 from __future__ import annotations
 
 import itertools
-import os
 import time
 import weakref
 from collections.abc import Callable, Sequence
@@ -23,9 +22,8 @@ from rlzoo._policy import Policy
 from rlzoo._tables import RolloutTable, TrainTable
 from rlzoo._types import Batch, Prompt, Schedule
 
-LIMITS = {"cpu": (0.25, 16), "cuda": (0.6, 256)}
-"""Share of the free memory that a piece's graph may take, and most rows. A CPU has other users, and gains nothing from
-more rows: wavegrad2 computes them one by one there."""
+SHARE, MOST = 0.6, 256
+"""Of a GPU's free memory a piece's graph may take so much, in so many rows at the most."""
 
 
 @dataclass(frozen=True)
@@ -122,18 +120,14 @@ def _now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def free_bytes(device: torch.device) -> int:
-    """Memory that is free now: of the GPU, or of the machine."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
 def automatic(row: Row, device: torch.device) -> int:
-    """The largest power of two of rows whose graphs fit; at least 1."""
-    share, most = LIMITS["cuda" if device.type == "cuda" else "cpu"]
-    rows = int(share * free_bytes(device) // max(row.graph_bytes, 1))
-    return max(1, min(most, 2 ** (rows.bit_length() - 1))) if rows else 1
+    """On a CPU one row: gradients are then summed alike however rows are shared out, and a network of convolutions
+    gains little from more. On a GPU the largest power of two of rows whose graphs fit, at least 1."""
+    if device.type == "cpu":
+        return 1
+    free, _ = torch.cuda.mem_get_info(device)
+    rows = int(SHARE * free // max(row.graph_bytes, 1))
+    return max(1, min(MOST, 2 ** (rows.bit_length() - 1))) if rows else 1
 
 
 def text(row: Row, policy: Policy, table: RolloutTable, train: TrainTable, processes: int, passes: int | None) -> str:
@@ -147,15 +141,16 @@ def text(row: Row, policy: Policy, table: RolloutTable, train: TrainTable, proce
     sampling, training = rows * len(schedule) * row.forward_seconds, trainings * row.train_seconds
     parameters = list(policy.parameters())
     weights = sum(p.numel() * p.element_size() for p in parameters)
-    trained = sum(p.numel() * p.element_size() for p in parameters if p.requires_grad)
+    trained = sum(p.numel() * (8 + 2 * p.element_size()) for p in parameters if p.requires_grad)
     states = rows * (len(schedule) + 1) * row.elements * 4
     graph = row.graph_bytes * train.micro_batch
-    total = 2 * weights + 3 * trained + states + graph  # reference; gradient and AdamW's two moments
+    total = 2 * weights + trained + states + graph  # reference; a gradient in float64 and AdamW's two moments
     step = sampling + training
+    at_once = "one row" if train.micro_batch == 1 else f"{train.micro_batch} rows"
     return (
         f"estimate, from one row of {row.elements} elements measured now: {_duration(step)} a step (sampling "
         f"{_duration(sampling)}, training {_duration(training)}), {_duration(step * train.steps)} in all, scoring and "
-        f"evaluation not counted; memory {_size(total)}, of which {_size(graph)} for {train.micro_batch} rows at once"
+        f"evaluation not counted; memory {_size(total)}, of which {_size(graph)} for {at_once} at once"
     )
 
 

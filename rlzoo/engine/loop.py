@@ -16,6 +16,7 @@ from rlzoo.engine.evaluate import evaluate, read
 from rlzoo.engine.events import Evaluated, Event, Finished, Note, Observer, RunResult, Saved, Started, StepDone
 from rlzoo.engine.processes import any_process, gather, make_fabric
 from rlzoo.engine.report import write_plot, write_report
+from rlzoo.engine.rollout import share
 from rlzoo.engine.run import Live, build
 from rlzoo.errors import DataError, Diverged, Interrupted
 from rlzoo.rundir import RunDirectory
@@ -143,16 +144,21 @@ class Loop:
         self.observe(StepDone(ctx.step, row))
 
     def _agreed(self, metrics: Mapping[str, float]) -> dict[str, float]:
-        """An algorithm's metrics over processes: the largest of `..._max`, the smallest of `..._min`, else the mean."""
-        agreed: dict[str, float] = {}
+        """An algorithm's metrics over processes: the largest of `..._max`, the smallest of `..._min`, else the mean.
+
+        A mean over rows was taken over each process's own, of which there are as many as its share of the prompts has.
+        """
+        fabric, agreed = self.fabric, dict[str, float]()
+        own_prompts = len(share(self.config.rollout.prompts_per_step, fabric.global_rank, fabric.world_size))
+        weights = gather(fabric, torch.tensor([own_prompts], dtype=torch.float64))
         for name, value in sorted(metrics.items()):
-            everyone = gather(self.fabric, torch.tensor([float(value)], dtype=torch.float64))
+            everyone = gather(fabric, torch.tensor([float(value)], dtype=torch.float64))
             one = (
                 everyone.max()
                 if name.endswith("_max")
                 else everyone.min()
                 if name.endswith("_min")
-                else everyone.mean()
+                else (everyone * weights).sum() / weights.sum()
             )
             agreed[name] = float(one)
         return agreed

@@ -1,4 +1,9 @@
-"""One gradient update: summed over processes, clipped, applied, averaged."""
+"""One gradient update: summed over processes, clipped, applied, averaged.
+
+Gradients are summed in float64, over the pieces of a minibatch as over processes. A sum of float32 numbers depends on
+their order in its last digit, which is enough for one process and two to have heard different waveforms a step later;
+in float64 that digit is far below what float32 keeps of the result.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +34,7 @@ class Optimisation:
         self.optimizer: torch.optim.Optimizer = torch.optim.AdamW(
             parameters, lr=table.learning_rate, weight_decay=table.weight_decay
         )
+        self._accumulate(parameters)
         self._average: dict[str, Tensor] = {}
         if table.ema_decay:
             self._average = {name: p.detach().clone() for name, p in self._trainable()}
@@ -39,17 +45,32 @@ class Optimisation:
         sum_gradients(fabric, parameters)
         norm = float(nn.utils.clip_grad_norm_(parameters, self._table.grad_clip))
         if not math.isfinite(norm):
-            self.optimizer.zero_grad(set_to_none=True)
+            self.discard()
             raise Diverged(
                 f"the gradient of step {step + 1} is not finite",
                 "nothing was updated; lower train.learning_rate or train.advantage_clip and resume the last checkpoint",
             )
+        for parameter in parameters:
+            # An optimiser wants gradients of the weights' own kind.
+            gradient, parameter.grad = parameter.grad, None
+            parameter.grad_dtype = None
+            parameter.grad = None if gradient is None else gradient.to(parameter.dtype)
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.discard()
         with torch.no_grad():
             for name, parameter in self._trainable() if self._average else ():
                 self._average[name].lerp_(parameter, 1.0 - self._table.ema_decay)
         return norm
+
+    def discard(self) -> None:
+        """Forget what backward passes have left since the last update."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self._accumulate(self._parameters())
+
+    @staticmethod
+    def _accumulate(parameters: list[nn.Parameter]) -> None:
+        for parameter in parameters:
+            parameter.grad_dtype = torch.float64
 
     def gradient(self, fabric: Fabric) -> Tensor:
         """The policy's gradient summed over processes, flat on the CPU; nothing is applied. Collective."""
@@ -105,11 +126,9 @@ def sum_gradients(fabric: Fabric, parameters: list[nn.Parameter]) -> None:
     """
     if fabric.world_size == 1:
         return
-    present = torch.tensor([float(p.grad is not None) for p in parameters], device=fabric.device)
-    flat = torch.cat(
-        [present, *((torch.zeros_like(p) if p.grad is None else p.grad).float().flatten() for p in parameters)]
-    )
+    present = torch.tensor([p.grad is not None for p in parameters], dtype=torch.float64, device=fabric.device)
+    flat = torch.cat([present, *((torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters)])
     flat = sum_over(fabric, flat)
     values = flat[len(parameters) :].split([p.numel() for p in parameters])
     for parameter, value, count in zip(parameters, values, flat[: len(parameters)].tolist(), strict=True):
-        parameter.grad = value.view_as(parameter).to(parameter.dtype) if count else None
+        parameter.grad = value.view_as(parameter).to(parameter.grad_dtype) if count else None

@@ -172,7 +172,7 @@ class SelfCheck:
                 )
             if len(trajectory.states) > 1:
                 self._check_ratio(trajectory)
-        ctx.optimizer.zero_grad(set_to_none=True)
+        ctx.optimisation.discard()
 
     @torch.no_grad()
     def _check_ratio(self, trajectory: Trajectory) -> None:
@@ -260,7 +260,7 @@ def _unchanged(ctx: Context, algorithm: Algorithm[Any]) -> Iterator[None]:
         ctx.history, ctx.metrics = history, metrics
         ctx.counters.load_state_dict(counters)
         algorithm.load_state_dict(state)
-        ctx.optimizer.zero_grad(set_to_none=True)
+        ctx.optimisation.discard()
 
 
 def _counts(ctx: Context) -> dict[str, int]:

@@ -58,7 +58,7 @@ def rlzoo_policies() -> list[PolicySpec]:
             offers=frozenset({"log-prob", "denoising-loss", "sampling-grad"}),
             emits="audio",
             pretrain="rlzoo_gradtts.pretrain:pretrain",
-            run={"train": {"learning_rate": 0.005}},
+            run={"train": {"learning_rate": 0.005, "micro_batch": 0}},
             reference="arXiv:2105.06337",
             tier="stable",
         )

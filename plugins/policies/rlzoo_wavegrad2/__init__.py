@@ -100,6 +100,7 @@ def rlzoo_policies() -> list[PolicySpec]:
             emits="audio",
             pretrain="rlzoo_wavegrad2.pretrain:pretrain",
             tune="rlzoo_wavegrad2.tune:tune_schedule",
+            run={"train": {"micro_batch": 0}},
             reference="arXiv:2106.09660",
             tier="stable",
         )
