@@ -80,7 +80,7 @@ VOICE = (
     "rollout.prompts_per_step=3",
     "rollout.samples_per_prompt=2",
     "rollout.num_steps=2",
-    "eval.prompts=1",
+    "eval.prompts=2",
     "train.steps=3",
     "train.eval_every=0",
 )
