@@ -18,10 +18,17 @@ class GradTTSOptions(Options):
     """Voice to start from, a .safetensors; unset: the voice that ships."""
     num_steps: Annotated[int, Field(ge=1, le=1000)] = 4
     """Denoising steps K unless the run says otherwise."""
-    trainable: Literal["bands", "biases", "denoiser"] = "bands"
+    trainable: Literal["bands", "biases", "lora", "denoiser"] = "bands"
     """What RL updates: a scale and a shift of what the denoiser takes for clean, in every mel band and of every number
     of the condition (168 numbers, which is what the few hundred samples of a CPU run can tell), the denoiser's biases
-    too, or all of the denoiser (for a GPU, with a learning rate near 1e-5)."""
+    too, low-rank adapters of its convolutions alone (extra `lora`), or all of the denoiser (for a GPU, with a learning
+    rate near 1e-5)."""
+    lora_rank: Annotated[int, Field(ge=1)] = 8
+    """Rank of the adapters (`trainable = "lora"`)."""
+    lora_alpha: Annotated[float, Field(gt=0)] = 8.0
+    """The adapters' product is scaled by alpha / rank."""
+    lora_layers: str = ""
+    """Regular expression for the convolutions that get adapters, such as `^layers`; empty: all of the denoiser."""
     conditions: bool = True
     """Simulate that every sample chooses a recording condition, hiss and colour, as voices trained on found speech do
     (`conditions.py`); false: the voice as it is, clean."""

@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from rlzoo.api import Batch, GaussianDiffusionPolicy, Media, Prompt, Samples, Schedule
 from rlzoo.text import TextFrontend
 from rlzoo.voices import VoiceFormat
-from rlzoo_gradtts import GradTTSOptions
+from rlzoo_gradtts import GradTTSOptions, lora
 from rlzoo_gradtts.conditions import NUMBERS, coloured, hissing
 from rlzoo_gradtts.losses import noise_level
 from rlzoo_gradtts.mel import Mel
@@ -44,12 +44,14 @@ class GradTTSPolicy(GaussianDiffusionPolicy):
         self.network.load_state_dict(state)
         self.bands = Bands(self.config.bands)
         self.mel = Mel(self.config)
-        self.eval()
         self.requires_grad_(False)
-        self.bands.requires_grad_(True)
+        self.bands.requires_grad_(options.trainable != "lora")
         for name, parameter in self.network.denoiser.named_parameters():
-            wanted = {"bands": False, "biases": name.endswith("bias"), "denoiser": True}
-            parameter.requires_grad_(wanted[options.trainable])
+            wanted = {"biases": name.endswith("bias"), "denoiser": True}
+            parameter.requires_grad_(wanted.get(options.trainable, False))
+        if options.trainable == "lora":
+            lora.adapt(self.network.denoiser, options.lora_rank, options.lora_alpha, options.lora_layers)
+        self.eval()
 
     @property
     def device(self) -> torch.device:
