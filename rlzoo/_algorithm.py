@@ -107,6 +107,10 @@ class TrainContext(Protocol):
         """This rank's share of prompts that all ranks know; for work that starts without a rollout."""
         ...
 
+    def times(self, uniform: Tensor) -> Tensor:
+        """Uniform draws (n,) in [0, 1) -> training times (n,), as `train.times` says."""
+        ...
+
     def draw(self, trajectory: Trajectory, purpose: str, part: int = 0, parts: int = 1) -> tuple[Tensor, Tensor]:
         """Training times t (N,) and noise (N, *S) for `denoising_loss`, from each row's own seed and `purpose`.
 

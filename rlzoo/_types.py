@@ -100,6 +100,11 @@ class Schedule:
     def __len__(self) -> int:
         return int(self.stochastic.shape[0])
 
+    def pick(self, uniform: Tensor) -> Tensor:
+        """Uniform draws (n,) in [0, 1) -> the time before one of the K steps, each as likely, noisiest first."""
+        k = (uniform * len(self)).long().clamp(max=len(self) - 1)
+        return self.times.to(uniform)[k]
+
 
 @dataclass(frozen=True)
 class Crop:

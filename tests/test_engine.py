@@ -388,6 +388,19 @@ def test_the_parts_of_a_draw_spread_a_rows_times_evenly(tmp_path):
             assert abs(float((one * other).sum() / (one.norm() * other.norm()))) < 0.5
 
 
+def test_times_of_the_schedule_come_equally_often(tmp_path):
+    """K parts of a draw: every row sees each of its K levels once, the clean end never."""
+    for ctx in (context(tmp_path, train={"times": "schedule"}), local(times="schedule")):
+        K, levels = ctx.num_steps, ctx.policy.schedule().times.float()
+        trajectory = ctx.rollout(keep="final")
+        times = torch.stack([ctx.draw(trajectory, "x", part, K)[0] for part in range(K)])
+        assert len(set(times[0].tolist())) > 1, "rows begin at different levels"
+        expected = levels[:-1].flip(0)[:, None].expand(-1, len(trajectory))
+        torch.testing.assert_close(times.sort(0).values.float(), expected)
+        uniform = torch.tensor([0.0, 1 / K - 1e-4, 1 / K + 1e-4, 1 - 1e-4])
+        assert ctx.times(uniform).tolist() == levels[[0, 0, 1, K - 1]].tolist()
+
+
 def test_the_reference_stays_and_copies_are_counted(tmp_path):
     ctx = context(tmp_path)
     trajectory = ctx.rollout()

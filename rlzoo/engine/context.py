@@ -251,6 +251,12 @@ class Context:
         """This rank's share of prompts that all ranks know."""
         return [prompts[b] for b in self._share(prompts)]
 
+    def times(self, uniform: Tensor) -> Tensor:
+        """Uniform draws (n,) -> training times (n,), as `train.times` says."""
+        if self.train.times == "policy":
+            return self.policy.sample_times(uniform)
+        return self.policy.schedule(self.rollout_table.num_steps).pick(uniform)
+
     def draw(self, trajectory: Trajectory, purpose: str, part: int = 0, parts: int = 1) -> tuple[Tensor, Tensor]:
         """Training times (N,) and noise (N, *S) from each row's own seed and `purpose`; see `TrainContext.draw`."""
         shape, lengths = self.policy.state_shape(trajectory.cond), self.policy.lengths(trajectory.cond).tolist()
@@ -258,7 +264,7 @@ class Context:
         uniform = torch.cat([torch.rand(1, generator=rollout.generator_of(seed)) for seed in seeds])
         generators = [rollout.generator_of(rollout.seed_of(seed, "noise", part)) for seed in seeds]
         noise = rollout.row_noise(generators, shape, lengths)
-        return self.policy.sample_times((uniform + part / parts).frac().to(self.device)), noise.to(self.device)
+        return self.times((uniform + part / parts).frac().to(self.device)), noise.to(self.device)
 
     def crop(
         self, purpose: str, seeds: Sequence[int | str], cond: Batch, *states: Tensor

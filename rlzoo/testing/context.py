@@ -185,12 +185,18 @@ class LocalContext:
         """One process: all of them."""
         return list(prompts)
 
+    def times(self, uniform: Tensor) -> Tensor:
+        """See `TrainContext`."""
+        if self.tables[1].times == "policy":
+            return self.policy.sample_times(uniform)
+        return self.policy.schedule(self.tables[0].num_steps).pick(uniform)
+
     def draw(self, trajectory: Trajectory, purpose: str, part: int = 0, parts: int = 1) -> tuple[Tensor, Tensor]:
         """See `TrainContext`."""
         final = trajectory.final
         uniform = (row_uniform(trajectory.seeds, f"time of {purpose}") + part / parts).frac().to(final)
         noise = row_noise(trajectory.seeds, f"{purpose} {part}", final.shape[1:]).to(final)
-        return self.policy.sample_times(uniform), noise
+        return self.times(uniform), noise
 
     def crop(
         self, purpose: str, seeds: Sequence[int | str], cond: Batch, *states: Tensor

@@ -168,13 +168,13 @@ FRAMES = torch.tensor([7, 5, 3, 7])
 MASK = state_mask(FRAMES, TINY.bands, 8)
 
 
-def noised() -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Clean, noise, sigma (B,), alpha (B, 1, 1), noisy; states are zero where nothing is real."""
+def noised() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Clean, sigma (B,), alpha (B, 1, 1), noisy; states are zero where nothing is real."""
     generator = torch.Generator().manual_seed(0)
     clean, noise = torch.randn(2, 4, TINY.bands, 8, generator=generator, dtype=DOUBLE) * MASK
     sigma = torch.tensor([0.01, 0.3, 0.9, 0.999], dtype=DOUBLE)
     alpha = (1 - sigma**2).sqrt()[:, None, None]
-    return clean, noise, sigma, alpha, alpha * clean + sigma[:, None, None] * noise
+    return clean, sigma, alpha, alpha * clean + sigma[:, None, None] * noise
 
 
 def test_what_is_real_of_a_state() -> None:
@@ -193,40 +193,38 @@ def test_a_condition_stands_on_top_of_its_column() -> None:
     assert not found[:, NUMBERS:].any()
 
 
-def test_a_perfect_v_gives_back_the_noise_and_what_is_clean(network: GradTTSNetwork) -> None:
-    clean, noise, sigma, alpha, x = noised()
+def test_a_perfect_v_gives_back_what_is_clean(network: GradTTSNetwork) -> None:
+    clean, sigma, alpha, x = noised()
     network.denoiser = Perfect(clean[..., 1:])  # type: ignore[assignment]
-    found = network.noise(x, sigma, torch.zeros(()), MASK.double())
-    torch.testing.assert_close(found[..., 1:], noise[..., 1:], rtol=1e-12, atol=1e-12)
-    back = (x - sigma[:, None, None] * found) / alpha
-    torch.testing.assert_close(back[..., 1:], clean[..., 1:], rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(back[..., :1], alpha * x[..., :1], rtol=1e-9, atol=1e-9)  # E[x0 | x] of a normal one
+    found = network.clean(x, sigma, torch.zeros(()), MASK.double())
+    torch.testing.assert_close(found[..., 1:], clean[..., 1:], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(found[..., :1], alpha * x[..., :1], rtol=1e-12, atol=1e-12)  # E[x0 | x] of a normal one
 
 
 def test_v_is_nothing_for_what_is_standard_normal(network: GradTTSNetwork) -> None:
-    """No linear guess of a condition's noise errs less than sigma x: what is left has nothing in common with x."""
+    """No linear guess of a condition errs less than alpha x: what is left has nothing in common with x."""
     generator, levels = torch.Generator().manual_seed(0), torch.linspace(0.1, 0.95, 5, dtype=DOUBLE)
     clean, noise = torch.randn(2, 40_000, TINY.bands, 1, generator=generator, dtype=DOUBLE)
     inside = state_mask(torch.zeros(40_000, dtype=torch.long), TINY.bands, 1).double()
     network.denoiser = Perfect(torch.zeros(40_000, TINY.bands, 0, dtype=DOUBLE))  # type: ignore[assignment]
     for level in levels:
-        alpha, x = (1 - level**2).sqrt(), (1 - level**2).sqrt() * clean + level * noise
-        left = (network.noise(x, level.expand(40_000), torch.zeros(()), inside) - noise)[:, :NUMBERS]
-        assert left.square().mean().item() == pytest.approx(alpha.item() ** 2, rel=0.02)
+        x = (1 - level**2).sqrt() * clean + level * noise
+        left = (network.clean(x, level.expand(40_000), torch.zeros(()), inside) - clean)[:, :NUMBERS]
+        assert left.square().mean().item() == pytest.approx(level.item() ** 2, rel=0.02)
         assert (left * x[:, :NUMBERS]).mean().abs() < 0.015
 
 
-def test_noise_is_sigma_x_plus_alpha_v(network: GradTTSNetwork) -> None:
-    _, _, sigma, alpha, x = noised()
+def test_clean_is_alpha_x_minus_sigma_v(network: GradTTSNetwork) -> None:
+    _, sigma, alpha, x = noised()
     network = network.double()
     mask = MASK[:, :1, 1:].double()
     features = torch.randn(4, TINY.channels, 7, dtype=DOUBLE) * mask
     with torch.no_grad():
         v = network.denoiser(x[..., 1:], sigma, features, mask)
-        found = network.noise(x, sigma, features, MASK.double())
+        found = network.clean(x, sigma, features, MASK.double())
     assert v.abs().mean() > 0.01
-    wanted = sigma[:, None, None] * x
-    wanted[..., 1:] += alpha * v
+    wanted = alpha * x
+    wanted[..., 1:] -= sigma[:, None, None] * v
     torch.testing.assert_close(found, wanted * MASK, rtol=1e-12, atol=1e-12)
     assert not found[~MASK].any()
 
@@ -243,50 +241,47 @@ def test_a_fresh_denoiser_says_nothing_and_levels_are_told_apart(network: GradTT
 
 
 def test_frames_know_nothing_of_the_condition(network: GradTTSNetwork) -> None:
-    _, _, sigma, _, x = (value.float() for value in noised())
+    _, sigma, alpha, x = (value.float() for value in noised())
     other = x.clone()
     other[:, :NUMBERS, 0] += 1
     features = torch.randn(4, TINY.channels, 7)
     with torch.no_grad():
-        change = network.noise(other, sigma, features, MASK.float()) - network.noise(x, sigma, features, MASK.float())
+        change = network.clean(other, sigma, features, MASK.float()) - network.clean(x, sigma, features, MASK.float())
     assert not change[..., 1:].any()
-    torch.testing.assert_close(change[:, :NUMBERS, 0], sigma[:, None].expand(-1, NUMBERS))
+    torch.testing.assert_close(change[:, :NUMBERS, 0], alpha[:, :, 0].expand(-1, NUMBERS))
 
 
 def test_bands_are_the_identity_at_first() -> None:
-    _, noise, sigma, _, x = noised()
-    given = noise.float()
-    assert torch.equal(Bands(TINY.bands)(x.float(), sigma.float(), given, MASK.float()), given)
+    clean = noised()[0].float()
+    assert torch.equal(Bands(TINY.bands)(clean, MASK.float()), clean)
 
 
-def taken_for_clean(scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+def changed(scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
     """What is clean and what `Bands` make of it."""
-    clean, noise, sigma, alpha, x = noised()
+    clean, *_ = noised()
     bands = Bands(TINY.bands).double()
     bands.load_state_dict({"scale": scale, "shift": shift})
     with torch.no_grad():
-        changed = bands(x, sigma, noise, MASK.double())
-    return clean, (x - sigma[:, None, None] * changed) / alpha
+        return clean, bands(clean, MASK.double())
 
 
 def test_bands_scale_and_shift_what_is_taken_for_clean() -> None:
-    a, b = torch.randn(2, TINY.bands + NUMBERS, dtype=DOUBLE)
-    clean, found = taken_for_clean(a, b)
-    wanted = (1 + a[: TINY.bands, None]) * clean + b[: TINY.bands, None]
-    a, b = CONDITION_UNIT * a[TINY.bands :], CONDITION_UNIT * b[TINY.bands :]
-    wanted[:, :NUMBERS, 0] = (1 + a) * clean[:, :NUMBERS, 0] + b
-    torch.testing.assert_close(found, torch.where(MASK, wanted, clean), rtol=1e-9, atol=1e-9)
+    a, b = torch.randn(TINY.bands, dtype=DOUBLE), torch.randn(TINY.bands + NUMBERS, dtype=DOUBLE)
+    clean, found = changed(a, b)
+    wanted = (1 + a[:, None]) * clean + b[: TINY.bands, None]
+    wanted[:, :NUMBERS, 0] = clean[:, :NUMBERS, 0] + CONDITION_UNIT * b[TINY.bands :]
+    torch.testing.assert_close(found, torch.where(MASK, wanted, clean), rtol=1e-12, atol=1e-12)
 
 
-def test_the_last_scales_and_shifts_are_the_conditions_alone() -> None:
+def test_the_last_shifts_are_the_conditions_alone() -> None:
     last, first = slice(TINY.bands, None), slice(TINY.bands)
     for entries, touched, unit in ((last, slice(0, 1), CONDITION_UNIT), (first, slice(1, None), 1)):
-        a, b = torch.zeros(2, TINY.bands + NUMBERS, dtype=DOUBLE)
-        a[entries], b[entries] = 0.5 / unit, 2.0 / unit
-        clean, found = taken_for_clean(a, b)
+        b = torch.zeros(TINY.bands + NUMBERS, dtype=DOUBLE)
+        b[entries] = 2.0 / unit
+        clean, found = changed(torch.zeros(TINY.bands, dtype=DOUBLE), b)
         wanted = torch.zeros_like(clean)
-        wanted[..., touched] = 0.5 * clean[..., touched] + 2
-        torch.testing.assert_close(found - clean, wanted * MASK, rtol=1e-9, atol=1e-9)
+        wanted[..., touched] = 2
+        torch.testing.assert_close(found - clean, wanted * MASK, rtol=1e-12, atol=1e-12)
 
 
 # --- frames ----------------------------------------------------------------------------------------------------------
@@ -354,10 +349,10 @@ def test_rows_ignore_what_is_beside_them(network: GradTTSNetwork) -> None:
         inside = state_mask(torch.tensor([12, 20]), TINY.bands, 21).float()
         mask = inside[:, :1, 1:]
         features, mean = network.decode(expanded, mask)
-        noise = network.noise(x, sigma, features, inside)
+        clean = network.clean(x, sigma, features, inside)
         short, short_mean = network.decode(expanded[:1, :12], mask[:1, :, :12])
-        short_noise = network.noise(x[:1, :, :13], sigma[:1], short, inside[:1, :, :13])
-    for both, one in ((features, short), (mean, short_mean), (noise, short_noise)):
+        short_clean = network.clean(x[:1, :, :13], sigma[:1], short, inside[:1, :, :13])
+    for both, one in ((features, short), (mean, short_mean), (clean, short_clean)):
         torch.testing.assert_close(both[:1, :, : one.shape[2]], one)
         assert not both[0, :, one.shape[2] :].any()
 
@@ -389,5 +384,5 @@ def test_size_and_cost_are_what_the_readme_says() -> None:
     x, features = torch.zeros(1, CONFIG.bands, 1 + second), torch.zeros(1, CONFIG.channels, second)
     mask = state_mask(torch.tensor([second]), CONFIG.bands, 1 + second).float()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network.noise(x, torch.tensor([0.5]), features, mask)
+        network.clean(x, torch.tensor([0.5]), features, mask)
     assert says(r"([0-9.]+) GFLOP") == round(counter.get_total_flops() / 1e9, 2)

@@ -78,7 +78,7 @@ class DPO(Algorithm[DPOOptions]):
     def margin(self, ctx: TrainContext, pair: Preference, seed: str) -> Tensor:
         """(1,) how much more the policy has gained on the preferred side than on the rejected one, README Eq. 1."""
         uniform = row_uniform([seed], "time").to(ctx.device)
-        t = ctx.policy.sample_times(uniform)
+        t = ctx.times(uniform)
         gains = []
         for side in (pair.preferred, pair.rejected):
             with torch.no_grad():

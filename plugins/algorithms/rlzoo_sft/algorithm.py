@@ -66,4 +66,4 @@ class SFT(Algorithm[SFTOptions]):
 
     def loss(self, ctx: TrainContext, x: Tensor, cond: Batch, uniform_N: Tensor, noise: Tensor) -> Tensor:
         """(N,) pretraining loss at the times that belong to these uniform draws."""
-        return ctx.policy.denoising_loss(x, cond, ctx.policy.sample_times(uniform_N), noise)
+        return ctx.policy.denoising_loss(x, cond, ctx.times(uniform_N), noise)

@@ -19,10 +19,10 @@ class GradTTSOptions(Options):
     num_steps: Annotated[int, Field(ge=1, le=1000)] = 4
     """Denoising steps K unless the run says otherwise."""
     trainable: Literal["bands", "biases", "lora", "denoiser"] = "bands"
-    """What RL updates: a scale and a shift of what the denoiser takes for clean, in every mel band and of every number
-    of the condition (168 numbers, which is what the few hundred samples of a CPU run can tell), the denoiser's biases
-    too, low-rank adapters of its convolutions alone (extra `lora`), or all of the denoiser (for a GPU, with a learning
-    rate near 1e-5)."""
+    """What RL updates: a scale and a shift of what the denoiser takes for clean in every mel band, and a shift of every
+    number of the condition (164 numbers, which is what the few hundred samples of a CPU run can tell), the denoiser's
+    biases too, low-rank adapters of its convolutions alone (extra `lora`), or all of the denoiser (for a GPU, with a
+    learning rate near 1e-5)."""
     lora_rank: Annotated[int, Field(ge=1)] = 8
     """Rank of the adapters (`trainable = "lora"`)."""
     lora_alpha: Annotated[float, Field(gt=0)] = 8.0
@@ -65,7 +65,7 @@ def rlzoo_policies() -> list[PolicySpec]:
             offers=frozenset({"log-prob", "denoising-loss", "sampling-grad"}),
             emits="audio",
             pretrain="rlzoo_gradtts.pretrain:pretrain",
-            run={"train": {"learning_rate": 0.005, "micro_batch": 0}},
+            run={"train": {"learning_rate": 0.005, "micro_batch": 0, "times": "schedule"}},
             reference="arXiv:2105.06337",
             tier="stable",
         )

@@ -138,29 +138,25 @@ class Denoiser(nn.Module):
 
 
 class Bands(nn.Module):
-    """RL's smallest handle: what the denoiser takes for clean, scaled and shifted in every band; the identity at first.
+    """RL's smallest handle: what the denoiser takes for clean, scaled and shifted in every band, and the condition
+    shifted; the identity at first.
 
-    Loudness, spectral tilt, formants' sharpness and how much of the noise stays in are of this kind.
+    Loudness, spectral tilt, formants' sharpness and how much of the noise stays in are of this kind. A condition's
+    spread is left alone. Few-step samples spread less than what they stand for, so whoever learns his own samples
+    narrows it, and with it goes what he could choose from.
     """
 
     def __init__(self, bands: int) -> None:
         super().__init__()
-        self.scale = nn.Parameter(torch.zeros(bands + NUMBERS))
+        self.scale = nn.Parameter(torch.zeros(bands))
         self.shift = nn.Parameter(torch.zeros(bands + NUMBERS))
 
-    def forward(self, x: Tensor, sigma: Tensor, noise: Tensor, mask: Tensor) -> Tensor:
-        """Noisy states (B, M, 1 + T) at levels sigma (B,) and their noise -> the noise that leaves the changed ones."""
-        level = sigma[:, None, None]
-        alpha = (1 - level**2).sqrt()
-        clean = (x - level * noise) / alpha
-        changed = _per_entry(self.scale, x) * clean + _per_entry(self.shift, x)
-        return noise - alpha / level * changed * mask
-
-
-def _per_entry(weights: Tensor, x: Tensor) -> Tensor:
-    """Weights (M + G,) -> (M, 1 + T): the last ones for the condition, the others for all frames."""
-    bands, size = x.shape[1:]
-    return torch.cat([column(CONDITION_UNIT * weights[bands:], bands), weights[:bands, None].expand(-1, size - 1)], 1)
+    def forward(self, clean: Tensor, mask: Tensor) -> Tensor:
+        """(B, M, 1 + T) -> (B, M, 1 + T); mask of `state_mask`, as numbers."""
+        bands = len(self.scale)
+        condition = clean[..., :1] + column(CONDITION_UNIT * self.shift[bands:], bands)
+        spectrum = clean[..., 1:] * (1 + self.scale[:, None]) + self.shift[:bands, None]
+        return torch.cat([condition, spectrum], 2) * mask
 
 
 def column(condition: Tensor, bands: int) -> Tensor:
@@ -176,7 +172,7 @@ def state_mask(frames: Tensor, bands: int, size: int) -> Tensor:
 
 
 class GradTTSNetwork(nn.Module):
-    """Phones -> frames and mean spectrum; noisy state -> noise."""
+    """Phones -> frames and mean spectrum; noisy state -> clean one."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -230,11 +226,11 @@ class GradTTSNetwork(nn.Module):
         features = self.decoder(expanded.transpose(1, 2), mask)
         return features, self.mean(features) * mask
 
-    def noise(self, x: Tensor, sigma: Tensor, features: Tensor, mask: Tensor) -> Tensor:
-        """Noisy states (B, M, 1 + T) at levels sigma (B,) -> their noise; mask of `state_mask`, as numbers."""
+    def clean(self, x: Tensor, sigma: Tensor, features: Tensor, mask: Tensor) -> Tensor:
+        """Noisy states (B, M, 1 + T) at levels sigma (B,) -> what is taken for clean; mask as for `Bands`."""
         level = sigma[:, None, None]
         v = F.pad(self.denoiser(x[..., 1:], sigma, features, mask[:, :1, 1:]), (1, 0))  # a condition's v is 0
-        return (level * x + (1 - level**2).sqrt() * v) * mask
+        return ((1 - level**2).sqrt() * x - level * v) * mask
 
 
 def along(values: Tensor, centres: Tensor, total: int) -> Tensor:

@@ -113,7 +113,7 @@ class GradTTSPolicy(GaussianDiffusionPolicy):
         return state_mask(cond.get("frames"), *self.state_shape(cond))
 
     def forward(self, x_t: Tensor, t: Tensor, cond: Batch) -> Tensor:
-        """(N, M, 1 + T), noise levels sigma (N,) -> predicted noise (N, M, 1 + T), zero on padding."""
+        """(N, M, 1 + T), noise levels sigma (N,) -> what is taken for clean (N, M, 1 + T), zero on padding."""
         frames, features = cond.get("frames"), cond.get("features")
         if x_t.device.type != "cpu":
             return self._denoise(x_t, t, frames, features)
@@ -121,15 +121,26 @@ class GradTTSPolicy(GaussianDiffusionPolicy):
         width, rows = x_t.shape[2], []
         for row, count in enumerate(frames.tolist()):
             one = slice(row, row + 1)
-            noise = self._denoise(x_t[one, :, : count + 1], t[one], frames[one], features[one, :, :count])
-            rows.append(F.pad(noise, (0, width - count - 1)))
+            clean = self._denoise(x_t[one, :, : count + 1], t[one], frames[one], features[one, :, :count])
+            rows.append(F.pad(clean, (0, width - count - 1)))
         return torch.cat(rows)
 
     def _denoise(self, x_t: Tensor, t: Tensor, frames: Tensor, features: Tensor) -> Tensor:
         mask = state_mask(frames, *x_t.shape[1:]).to(x_t.dtype)
-        x = x_t * mask
-        noise: Tensor = self.bands(x, t, self.network.noise(x, t, features, mask), mask)
-        return noise
+        clean: Tensor = self.bands(self.network.clean(x_t * mask, t, features, mask), mask)
+        return clean
+
+    def target(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """The clean state, which is what this policy predicts.
+
+        Losses then count what is heard, alike at all noise levels. An error in the noise would count it by the
+        signal-to-noise ratio, up to 10,000 times, where the noise is all but gone and so is what a sample can teach.
+        """
+        return x
+
+    def clean(self, x_t: Tensor, prediction: Tensor, t: Tensor) -> Tensor:
+        """The prediction itself."""
+        return prediction
 
     def schedule(self, num_steps: int | None = None) -> Schedule:
         """K steps, even in the angle whose sine is the noise level; the last one takes its mean."""
