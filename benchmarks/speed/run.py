@@ -110,27 +110,24 @@ def in_turns(
     case: Case, works: Mapping[Side, Any], repeats: int, count_ours: bool
 ) -> tuple[dict[Side, float], dict[str, Any]]:
     """Median seconds of each side, and what else there is to know."""
-    plain, ours = next(iter(works.values())), works["ours"]
-    # These calls warm up, too. What a compiler has made does not like to be watched.
-    gflop = {side: work.gflop() for side, work in works.items() if side != "ours" or count_ours}
-    off = difference(torch.as_tensor(ours.result()), torch.as_tensor(plain.result()))
+    # What a compiler has made does not like its operations to be counted.
+    first = {
+        side: work.first() if side != "ours" or count_ours else (work.result(), 0.0) for side, work in works.items()
+    }
+    (expected, gflop), (found, own_gflop) = first[next(iter(works))], first["ours"]
+    off = difference(torch.as_tensor(found), torch.as_tensor(expected))
     if off > TOLERANCE[case.precision]:
         allowed = TOLERANCE[case.precision]
         raise SystemExit(f"{case.what}, {case.precision}: results differ by {off:.1e}, allowed is {allowed:.0e}")
     taken: dict[Side, list[float]] = {side: [] for side in works}
-    ceilings, started = [ours.ceiling()], time.perf_counter()
+    ceilings, started = [works["ours"].ceiling()], time.perf_counter()
     while len(ceilings) <= repeats and not (len(ceilings) > 2 and time.perf_counter() - started > PATIENCE):
         for side, work in works.items():
             taken[side].append(work.seconds())
             time.sleep(0.05)  # the threads of the last one look for work a little longer
-        ceilings.append(ours.ceiling())
-    facts = {
-        "difference": off,
-        "gflop": gflop["literal" if "literal" in gflop else "configured"],
-        "own_gflop": gflop.get("ours", 0.0),
-        "turns": len(ceilings) - 1,
-    }
+        ceilings.append(works["ours"].ceiling())
     medians = {side: statistics.median(seconds) for side, seconds in taken.items()}
+    facts = {"difference": off, "gflop": gflop, "own_gflop": own_gflop, "turns": len(ceilings) - 1}
     return medians, facts | {"ceiling": statistics.median(ceilings)}
 
 

@@ -76,6 +76,16 @@ class Work:
         with torch.no_grad():
             return self._chain(self.step) if self.case.kind == "sampling" else self.step(self.noisy, self.level)
 
+    def first(self) -> tuple[Any, float]:
+        """What it comes to, and the GFLOP of its convolutions and products. Warms up."""
+        results: list[Tensor] = []
+        if self.case.kind != "sampling":
+            gflop = flops(lambda: results.append(self.run())) / 1e9
+            return results[0].cpu().numpy(), gflop
+        with torch.no_grad():
+            gflop = self.case.steps * flops(partial(self.step, self.noisy, self.level)) / 1e9
+        return self.result(), gflop
+
     def result(self) -> Any:
         """What it comes to. The literal batch sees its padding, which changes results: it is compared row by row."""
         if self.case.kind == "sampling" and self.step == self._literal_step:
@@ -86,13 +96,6 @@ class Work:
     def seconds(self) -> float:
         """Of one run."""
         return seconds(self.run, self.device)
-
-    def gflop(self) -> float:
-        """Floating-point operations of its convolutions and products. Warms up."""
-        if self.case.kind == "training":
-            return flops(self.run) / 1e9
-        with torch.no_grad():
-            return self.case.steps * flops(partial(self.step, self.noisy, self.level)) / 1e9
 
     def ceiling(self) -> float:
         """GFLOP/s of a large matrix product."""
