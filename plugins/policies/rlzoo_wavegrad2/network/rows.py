@@ -167,24 +167,25 @@ def film_of(module: Any, x: Tensor, level: Tensor) -> Film:
     return film
 
 
-def convolutions_down(convs: list[Any], residual: Any, x: Tensor) -> Tensor:
-    """(L, I) -> (L, O)."""
+def convolutions_down(convs: list[Any], residual: Any, x: Tensor, factor: int = 1) -> Tensor:
+    """(L, I) -> (L // factor, O): downsampled, then convolved."""
 
     def compute(first: int, last: int) -> Tensor:
-        main = x[first:last]
+        low = x[first * factor : last * factor]
+        low = low if factor == 1 else downsample(low.t(), factor).t()
+        main = low
         for conv in convs[:-1]:
             main = convolve_row(conv.convolution, main, activate=True)
-        return convolve_row(convs[-1].convolution, main, residual=mix(residual, x[first:last]), activate=True)
+        return convolve_row(convs[-1].convolution, main, residual=mix(residual, low), activate=True)
 
     outputs = residual.conv1d.out_channels
-    plan = tiles(len(x), outputs, sum(conv.convolution.dilation for conv in convs))
+    plan = tiles(len(x) // factor, outputs, sum(conv.convolution.dilation for conv in convs))
     return in_tiles(compute, plan, x, outputs)
 
 
 def down_basic(block: Any, x: Tensor) -> Tensor:
     """(L, I) -> (L // factor, O)."""
-    low = downsample(x.t(), block.factor).t()
-    return convolutions_down(list(block.main_branch)[1:], block.residual_branch[0], low)
+    return convolutions_down(list(block.main_branch)[1:], block.residual_branch[0], x, block.factor)
 
 
 def up_basic(block: Any, x: Tensor, film: Film, project: Tensor | None = None) -> Tensor:
@@ -236,14 +237,15 @@ def _widened(x: Tensor) -> Tensor:
 def denoise_row(decoder: Any, noisy: Tensor, hidden: Tensor, level: Tensor) -> Tensor:
     """(L,), (H, T), (1,) -> (L,)."""
     taps = F.pad(noisy, (2, 2)).unfold(0, 5, 1)
-    x = F.linear(taps, decoder.dblock_preconv.conv1d.weight[:, 0], decoder.dblock_preconv.conv1d.bias)
-    up = convolve_row(decoder.ublock_preconv, hidden.t().contiguous())
     last, blocks = decoder.ublock_postconv.conv1d, list(decoder.ublocks)
     with workers.crew():
+        x = F.linear(taps, decoder.dblock_preconv.conv1d.weight[:, 0], decoder.dblock_preconv.conv1d.bias)
         films = [film_of(decoder.films[0], x, level)]
         for down, module in zip(decoder.dblocks, list(decoder.films)[1:], strict=True):
             x = decoder.run(down.row, x)
             films.append(film_of(module, x, level))
+        with workers.together():
+            up = convolve_row(decoder.ublock_preconv, hidden.t().contiguous())
         for block in blocks[:-1]:
             up = decoder.run(block.row, up, films.pop())
         # The last convolution has one output: each row's three products here, their sum over time below.
