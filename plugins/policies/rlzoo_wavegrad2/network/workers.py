@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import cache
 from threading import Barrier, local
@@ -76,7 +76,10 @@ def each(work: Callable[..., None], pieces: list[tuple[int, int, int, int]]) -> 
             labour()
         return
     others = [_helpers(threads - 1, os.getpid()).submit(labour) for _ in range(threads - 1)]
-    labour()
+    try:
+        labour()
+    finally:
+        wait(others)  # whatever went wrong, nobody works on behind the caller's back
     for other in others:
         other.result()
 
