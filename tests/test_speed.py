@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -22,16 +23,18 @@ TINY = NetworkConfig(
     factors=(5, 4, 4),
     dilations=((1, 2, 4, 8),) * 3,
 )
+CPU = torch.device("cpu")
 
 
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The benchmark on tiny networks, in this process: its own processes would each take seconds to start."""
     monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "benchmarks" / "speed"))
     monkeypatch.setitem(PRESETS, "mini", TINY)
     monkeypatch.setitem(PRESETS, "base", TINY)
     module = importlib.import_module("run")
-    monkeypatch.setattr(module, "matmul_ceiling", lambda device, dtype: 1e11)
-    monkeypatch.setattr(module, "keep_freed_memory", lambda: True)  # would change this process for good
+    monkeypatch.setattr(sys.modules["sides"], "matmul_ceiling", lambda device, dtype: 1e11)
+    monkeypatch.setattr(module, "Apart", partial(module.Work, device=CPU))
     return module
 
 
@@ -42,14 +45,33 @@ def test_the_benchmark_stores_what_it_measured(
     bench.main()
     stored = json.loads((tmp_path / "cpu-quick.json").read_text())
     assert [row["what"].split()[0] for row in stored["rows"]].count("denoiser") == 3
-    assert all(row["ours"] > 0 and row["gflop"] > 0 and row["difference"] < 1e-4 for row in stored["rows"])
+    for row in stored["rows"]:
+        assert min(row[side] for side in ("literal", "configured", "ours", "gflop", "own_gflop")) > 0
+        assert row["difference"] < 1e-4
+        assert set(row["peaks"]) == {"literal", "configured", "ours"}
     assert stored["about"]["torch"] == torch.__version__
     table = (tmp_path / "cpu-quick.md").read_text()
     assert all(f"| {row['what']} |" in table for row in stored["rows"])
 
 
-def test_a_wrong_result_ends_the_benchmark(bench: ModuleType) -> None:
-    runs = bench.Bench(torch.device("cpu"), 1)
-    x = torch.randn(3, 4)
+def test_sides_that_do_not_fit_together_are_measured_in_pairs(bench: ModuleType) -> None:
+    case = bench.Case("crowded", "training", TINY, (6,), crowded=True)
+    row = bench.compare(case, CPU, 1)
+    assert min(row.literal, row.configured, row.ours) > 0
+    assert set(row.peaks) == {"literal", "configured", "ours"}
+
+
+def test_a_wrong_result_ends_the_benchmark(bench: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = bench.Work._literal_step
+    monkeypatch.setattr(bench.Work, "_literal_step", lambda self, x, level: 1.001 * right(self, x, level))
     with pytest.raises(SystemExit, match="wrong, fp32: results differ"):
-        runs.compare("wrong", {"literal": lambda: x @ x.t(), "ours": lambda: 1.001 * (x @ x.t())}, 1.0)
+        bench.compare(bench.Case("wrong", "denoiser", TINY, (6,)), CPU, 1)
+
+
+def test_a_process_of_its_own_answers_the_same(bench: ModuleType) -> None:
+    sides = sys.modules["sides"]
+    case = bench.Case("apart", "sampling", TINY, (6, 4), 2)
+    apart = sides.Apart(case, "ours")
+    found = torch.as_tensor(apart.result())
+    apart.close()
+    torch.testing.assert_close(found, torch.as_tensor(bench.Work(case, "ours", CPU).result()))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 import torch
 from plain.wavegrad2 import denoise
-from rlzoo_wavegrad2.network import PRESETS, NetworkConfig, WaveGrad2Network, rows, winograd
+from rlzoo_wavegrad2.network import PRESETS, NetworkConfig, WaveGrad2Network, rows, winograd, workers
 from rlzoo_wavegrad2.network.encoder import gaussian_upsampling, run_lstm
 from rlzoo_wavegrad2.network.layers import downsample, modulate, upsample, upsample_convolve
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.utils.flop_counter import FlopCounterMode
 
 NARROW = {
     "base": NetworkConfig(
@@ -50,14 +54,14 @@ def test_denoiser_and_its_gradients_equal_the_literal_network(name: str) -> None
         assert (parameter.grad - reference).norm() <= 1e-4 * reference.norm() + 1e-9, key
 
 
-@pytest.mark.parametrize("tile", [37, 4096])
+@pytest.mark.parametrize("tile", [400, 2**19])
 @pytest.mark.parametrize("name", sorted(NARROW))
 def test_rows_on_the_cpu_equal_the_literal_network(name: str, tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """In float64, where nothing but a wrong formula can differ: also a sign at the bend of a leaky ReLU cannot."""
     monkeypatch.setattr(rows, "FEWEST_CHANNELS", 1)
     monkeypatch.setattr(rows, "TILE", tile)
     monkeypatch.setattr(winograd, "_FEWEST_CHANNELS", 10)  # some convolutions by Winograd, some directly
-    monkeypatch.setattr(winograd, "_FEWEST_TILES", 2)
+    monkeypatch.setattr(winograd, "_FEWEST_WINDOWS", 2)
     config = NARROW[name]
     torch.manual_seed(0)
     decoder = WaveGrad2Network(config).decoder.double()
@@ -80,6 +84,59 @@ def test_rows_on_the_cpu_equal_the_literal_network(name: str, tile: int, monkeyp
         assert (found - expected).norm() <= 1e-9 * expected.norm() + 1e-12
 
 
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    assert torch.get_num_threads() == 2  # whatever happened
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_tiles_side_by_side_are_the_tiles(mode: Any, two_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the last bit, a row among others or alone; and where operations are watched, all of them are seen."""
+    for module, name, value in ((rows, "FEWEST_CHANNELS", 1), (rows, "TILE", 3000), (winograd, "_FEWEST_CHANNELS", 10)):
+        monkeypatch.setattr(module, name, value)
+    decoder = WaveGrad2Network(NARROW["base"]).decoder
+    noisy, hidden, level = inputs(NARROW["base"], rows=3)
+    crews = list[int]()
+    each = workers.each
+    monkeypatch.setattr(workers, "each", lambda *given: (crews.append(workers.size()), each(*given)))
+    with mode():
+        batch = decoder(noisy, hidden, level, torch.tensor([9, 4, 7]))
+        assert set(crews) == {2}
+        alone = decoder(noisy[1:2, : 4 * 300], hidden[1:2, :, :4], level[1:2])
+        with FlopCounterMode(display=False) as both:
+            watched = decoder(noisy, hidden, level, torch.tensor([9, 4, 7]))
+        torch.set_num_threads(1)
+        with FlopCounterMode(display=False) as one:
+            in_order = decoder(noisy, hidden, level, torch.tensor([9, 4, 7]))
+        torch.set_num_threads(2)
+    assert torch.equal(batch[1:2, : 4 * 300], alone)
+    assert (batch - in_order).norm() <= 2e-6 * in_order.norm()
+    assert (watched - in_order).norm() <= 2e-6 * in_order.norm()
+    assert both.get_total_flops() == one.get_total_flops()
+
+
+def test_what_goes_wrong_in_a_tile_is_heard(two_threads: None) -> None:
+    def work(begin: int, end: int, first: int, last: int) -> None:
+        assert torch.get_num_threads() == 1
+        assert not torch.is_grad_enabled()
+        done.append(begin)
+        if begin == 5:
+            raise ArithmeticError("tile five")
+
+    done = list[int]()
+    with torch.no_grad(), pytest.raises(ArithmeticError, match="tile five"), workers.crew():
+        workers.each(work, [(i, 0, 0, 0) for i in range(8)])
+    assert 5 in done
+    done.clear()
+    with torch.no_grad(), workers.crew():
+        workers.each(work, [(i, 0, 0, 0) for i in (3, 1, 2)])
+    assert sorted(done) == [1, 2, 3]
+
+
 def test_the_denoiser_is_one_graph() -> None:
     """Nothing in it makes a compiler stop and start again; without Inductor, which takes its time."""
     shape = {"up_channels": (12, 8, 4), "down_channels": (4, 8), "factors": (5, 4), "dilations": ((1, 2, 4, 8),) * 2}
@@ -91,11 +148,11 @@ def test_the_denoiser_is_one_graph() -> None:
 
 
 @pytest.mark.parametrize("dilation", [1, 2, 8])
-@pytest.mark.parametrize("length", [1, 70, 131])
+@pytest.mark.parametrize("length", [1, 70, 131, 4000])
 def test_winograd_equals_a_convolution(dilation: int, length: int) -> None:
     x, weight, bias = torch.randn(length, 5), torch.randn(7, 5, 3), torch.randn(7)
-    how = winograd.Prepared(winograd.Filter(weight), dilation, True, False)
-    out = winograd.Convolution.apply(x, None, None, weight, bias, how)
+    how = winograd.Prepared(winograd.Filter([weight]), dilation, True, False)
+    [out] = winograd.Convolution.apply(x, None, None, None, weight, bias, how)
     expected = F.conv1d(x.t()[None], weight, bias, padding=dilation, dilation=dilation)[0].t()
     assert torch.allclose(out, expected, atol=3e-5)
 
@@ -103,7 +160,7 @@ def test_winograd_equals_a_convolution(dilation: int, length: int) -> None:
 def test_prepared_filters_follow_their_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows, "FEWEST_CHANNELS", 1)
     monkeypatch.setattr(winograd, "_FEWEST_CHANNELS", 1)
-    monkeypatch.setattr(winograd, "_FEWEST_TILES", 1)
+    monkeypatch.setattr(winograd, "_FEWEST_WINDOWS", 1)
     config = NARROW["base"]
     decoder, args = WaveGrad2Network(config).decoder, inputs(config)
     with torch.no_grad():
