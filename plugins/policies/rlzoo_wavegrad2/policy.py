@@ -143,6 +143,16 @@ class WaveGrad2Policy(GaussianDiffusionPolicy):
         first, stop = (cond.get("window") * self.config.hop).unbind(1)
         return (place >= first[:, None]) & (place < stop[:, None])
 
+    def trim(self, cond: Batch) -> Batch:
+        """Cut to the longest row's frames and phones."""
+        frames, phones = int(cond.get("frames").max()), int(cond.get("phones").max())
+        cut = {
+            "ids": cond.get("ids")[:, :phones],
+            "durations": cond.get("durations")[:, :phones],
+            "hidden": cond.get("hidden")[:, :, :frames],
+        }
+        return Batch({**cond.tensors, **cut})
+
     def frames(self, cond: Batch) -> Tensor:
         """(N,) hidden frames of each row."""
         return cond.get("frames")
