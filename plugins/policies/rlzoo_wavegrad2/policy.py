@@ -15,7 +15,7 @@ from torch.nn.utils import parametrize
 from rlzoo.api import Batch, Crop, GaussianDiffusionPolicy, Media, Prompt, Samples, Schedule
 from rlzoo.functional import length_mask, masked_mean
 from rlzoo.text import TextFrontend
-from rlzoo_wavegrad2 import WaveGrad2Options, lora, windows
+from rlzoo_wavegrad2 import WaveGrad2Options, compiled, lora, windows
 from rlzoo_wavegrad2.checkpoint import VOICES, load_maum_checkpoint
 from rlzoo_wavegrad2.network import NetworkConfig, WaveGrad2Network
 from rlzoo_wavegrad2.schedules import named_levels, to_schedule
@@ -51,6 +51,7 @@ class WaveGrad2Policy(GaussianDiffusionPolicy):
     def __init__(self, options: WaveGrad2Options) -> None:
         super().__init__()
         self.options = options
+        self._trains = False  # see `_compiles`
         state, voice = read_voice(options.checkpoint or SHIPPED)
         self.config = NetworkConfig.model_validate(voice["network"])
         self.media = Media("audio", self.config.sample_rate)
@@ -166,10 +167,19 @@ class WaveGrad2Policy(GaussianDiffusionPolicy):
         # Adapters are added to their weights once per call and not wherever a weight is read. What is computed again
         # must find what it found: a block then adds its own, each time.
         again = self.options.activation_checkpointing and torch.is_grad_enabled()
-        with nullcontext() if again else parametrize.cached():
-            return self._denoise(x_t, t, cond)
+        compiles = self._compiles(x_t)
+        # A compiler sees what is added twice, and cannot look into a cache.
+        with nullcontext() if again or compiles else parametrize.cached():
+            return self._denoise(x_t, t, cond, compiles)
 
-    def _denoise(self, x_t: Tensor, t: Tensor, cond: Batch) -> Tensor:
+    def _compiles(self, x_t: Tensor) -> bool:
+        if self.options.compile != "auto":
+            return self.options.compile
+        # A minute of compiling pays where there is training, and that begins with a gradient; not for some sentences.
+        self._trains = self._trains or torch.is_grad_enabled()
+        return self._trains and x_t.device.type == "cuda" and not self.options.activation_checkpointing
+
+    def _denoise(self, x_t: Tensor, t: Tensor, cond: Batch, compiles: bool) -> Tensor:
         level = (1 - t.double() ** 2).sqrt().float()
         hidden = cond.get("hidden")
         if self.options.trainable == "all" and torch.is_grad_enabled():
@@ -177,6 +187,8 @@ class WaveGrad2Policy(GaussianDiffusionPolicy):
             hidden = self.network.resampling(encoded, cond.get("durations"), cond.get("phones"))
             if "start" in cond.tensors:
                 hidden = Crop(cond.get("start"), cond.get("frames")).cut(hidden)
+        if compiles:
+            return compiled.denoise(self.network.decoder, x_t, hidden, level, cond.get("frames"))
         if x_t.device.type != "cpu":
             batch: Tensor = self.network.decoder(x_t, hidden, level, cond.get("frames"))
             return batch
