@@ -23,6 +23,9 @@ from rlzoo.engine.rollout import generator_of, row_noise
 from rlzoo.functional import batch_advantages, masked_mean
 from rlzoo.plugin import Options
 
+BETA = 1e-4
+"""Weight of DLPO's diffusion loss beside log-probabilities that are means."""
+
 
 class PlainLoop:
     """The gradient of one iteration. `batch` rows go through the network together."""
@@ -63,7 +66,7 @@ class PlainLoop:
                         self.step(states[k], k, cond, reference).log_prob(states[k + 1])
                     sigma = float(self.schedule.times[k])
                     implied = (states[k] - math.sqrt(1 - sigma**2) * states[-1]) / sigma
-                    loss = loss + masked_mean((eps - implied).abs(), self.policy.mask(cond))
+                    loss = loss + BETA * masked_mean((eps - implied).abs(), self.policy.mask(cond))
                 (loss.sum() / (count * len(steps))).backward()
         trained = [p for p in self.policy.parameters() if p.requires_grad]
         found = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten().cpu() for p in trained])

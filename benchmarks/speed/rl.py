@@ -33,7 +33,7 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks" / "speed")]
 
 import engine_runs  # noqa: E402
 from measure import difference, machine, peak_memory, seconds  # noqa: E402
-from plain_loop import PlainLoop  # noqa: E402
+from plain_loop import BETA, PlainLoop  # noqa: E402
 from rlzoo_prompts import TextOptions  # noqa: E402
 from rlzoo_prompts.prompts import TextPrompts  # noqa: E402
 from rlzoo_wavegrad2 import WaveGrad2Options  # noqa: E402
@@ -45,6 +45,9 @@ from rlzoo.engine.rollout import rows_of  # noqa: E402
 
 AGREEMENT = 1e-3
 """By how much of its norm our float32 gradient may differ from the literal network's on rows without padding."""
+
+DLPO = {"estimator": "additive", "beta": BETA}
+"""The estimator that the plain loop has."""
 
 Loop = Callable[[int], Tensor]
 
@@ -87,7 +90,7 @@ class _Caught(Exception):
 
 def ours(kind: Kind, options: argparse.Namespace, folder: Path) -> Loop:
     """The algorithm's step up to its gradient, on the noise of step `n`."""
-    algorithm = {"name": options.algorithm} | ({"estimator": "additive"} if options.algorithm == "dlpo" else {})
+    algorithm = {"name": options.algorithm} | (DLPO if options.algorithm == "dlpo" else {})
     checkpoint = engine_runs.voice(folder, options.voice)
     tables = {
         "policy": {"name": "wavegrad2", "trainable": options.trainable}
