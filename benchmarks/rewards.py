@@ -28,7 +28,9 @@ from rlzoo.rewards import build_reward
 
 REWARDS: dict[str, tuple[str, dict[str, Any]]] = {
     "dnsmos": ("dnsmos", {}),
+    "dnsmos-bfloat16": ("dnsmos", {"precision": "bfloat16"}),
     "dnsmos-p835": ("dnsmos", {"model": "p835"}),
+    "dnsmos-p835-bfloat16": ("dnsmos", {"model": "p835", "precision": "bfloat16"}),
     "dnsmos-pro": ("dnsmos-pro", {}),
     "nisqa": ("nisqa", {}),
     "nisqa-tts": ("nisqa-tts", {}),

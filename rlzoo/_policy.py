@@ -165,6 +165,13 @@ class Policy(nn.Module, ABC):
         """(N, *S) bool, false on padding; None where no row is padded."""
         return None
 
+    def trim(self, cond: Batch) -> Batch:
+        """The same rows with no more padding than the longest of them needs; default: as they are.
+
+        For rows that were taken out of a longer batch: whoever overrides this computes less on them.
+        """
+        return cond
+
     def frames(self, cond: Batch) -> Tensor:
         """(N,) int64: how many frames each row has, the unit of windows. For policies that offer `window`."""
         raise ConfigError(f"{type(self).__name__} has no windows", "set train.window_frames = 0")

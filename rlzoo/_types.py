@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -105,6 +106,9 @@ class Schedule:
         k = (uniform * len(self)).long().clamp(max=len(self) - 1)
         return self.times.to(uniform)[k]
 
+    def to(self, device: torch.device | str) -> Schedule:
+        return Schedule(self.times.to(device), self.stochastic.to(device))
+
 
 @dataclass(frozen=True)
 class Crop:
@@ -117,9 +121,14 @@ class Crop:
     start: Tensor
     length: Tensor
 
+    @cached_property
+    def size(self) -> int:
+        """The longest crop's length; a GPU is waited for when it is first asked for."""
+        return int(self.length.max())
+
     def cut(self, x: Tensor) -> Tensor:
         """(M, ..., L) -> (M, ..., longest crop), zero behind a crop's own length."""
-        offset = torch.arange(int(self.length.max()), device=x.device)
+        offset = torch.arange(self.size, device=x.device)
         index = (self.start[:, None] + offset).clamp(max=x.shape[-1] - 1)
         inside = offset < self.length[:, None]
         shape = (len(x), *([1] * (x.dim() - 2)), len(offset))
@@ -144,7 +153,8 @@ class Transitions:
 
     def cut(self, x: Tensor) -> Tensor:
         """(N, *S), one state per row of the trajectory -> (M, *S): this piece's rows, cropped as its states are."""
-        return x[self.row] if self.crop is None else self.crop.cut(x[self.row])
+        rows = x[self.row]
+        return rows[..., : self.before.shape[-1]] if self.crop is None else self.crop.cut(rows)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ over the row, the edges included; a window of one length placed uniformly would 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -45,32 +46,49 @@ def crop_states(
     return cond, [place.cut(state) for state in states]
 
 
-def _of_transitions(policy: Policy, seeds: Sequence[int], k: Tensor, cond: Batch, size: int) -> tuple[Batch, Crop]:
-    keys = [f"{seed}/{step}" for seed, step in zip(seeds, k.tolist(), strict=True)]
+def _of_transitions(
+    policy: Policy, seeds: Sequence[int], k: Sequence[int], cond: Batch, size: int
+) -> tuple[Batch, Crop]:
+    keys = [f"{seed}/{step}" for seed, step in zip(seeds, k, strict=True)]
     return crop(policy, "window", keys, cond, size)
 
 
 def transitions(policy: Policy, trajectory: Trajectory, row: Tensor, k: Tensor, size: int) -> Transitions:
-    """The transitions (row, k), both (M,), whole or, where `size` is not 0, each cut to its window."""
+    """The transitions (row, k), both (M,), without padding that none needs, or, where `size` is not 0, as windows."""
     before, after = trajectory.states[k, row].detach(), trajectory.states[k + 1, row].detach()
     cond, log_probs = trajectory.cond[row], trajectory.window_log_probs
     if not size or log_probs is None:
-        return Transitions(row, k, before, after, cond, trajectory.log_probs[k, row])
-    cond, place = _of_transitions(policy, trajectory.seeds_of(row), k, cond, size)
+        cond = policy.trim(cond)
+        (*_, width) = policy.state_shape(cond)
+        return Transitions(row, k, before[..., :width], after[..., :width], cond, trajectory.log_probs[k, row])
+    cond, place = _of_transitions(policy, trajectory.seeds_of(row), k.tolist(), cond, size)
     return Transitions(row, k, place.cut(before), place.cut(after), cond, log_probs[k, row], place)
 
 
-def step_with_window(
-    policy: Policy, x: Tensor, k: Tensor, cond: Batch, schedule: Schedule, seeds: Sequence[int], size: int
-) -> tuple[StepDistribution, StepDistribution, Crop]:
-    """p(x[k+1] | x[k]) of whole rows (N, *S), the same of each row's window, and where that was cut.
+@dataclass(frozen=True)
+class Windows:
+    """The windows of a rollout's rows at one step, drawn before it begins: then no step waits for a GPU's numbers."""
 
-    The window's comes from the prediction for the whole row: no second network evaluation.
-    """
-    prediction = policy.predict(x, schedule.times.to(x.device)[k].to(x.dtype), cond)
-    part, place = _of_transitions(policy, seeds, k, cond, size)
-    return (
-        policy.transition(x, k, cond, schedule, prediction),
-        policy.transition(place.cut(x), k, part, schedule, place.cut(prediction)),
-        place,
-    )
+    cond: Batch
+    place: Crop
+
+    def step(
+        self, policy: Policy, x: Tensor, k: Tensor, cond: Batch, schedule: Schedule
+    ) -> tuple[StepDistribution, StepDistribution]:
+        """p(x[k+1] | x[k]) of whole rows (N, *S), and the same of each row's window.
+
+        The window's comes from the prediction for the whole row: no second network evaluation.
+        """
+        prediction = policy.predict(x, schedule.times.to(x.device)[k].to(x.dtype), cond)
+        return (
+            policy.transition(x, k, cond, schedule, prediction),
+            policy.transition(self.place.cut(x), k, self.cond, schedule, self.place.cut(prediction)),
+        )
+
+
+def windows_of(policy: Policy, cond: Batch, seeds: Sequence[int], steps: int, size: int) -> list[Windows]:
+    """Those of all K steps."""
+    drawn = [Windows(*_of_transitions(policy, seeds, [k] * len(seeds), cond, size)) for k in range(steps)]
+    for window in drawn:
+        assert window.place.size  # asked for here, not in the loop
+    return drawn

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from rlzoo.api import Prompt, Samples
 from rlzoo.engine import rollout
@@ -29,6 +30,75 @@ def test_the_batch_size_changes_nothing(policy):
         _, _, apart = sampled(policy, PROMPTS, micro_batch=micro_batch)
         torch.testing.assert_close(apart.states, at_once.states, rtol=0, atol=1e-6)
         torch.testing.assert_close(apart.log_probs, at_once.log_probs, rtol=0, atol=1e-5)
+
+
+def test_rows_of_like_length_go_together_the_longest_first():
+    assert rollout.by_length([3, 9, 4, 9, 2], 2) == [[1, 3], [2, 0], [4]]
+    assert rollout.by_length([3, 9, 4], 3) == [[0, 1, 2]], "one batch needs no order"
+
+
+@pytest.mark.parametrize("keep_all", [True, False])
+def test_a_batch_of_short_rows_is_no_wider_than_they_are_and_rows_keep_their_order(keep_all):
+    widths = []
+
+    class Watched(GaussianToy):
+        def forward(self, x_t, t, cond):
+            widths.append(tuple(x_t.shape))
+            return super().forward(x_t, t, cond)
+
+    probe = (0, 1, 2, 3, 0, 1)
+    settings = {"keep_all": keep_all, "probe": probe, "window_frames": 1}
+    _, cond, whole = sampled(policy := Watched(ToyPolicyOptions()), PROMPTS, **settings)
+    widths.clear()
+    _, _, apart = sampled(policy, PROMPTS, micro_batch=2, **settings)
+    assert list(dict.fromkeys(widths)) == [(2, 4), (2, 3), (2, 2)]
+    assert apart.samples.lengths.tolist() == policy.lengths(cond).tolist()
+    for name in ("states", "log_probs", "probed", "window_log_probs"):
+        torch.testing.assert_close(getattr(apart, name), getattr(whole, name), rtol=0, atol=1e-5)
+    torch.testing.assert_close(apart.samples.data, whole.samples.data, rtol=0, atol=1e-6)
+
+
+def test_the_graph_reaches_the_policy_through_batches_in_another_order():
+    policy = POLICIES[0]
+    gradients = []
+    for micro_batch in (16, 2):
+        _, _, done = sampled(policy, PROMPTS, micro_batch=micro_batch, grad_steps=2)
+        weights = torch.arange(done.samples.data.numel()).view_as(done.samples.data)
+        gradients.append(torch.autograd.grad((done.samples.data * weights).sum(), policy.bias)[0])
+    torch.testing.assert_close(*gradients)
+
+
+class HostReads(TorchDispatchMode):
+    """Counts what would make the host wait for a GPU's numbers, while `inside`."""
+
+    inside = False
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        masks = [index for index in args[1] if index is not None] if func is torch.ops.aten.index.Tensor else []
+        waits = func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
+        if self.inside and (waits or any(index.dtype == torch.bool for index in masks)):
+            self.seen.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("settings", [{}, {"window_frames": 1}, {"probe": (0, 1, 2, 3, 0, 1)}])
+def test_no_step_of_the_sampler_reads_a_number_from_its_device(settings):
+    class Watched(GaussianToy):
+        def transition(self, x, k, *args):
+            HostReads.inside = True
+            return super().transition(x, k, *args)
+
+        def decode(self, x, cond):
+            HostReads.inside = False
+            return super().decode(x, cond)
+
+    with HostReads() as reads:
+        sampled(Watched(ToyPolicyOptions()), PROMPTS, **settings)
+    assert not reads.seen
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=["gaussian", "flow"])

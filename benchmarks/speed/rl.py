@@ -1,13 +1,13 @@
-"""An RL step against a plain loop in the style people copy: gradient variance times seconds, at equal prompts.
+"""An RL step against the loop people copy: gradient variance times seconds, from the same noise.
 
-    python benchmarks/speed/rl.py [--voice mini|base] [--algorithm ddpo|dlpo] [--windows 8,16] [--device cpu|cuda]
+    python benchmarks/speed/rl.py [--voice base|shipped|...] [--algorithm ddpo|dlpo] [--windows 16,32] [--device cuda]
 
-Both loops estimate the same gradient from the same number of samples of the same prompts. The plain one knows no reuse:
-the literal network, conditioning computed anew for every network evaluation, whole utterances, every step, for dlpo the
-reference evaluated beside every one. Ours is the engine's own step of the algorithm. Each loop is run `--repeats` times
-on fresh noise, interleaved; an estimator's quality is 1 / (trace of the covariance of its gradient x median seconds):
-being twice as fast and having half the variance count alike. The reward is the speech level, which costs next to
-nothing: a dearer one adds the same seconds to all.
+`plain_loop.py` is the copied loop, ours is the engine's own step of the algorithm. Each has its own process, so that
+the plain one has the allocator that a program has by default, and memory is each loop's own. In a turn all draw the
+same noise for the same rows: gradients of rows without padding must agree, or the benchmark ends, and variances are
+compared in pairs. An estimator's quality is 1 / (trace of the covariance of its gradient x median seconds): being
+twice as fast and having half the variance count alike. The reward is the level, which costs next to nothing: a dearer
+one adds the same seconds to all.
 """
 
 from __future__ import annotations
@@ -15,83 +15,96 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import multiprocessing
+import shlex
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks" / "speed")]
 
-from plain.wavegrad2 import denoise  # noqa: E402
-from rlzoo_wavegrad2.checkpoint import VOICES  # noqa: E402
-from rlzoo_wavegrad2.network import PRESETS, WaveGrad2Network  # noqa: E402
+import engine_runs  # noqa: E402
+from measure import difference, machine, peak_memory, seconds  # noqa: E402
+from plain_loop import BETA, PlainLoop  # noqa: E402
+from rlzoo_prompts import TextOptions  # noqa: E402
+from rlzoo_prompts.prompts import TextPrompts  # noqa: E402
+from rlzoo_wavegrad2 import WaveGrad2Options  # noqa: E402
+from rlzoo_wavegrad2.policy import WaveGrad2Policy  # noqa: E402
 
-from rlzoo.api import Prompt, Reward, Samples, Scores  # noqa: E402
-from rlzoo.config import resolve  # noqa: E402
-from rlzoo.engine.context import Context  # noqa: E402
-from rlzoo.engine.processes import make_fabric  # noqa: E402
-from rlzoo.engine.run import Live, build  # noqa: E402
-from rlzoo.functional import batch_advantages, masked_mean  # noqa: E402
-from rlzoo.plugin import Options, RewardSpec, hookimpl  # noqa: E402
-from rlzoo.registry import discover  # noqa: E402
-from rlzoo.rundir import RunDirectory  # noqa: E402
+from rlzoo._allocator import keep_freed_memory  # noqa: E402
+from rlzoo.engine.prompts import Cursor  # noqa: E402
+from rlzoo.engine.rollout import rows_of  # noqa: E402
 
+AGREEMENT = 1e-3
+"""By how much of its norm our float32 gradient may differ from the literal network's on rows without padding."""
 
-class LevelOptions(Options):
-    """Nothing to set."""
+DLPO = {"estimator": "additive", "beta": BETA}
+"""The estimator that the plain loop has."""
 
-
-class Level(Reward[LevelOptions]):
-    """Root mean square in dB."""
-
-    def score(self, samples: Samples, prompts: Sequence[Prompt]) -> Scores:
-        """(N, L) -> (N,)."""
-        power = samples.data.square().sum(1) / samples.lengths
-        return Scores(10 * power.clamp(min=1e-9).log10())
+Loop = Callable[[int], Tensor]
 
 
-@hookimpl
-def rlzoo_rewards() -> Iterator[RewardSpec]:
-    """The reward of this benchmark."""
-    spec = {"accepts": frozenset({"audio"}), "offers": frozenset({"reward-grad"})}
-    yield RewardSpec(name="level", summary="level", target=f"{__name__}:Level", options=LevelOptions, **spec)
+@dataclass(frozen=True)
+class Kind:
+    """What one process runs."""
+
+    name: str
+    ours: bool = False
+    keeps_memory: bool = False
+    row_by_row: bool = False
+    precision: Literal["fp32", "bf16-mixed"] = "fp32"
+    window_frames: int = 0
+
+
+PLAIN = Kind("plain")
+APART = Kind("plain, our allocator, row by row", keeps_memory=True, row_by_row=True)
+OURS = Kind("ours", ours=True)
+
+
+def kinds(windows: str) -> list[Kind]:
+    """All loops, the windows' lengths in frames with commas between."""
+    frames = [int(size) for size in windows.split(",") if size]
+    return [
+        PLAIN,
+        Kind("plain, bf16", precision="bf16-mixed"),
+        Kind("plain, our allocator", keeps_memory=True),
+        APART,
+        OURS,
+        *(Kind(f"ours, windows of {n} frames", ours=True, window_frames=n) for n in frames),
+        Kind("ours, bf16", ours=True, precision="bf16-mixed"),
+        *(Kind(f"ours, bf16, windows of {n} frames", True, precision="bf16-mixed", window_frames=n) for n in frames),
+    ]
 
 
 class _Caught(Exception):
     """Ends a step at its first gradient."""
 
 
-def live(options: argparse.Namespace, voice: Path | None, folder: Path, **train: Any) -> Live:
-    """The engine as a run would build it."""
-    policy = {"name": "wavegrad2", "trainable": options.trainable} | ({"checkpoint": str(voice)} if voice else {})
+def ours(kind: Kind, options: argparse.Namespace, folder: Path) -> Loop:
+    """The algorithm's step up to its gradient, on the noise of step `n`."""
+    algorithm = {"name": options.algorithm} | (DLPO if options.algorithm == "dlpo" else {})
+    checkpoint = engine_runs.voice(folder, options.voice)
     tables = {
-        "policy": policy,
-        "rewards": [{"name": "level"}],
-        "algorithm": {"name": options.algorithm},
+        "policy": {"name": "wavegrad2", "trainable": options.trainable}
+        | ({"checkpoint": str(checkpoint)} if checkpoint else {}),
+        "algorithm": algorithm,
         "rollout": {
             "prompts_per_step": options.prompts,
             "samples_per_prompt": options.samples,
             "num_steps": options.steps,
+            "micro_batch": options.micro_batch,
         },
-        "train": {"device": options.device, "kl_every": 0, "advantage": "batch", "score_cache": False, **train},
+        "train": {"window_frames": kind.window_frames, "micro_batch": options.micro_batch},
     }
-    registry = discover()
-    registry.add_module(sys.modules[__name__])
-    run = resolve(tables, registry)
-    name = f"run-{len(list(folder.iterdir()))}"
-    rundir = RunDirectory.create(folder / name, toml="", config=run.to_dict(), env={})
-    return build(run, rundir, make_fabric(options.device, "fp32"), lambda event: None)
-
-
-def ours(made: Live) -> Callable[[int], Tensor]:
-    """The algorithm's step up to its gradient, on the noise of step `n`."""
+    made = engine_runs.live(folder, tables, options.device, kind.precision)
     ctx = made.ctx
 
     def caught() -> float:
@@ -110,166 +123,158 @@ def ours(made: Live) -> Callable[[int], Tensor]:
     return gradient
 
 
-def plain(ctx: Context, options: argparse.Namespace) -> Callable[[int], Tensor]:
-    """The copied loop: one row at a time on a CPU (there it is quickest so), the whole batch on a GPU."""
-    policy, schedule = ctx.policy, ctx.policy.schedule(options.steps)
-    weights = dict(policy.network.decoder.named_parameters())
-    frozen = {name: w.detach().clone() for name, w in weights.items()}
-    size = options.prompts * options.samples if options.device != "cpu" else 1
-    at = ctx.cursor.take(options.prompts)
-    prompts = [prompt for prompt in at for _ in range(options.samples)]
-
-    def step(of: dict[str, Any], x: Tensor, k: int, rows: Sequence[Prompt]) -> tuple[Any, Tensor, Tensor]:
-        with torch.no_grad():
-            cond = policy.condition(rows)
-        x = x[:, : policy.state_shape(cond)[0]]
-        level = (1 - schedule.times[k] ** 2).sqrt().float().to(x.device).expand(len(x))
-        eps = denoise(of, policy.config, x, cond.get("hidden"), level)
-        at_k = torch.full((len(x),), k, device=x.device)
-        return policy.transition(x, at_k, cond, schedule, eps), eps, policy.mask(cond)
-
-    def gradient(n: int) -> Tensor:
-        generator = torch.Generator(device=ctx.device).manual_seed(1_000_000 + n)
-        steps = schedule.stochastic.nonzero().flatten().tolist()
-        stored, values = [], []
-        for first in range(0, len(prompts), size):
-            rows = prompts[first : first + size]
-            with torch.no_grad():
-                cond = policy.condition(rows)
-                x = torch.randn(len(rows), *policy.state_shape(cond), generator=generator, device=ctx.device)
-                states, logps = [x], []
-                for k in range(len(schedule)):
-                    dist, _, _ = step(weights, x, k, rows)
-                    noise = torch.randn(x.shape, generator=generator, device=ctx.device)
-                    x = dist.rsample(noise) if k in steps else dist.mode
-                    logps.append(dist.log_prob(x) if k in steps else None)
-                    states.append(x)
-                samples = policy.decode(x, cond)
-                values.append(ctx.scorers[0].reward.score(samples, rows).values)
-            stored.append((rows, states, logps))
-        adv_N, count = batch_advantages(torch.cat(values)).clamp(-5, 5), len(prompts) * len(steps)
-        adv = iter(adv_N.split([len(rows) for rows, _, _ in stored]))
-        for rows, states, logps in stored:
-            adv_M = next(adv)
-            for k in steps:
-                dist, eps, mask = step(weights, states[k], k, rows)
-                ratio = (dist.log_prob(states[k + 1]) - logps[k]).exp()
-                loss = -adv_M * ratio
-                if options.algorithm == "dlpo":
-                    with torch.no_grad():
-                        step(frozen, states[k], k, rows)  # as released: the reference beside every evaluation
-                    sigma = float(schedule.times[k])
-                    implied = (states[k] - math.sqrt(1 - sigma**2) * states[-1]) / sigma
-                    loss = loss + masked_mean((eps - implied).abs(), mask)
-                (loss.sum() / count).backward()
-        found = ctx.optimisation.gradient(ctx.fabric)
-        ctx.optimizer.zero_grad(set_to_none=True)
-        return found
-
-    return gradient
+def plain(kind: Kind, options: argparse.Namespace, folder: Path) -> Loop:
+    """The copied loop on the same rows and noise."""
+    policy = WaveGrad2Policy(
+        WaveGrad2Options(checkpoint=engine_runs.voice(folder, options.voice), trainable=options.trainable)
+    ).to(options.device)
+    prompts = Cursor(
+        TextPrompts(TextOptions(path=folder / "lines.txt", heldout_path=folder / "heldout.txt")).train(), 0
+    )
+    everyone = prompts.take(options.prompts)
+    rows = rows_of(everyone, range(options.prompts), options.samples, 0, 0).prompts
+    batch, half = 1 if kind.row_by_row else len(rows), kind.precision == "bf16-mixed"
+    loop = PlainLoop(policy, rows, options.algorithm, options.steps, batch, half)
+    return lambda n: loop.gradient(rows_of(everyone, range(options.prompts), options.samples, 0, n).seeds)
 
 
-def measure(
-    loops: dict[str, Callable[[int], Tensor]], repeats: int, device: str, clock: str
-) -> dict[str, dict[str, Any]]:
-    """Every loop `repeats` times, interleaved; the first round warms up and is left out."""
-    sync = torch.cuda.synchronize if device != "cpu" else lambda: None
-    now = time.perf_counter if clock == "wall" else time.process_time
-    seconds: dict[str, list[float]] = {name: [] for name in loops}
-    gradients: dict[str, list[Tensor]] = {name: [] for name in loops}
-    for n in range(repeats + 1):
-        for name, loop in loops.items():
-            sync()
-            started = now()
-            gradient = loop(n)
-            sync()
-            if n:
-                seconds[name].append(now() - started)
-                gradients[name].append(gradient.double())
-    return {name: summary(torch.stack(gradients[name]), torch.tensor(seconds[name])) for name in loops}
+def work(kind: Kind, options: argparse.Namespace, folder: Path, turns: Path, numbers: range) -> None:
+    """One loop's process: leaves the gradient, the seconds and the peak memory of each turn in files."""
+    if kind.keeps_memory:
+        keep_freed_memory()
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    device = torch.device(options.device)
+    loop = (ours if kind.ours else plain)(kind, options, folder)
+    if device.type == "cuda":
+        loop(numbers.start)  # compiles
+    for n in numbers:
+        found: list[Tensor] = []
+        spent = seconds(lambda n=n, found=found: found.append(loop(n)), device)
+        torch.save(found[0], turns / f"{n:03d} {kind.name}.pt")
+        text = json.dumps({"seconds": spent, "peak_gb": peak_memory(device)})
+        (turns / f"{n:03d} {kind.name}.json").write_text(text)
+        print(f"turn {n}, {kind.name}: {text}", flush=True)
 
 
-def summary(gradients: Tensor, seconds: Tensor) -> dict[str, Any]:
-    """(R, P) gradients, (R,) seconds -> what is reported; the variance's standard error by leaving one out."""
+def take_turns(loops: Sequence[Kind], options: argparse.Namespace, folder: Path, turns: Path) -> None:
+    """`--repeats` turns of each loop, behind those that are in `turns`. One process after the other.
+
+    Two at once would wait for one another's threads, and each would have half of the memory.
+    """
+    context = multiprocessing.get_context("spawn")  # a fork would inherit threads and the allocator's state
+    first = len(list(turns.glob(f"* {loops[-1].name}.json")))
+    for kind in loops:
+        process = context.Process(
+            target=work, args=(kind, options, folder, turns, range(first, first + options.repeats))
+        )
+        process.start()
+        process.join()
+        if process.exitcode:
+            raise SystemExit(f"the loop '{kind.name}' failed")
+
+
+def summary(loops: Sequence[Kind], turns: Path) -> dict[str, dict[str, Any]]:
+    """Seconds, variance with its standard error, both against the plain loop's, and distance from `APART`."""
+    numbers = range(len(list(turns.glob(f"* {loops[-1].name}.json"))))
+
+    def gradients(kind: Kind) -> Tensor:
+        return torch.stack([torch.load(turns / f"{n:03d} {kind.name}.pt") for n in numbers])
+
+    found: dict[str, dict[str, Any]] = {}
+    apart = gradients(APART)
+    for kind in loops:
+        mine = gradients(kind)
+        variance, error = spread(mine)
+        timed = [json.loads((turns / f"{n:03d} {kind.name}.json").read_text()) for n in numbers]
+        taken = torch.tensor([turn["seconds"] for turn in timed])
+        found[kind.name] = {
+            "seconds": float(taken.median()),
+            "seconds_range": [float(taken.min()), float(taken.max())],
+            "variance": variance,
+            "variance_error": error,
+            "difference": max(map(difference, mine, apart)),
+            "peak_gb": max(turn["peak_gb"] for turn in timed),
+            "turns": len(numbers),
+        }
+    base = found[PLAIN.name]
+    for values in found.values():
+        values["faster"] = base["seconds"] / values["seconds"]
+        values["relative_variance"] = values["variance"] / base["variance"]
+        values["quality"] = values["faster"] / values["relative_variance"]
+    return found
+
+
+def spread(gradients: Tensor) -> tuple[float, float]:
+    """(R, P) gradients -> trace of their covariance, and its standard error by leaving one out."""
     R = len(gradients)
-    squares = (gradients - gradients.mean(0)).square().sum(1)
-    variance = float(squares.sum()) / (R - 1)
-    # The k-th left out: sum of squares falls by R / (R - 1) times its own.
+    if R < 2:
+        return math.nan, math.nan
+    squares = (gradients - gradients.mean(0)).square().sum(1).double()
+    if R < 3:
+        return float(squares.sum()) / (R - 1), math.nan
+    # The k-th left out: the sum of squares falls by R / (R - 1) times its own.
     jack = (squares.sum() - squares * R / (R - 1)) / (R - 2)
-    error = math.sqrt((R - 1) / R * float((jack - jack.mean()).square().sum()))
-    return {
-        "seconds": float(seconds.median()),
-        "variance": variance,
-        "variance_error": error,
-        "quality": 1 / (variance * float(seconds.median())),
-        "mean_norm": float(gradients.mean(0).norm()),
-    }
+    return float(squares.sum()) / (R - 1), math.sqrt((R - 1) / R * float((jack - jack.mean()).square().sum()))
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:
-    """Markdown, ratios against `plain`."""
-    base = results["plain"]
-    lines = [
-        "| loop | seconds | faster | gradient variance / plain's | quality per second / plain's |",
-        "|---|---|---|---|---|",
+    """Markdown."""
+    head = [
+        "loop",
+        "s",
+        "times as fast",
+        "variance of plain's",
+        "variance x time, times as good",
+        "peak GB",
+        "difference",
     ]
+    rows = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for name, r in results.items():
-        share, error = r["variance"] / base["variance"], r["variance_error"] / base["variance"]
-        lines.append(
-            f"| {name} | {r['seconds']:.3f} | {base['seconds'] / r['seconds']:.2f} | {share:.2f} ± {error:.2f} | "
-            f"{r['quality'] / base['quality']:.2f} |"
+        rows.append(
+            f"| {name} | {r['seconds']:.4g} | {r['faster']:.2f} | {r['relative_variance']:.3g} | {r['quality']:.2f} "
+            f"| {r['peak_gb']:.2f} | {r['difference']:.1e} |"
         )
-    return "\n".join(lines)
-
-
-def base_voice(folder: Path, preset: str) -> Path:
-    """A voice of the published size with random weights: speed and variance of an untrained network, no speech."""
-    torch.manual_seed(0)
-    network = WaveGrad2Network(PRESETS[preset], init=False)
-    with torch.no_grad():  # 60 ms a phone
-        for suffix in ("l1", "l1_reverse"):
-            getattr(network.resampling.duration_predictor.lstm, f"bias_ih_{suffix}").fill_(3.0)
-        network.resampling.duration_predictor.fc[0].weight.fill_(0.03 / PRESETS[preset].predictor_channels)
-    path = folder / "base.safetensors"
-    VOICES.save(path, network.state_dict(), {"network": PRESETS[preset].model_dump(), "text": "flite"})
-    return path
+    return "\n".join(rows)
 
 
 def main() -> None:
     """Measure, print, store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--voice", default="mini", choices=("mini", *PRESETS))
+    parser.add_argument("--voice", default="base", help="shipped, or a preset with random weights")
     parser.add_argument("--algorithm", default="ddpo", choices=("ddpo", "dlpo"))
     parser.add_argument("--trainable", default="denoiser", choices=("biases", "denoiser"))
-    parser.add_argument("--windows", default="12,24", help="window lengths in frames, comma between; empty: none")
-    parser.add_argument("--prompts", type=int, default=2)
-    parser.add_argument("--samples", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=4)
-    parser.add_argument("--repeats", type=int, default=16)
+    parser.add_argument("--windows", default="32", help="window lengths in frames, comma between; empty: none")
+    parser.add_argument("--prompts", type=int, default=4, choices=range(1, 9))
+    parser.add_argument("--samples", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--micro-batch", type=int, default=1, help="our rows at once")
+    parser.add_argument("--repeats", type=int, default=3, help="turns; medians of fewer than 3 are no medians")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument(
-        "--clock", default="wall", choices=("wall", "cpu"), help="cpu: this process's, on a busy machine"
-    )
+    parser.add_argument("--only", default="", help="names of loops, `;` between; three are always there")
+    parser.add_argument("--turns", type=Path, default=None, help="keep all gradients here; another call goes on")
     parser.add_argument("--out", type=Path, default=None, help="stem of the .json and .md to write")
     options = parser.parse_args()
+    chosen = {PLAIN.name, APART.name, OURS.name, *options.only.split(";")}
+    loops = [kind for kind in kinds(options.windows) if not options.only or kind.name in chosen]
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        voice = None if options.voice == "mini" else base_voice(folder, options.voice)
-        whole = live(options, voice, folder)
-        loops = {"plain": plain(whole.ctx, options), "ours": ours(whole)}
-        for frames in (int(w) for w in options.windows.split(",") if w):
-            loops[f"ours, windows of {frames} frames"] = ours(live(options, voice, folder, window_frames=frames))
-        results = measure(loops, options.repeats, options.device, options.clock)
+        engine_runs.voice(folder, options.voice)
+        engine_runs.lines(folder, options.prompts)
+        turns = options.turns or folder / "turns"
+        turns.mkdir(parents=True, exist_ok=True)
+        take_turns(loops, options, folder, turns)
+        results = summary(loops, turns)
     print(table(results))
+    off = results[OURS.name]["difference"]
+    if off > AGREEMENT:
+        raise SystemExit(f"our gradient and the literal network's are {off:.1e} of their norm apart")
     if options.out is not None:
-        about = {key: str(value) for key, value in vars(options).items()} | {
-            "torch": torch.__version__,
-            "threads": str(torch.get_num_threads()),
-            "command": " ".join(["python", *sys.argv]),
-        }
+        about = machine(torch.device(options.device)) | {"command": shlex.join(["python", *sys.argv])}
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.with_suffix(".json").write_text(json.dumps({"about": about, "results": results}, indent=2) + "\n")
-        options.out.with_suffix(".md").write_text(f"`{about['command']}`\n\n{table(results)}\n")
+        text = json.dumps({"about": about, "results": results}, indent=1)
+        options.out.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
+        notes = "\n".join(f"* {key}: {value}" for key, value in about.items())
+        options.out.with_suffix(".md").write_text(f"# RL step\n\n{notes}\n\n{table(results)}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

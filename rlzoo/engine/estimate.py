@@ -53,9 +53,6 @@ def measure(policy: Policy, prompts: Sequence[Prompt], table: RolloutTable, trai
         count = frames.clamp(max=train.window_frames)
         part, place = policy.crop(cond, (frames - count) // 2, count)
     k = torch.zeros(1, dtype=torch.int64, device=x.device)
-    with torch.no_grad():
-        policy.transition(x, k, cond, schedule)  # warms up
-        forward = _timed(x.device, lambda: policy.transition(x, k, cond, schedule))
     y = place.cut(x) if train.window_frames else x
 
     def both() -> None:
@@ -64,11 +61,16 @@ def measure(policy: Policy, prompts: Sequence[Prompt], table: RolloutTable, trai
             loss.backward()
 
     with torch.random.fork_rng(devices=[]):
+        both()  # warms up, and whoever compiles does it here
+        policy.zero_grad(set_to_none=True)
         # A compiler refuses to work while its tensors are watched; it would keep no more than is counted without it.
-        with torch.compiler.set_stance("force_eager"), Memory() as memory:  # and warms up
+        with torch.compiler.set_stance("force_eager"), Memory() as memory:
             both()
         trained = _timed(x.device, both)
     policy.zero_grad(set_to_none=True)
+    with torch.no_grad():
+        policy.transition(x, k, cond, schedule)  # warms up
+        forward = _timed(x.device, lambda: policy.transition(x, k, cond, schedule))
     return Row(x.numel(), forward, trained, memory.most())
 
 

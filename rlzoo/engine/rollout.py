@@ -14,10 +14,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from rlzoo._policy import Policy
+from rlzoo._policy import Policy, per_row
 from rlzoo._types import Batch, Prompt, Reduction, Samples, Schedule
-from rlzoo._windows import step_with_window
+from rlzoo._windows import windows_of
 
 
 def seed_of(*parts: int | str) -> int:
@@ -101,58 +102,81 @@ class Rollout:
     """(K, N): of the window that will be trained."""
 
 
+def by_length(lengths: Sequence[int], size: int) -> list[list[int]]:
+    """Rows in batches of at most `size`, like lengths together: padding is computed, too, by whoever computes a batch.
+
+    The longest come first, so that a batch that does not fit into memory fails at once.
+    """
+    if len(lengths) <= size:
+        return [list(range(len(lengths)))]
+    order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
+    return [order[first : first + size] for first in range(0, len(order), size)]
+
+
 def sample(policy: Policy, cond: Batch, plan: Plan, progress: Callable[[int], None] = lambda rows: None) -> Rollout:
     """Run the chain for all rows of `cond`, `plan.micro_batch` at a time; `progress` hears rows times steps."""
-    pieces: list[Rollout] = []
-    for first in range(0, len(cond), plan.micro_batch):
-        rows = range(first, min(first + plan.micro_batch, len(cond)))
-        pieces.append(_sample_piece(policy, cond[rows.start : rows.stop], plan, rows, progress))
+    batches = by_length(policy.lengths(cond).tolist(), plan.micro_batch)
+    if len(batches) == 1:
+        return _sample_piece(policy, cond, plan, batches[0], progress)
+    pieces = [_sample_piece(policy, policy.trim(cond[rows]), plan, rows, progress) for rows in batches]
+    back = torch.tensor([row for rows in batches for row in rows], device=pieces[0].states.device).argsort()
+    probed = [piece.probed for piece in pieces if piece.probed is not None]
+    in_windows = [piece.window_log_probs for piece in pieces if piece.window_log_probs is not None]
     samples = Samples(
-        torch.cat([piece.samples.data for piece in pieces]),
-        torch.cat([piece.samples.lengths for piece in pieces]),
+        _widened([piece.samples.data for piece in pieces], 0)[back],
+        torch.cat([piece.samples.lengths for piece in pieces])[back],
         policy.media,
     )
-    probed = [piece.probed for piece in pieces if piece.probed is not None]
     return Rollout(
-        torch.cat([piece.states for piece in pieces], 1),
-        torch.cat([piece.log_probs for piece in pieces], 1),
+        _widened([piece.states for piece in pieces], 1)[:, back],
+        torch.cat([piece.log_probs for piece in pieces], 1)[:, back],
         samples,
-        torch.cat(probed) if probed else None,
-        torch.cat([piece.window_log_probs for piece in pieces if piece.window_log_probs is not None], 1)
-        if plan.window_frames
-        else None,
+        _widened(probed, 0)[back] if probed else None,
+        torch.cat(in_windows, 1)[:, back] if in_windows else None,
     )
 
 
-def _sample_piece(policy: Policy, cond: Batch, plan: Plan, rows: range, progress: Callable[[int], None]) -> Rollout:
+def _widened(parts: Sequence[Tensor], rows: int) -> Tensor:
+    """States or samples whose rows lie along the axis `rows`, together, at the widest one's width."""
+    width = max(part.shape[-1] for part in parts)
+    return torch.cat([F.pad(part, (0, width - part.shape[-1])) for part in parts], rows)
+
+
+def _sample_piece(
+    policy: Policy, cond: Batch, plan: Plan, rows: Sequence[int], progress: Callable[[int], None]
+) -> Rollout:
     shape, lengths = policy.state_shape(cond), policy.lengths(cond).tolist()
     device = next(iter(cond.tensors.values())).device
     generators = [generator_of(plan.seeds[row]) for row in rows]
     priors = [generator_of(plan.prior_seeds[row]) for row in rows]
     row_noise(generators, shape, lengths)  # the place of the row's own prior, used or not
-    x = row_noise(priors, shape, lengths).to(device)
-    K = len(plan.schedule)
+    x = _sent(row_noise(priors, shape, lengths), device)
+    # Between here and the end of the loop nothing waits for a GPU: it computes one step while the host draws the next.
+    K, schedule = len(plan.schedule), plan.schedule.to(device)
     stochastic = plan.schedule.stochastic.tolist()
-    states, log_probs, probed = [x], [], torch.zeros_like(x) if plan.probe else None
+    states, log_probs = [x], []
+    probe = torch.tensor([plan.probe[row] for row in rows], device=device) if plan.probe else None
+    probed = None if probe is None else torch.zeros_like(x)
     seeds, in_windows = [plan.seeds[row] for row in rows], []
+    windows = windows_of(policy, cond, seeds, K, plan.window_frames) if plan.window_frames else []
     for k in range(K):
-        noise = row_noise(generators, shape, lengths).to(device)
-        if probed is not None:
-            here = torch.tensor([plan.probe[row] == k for row in rows], device=device)
-            probed[here] = x.detach()[here]
+        noise = _sent(row_noise(generators, shape, lengths), device)
+        if probe is not None and probed is not None:
+            probed = torch.where(per_row(probe == k, x) > 0, x.detach(), probed)
         with nullcontext() if k >= K - plan.grad_steps else torch.no_grad():
             # Policies are free to be in float64 somewhere inside; what is stored and trained on is float32.
             k_N = torch.full((len(cond),), k, device=device)
-            if plan.window_frames:
-                step, window, place = step_with_window(policy, x, k_N, cond, plan.schedule, seeds, plan.window_frames)
+            if windows:
+                step, window = windows[k].step(policy, x, k_N, cond, schedule)
             else:
-                step, window = policy.transition(x, k_N, cond, plan.schedule), None
+                step, window = policy.transition(x, k_N, cond, schedule), None
             after = (step.rsample(noise) if stochastic[k] else step.mode).float()
             with torch.no_grad():
                 log_probs.append(
                     step.log_prob(after.detach(), plan.reduction) if stochastic[k] else after.new_zeros(len(cond))
                 )
                 if window is not None:
+                    place = windows[k].place
                     in_windows.append(
                         window.log_prob(place.cut(after), plan.reduction) if stochastic[k] else log_probs[-1]
                     )
@@ -166,3 +190,8 @@ def _sample_piece(policy: Policy, cond: Batch, plan: Plan, rows: range, progress
     states = [*states[:-1], x] if plan.keep_all else [x]
     kept = torch.stack(in_windows) if in_windows else None
     return Rollout(torch.stack(states), torch.stack(log_probs), samples, probed, kept)
+
+
+def _sent(noise: Tensor, device: torch.device) -> Tensor:
+    """What was drawn on the CPU, on the device. From pinned memory the host does not wait for the copy."""
+    return noise.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else noise.to(device)

@@ -114,19 +114,20 @@ class LocalContext:
         noises = [draw() for _ in range(steps)]
         seeds = tuple(torch.randint(2**62, (rows,), generator=self.generator).tolist())
         size = self.tables[1].window_frames if keep == "all" else 0
+        windows = _windows.windows_of(policy, cond, seeds, steps, size) if size else []
         states, log_probs, in_windows = [x], [], []
         for k, noise in enumerate(noises):
             with nullcontext() if k >= steps - grad_steps else torch.no_grad():
                 k_N = torch.full((rows,), k)
-                if size:
-                    dist, window, place = _windows.step_with_window(policy, x, k_N, cond, schedule, seeds, size)
+                if windows:
+                    dist, window = windows[k].step(policy, x, k_N, cond, schedule)
                 else:
                     dist, window = policy.transition(x, k_N, cond, schedule), None
                 x = dist.rsample(noise) if schedule.stochastic[k] else dist.mode
                 log_prob = dist.log_prob(x, self.logprob_reduction) if schedule.stochastic[k] else x.new_zeros(rows)
             log_probs.append(log_prob.detach())
             if window is not None:
-                in_windows.append(window.log_prob(place.cut(x)) if schedule.stochastic[k] else log_prob)
+                in_windows.append(window.log_prob(windows[k].place.cut(x)) if schedule.stochastic[k] else log_prob)
             states = [*states, x] if keep == "all" else [x]
         with nullcontext() if grad_steps else torch.no_grad():
             samples = policy.decode(x, cond)

@@ -300,6 +300,26 @@ def windows_are_exact(subject: PolicySubject) -> None:
     _require(gap < TOLERANCE, f"the windows of a row do not add up to it ({gap:.2g}); is `mask` true on them alone?")
 
 
+def trim_cuts_padding(subject: PolicySubject) -> None:
+    """A row that is taken out of a longer batch and trimmed steps and decodes as before, on its own length."""
+    policy, cond, schedule, done = _made(subject)
+    step = _random_steps(schedule)[0]
+    for row, size in enumerate(policy.lengths(cond).tolist()):
+        part, k = cond[row : row + 1], torch.tensor([step], device=done.states.device)
+        trimmed = policy.trim(part)
+        width = policy.state_shape(trimmed)[-1]
+        _require(policy.lengths(trimmed).tolist() == [size], "`trim` changes a row's length")
+        _require(width >= size, f"`trim` leaves {width} of a row's {size} elements")
+        before, final = (done.states[at, row : row + 1] for at in (step, -1))
+        with torch.no_grad():
+            whole = policy.transition(before, k, part, schedule).mode[..., :size]
+            cut = policy.transition(before[..., :width], k, trimmed, schedule).mode[..., :size]
+            heard = policy.decode(final, part).row(0), policy.decode(final[..., :width], trimmed).row(0)
+        gap = _gap(cut, whole)
+        _require(gap < TOLERANCE, f"trimmed, a row's step is {gap:.2g} from what it was")
+        _require(heard[0].shape == heard[1].shape and _gap(*heard) < 10 * TOLERANCE, "trimmed, a row sounds different")
+
+
 CHECKS: Sequence[Callable[[PolicySubject], None]] = (
     same_seed_same_rollout,
     ratio_starts_at_one,
@@ -313,4 +333,5 @@ CHECKS: Sequence[Callable[[PolicySubject], None]] = (
     samples_are_valid,
     target_leads_back,
     windows_are_exact,
+    trim_cuts_padding,
 )

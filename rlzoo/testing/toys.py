@@ -74,6 +74,10 @@ class _ToyPolicy(Policy):
     def mask(self, cond: Batch) -> Tensor | None:
         return cond.get("mask")
 
+    def trim(self, cond: Batch) -> Batch:
+        longest = int(cond.get("length").max())
+        return Batch({**cond.tensors, "mask": cond.get("mask")[:, :longest]})
+
     def frames(self, cond: Batch) -> Tensor:
         """A frame is an element."""
         return cond.get("length")

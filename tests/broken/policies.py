@@ -191,6 +191,13 @@ class ShortSamples(Toy):
         return Samples(x * length_mask(lengths, x.shape[-1]), lengths, self.media)
 
 
+class TrimsTooMuch(Toy):
+    """Trims rows to what the shortest of any batch has."""
+
+    def trim(self, cond: Batch) -> Batch:
+        return Batch({**cond.tensors, "mask": cond.get("mask")[:, :2]})
+
+
 LENGTHS = {
     ShortSamples: "decode and lengths disagree",
     DoublingForgotten: "not zero beyond its length",
@@ -215,4 +222,5 @@ BROKEN = {
     "samples_are_valid": NoisyTail,
     "target_leads_back": TurnedTarget,
     "windows_are_exact": NoHalo,
+    "trim_cuts_padding": TrimsTooMuch,
 }

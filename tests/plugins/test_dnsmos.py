@@ -239,3 +239,20 @@ def test_the_wrong_package_the_wrong_rate_and_nothing(
     (namesake / weights.P808).write_bytes(b"something else")
     with pytest.raises(DataError, match="SHA-256"):
         DNSMOSReward(DNSMOSOptions())
+
+
+@pytest.mark.parametrize("model", ["p808", "p835"])
+def test_bfloat16_moves_scores_little(model: Any, p808: DNSMOSReward, p835: DNSMOSReward) -> None:
+    exact = {"p808": p808, "p835": p835}[model]
+    half = DNSMOSReward(DNSMOSOptions(model=model, precision="bfloat16"))
+    waves = synthetic()
+    samples = to_samples([waves["syllables, 2.5 s"], waves["noisy syllables"]], RATE)
+    data = samples.data.clone().requires_grad_()
+    found = half.score(Samples(data, samples.lengths, samples.media), []).values
+    with torch.no_grad():
+        expected = exact.score(samples, []).values
+    assert found.dtype == torch.float32
+    assert 0 < (found - expected).abs().max().item() < 0.03
+    found.sum().backward()
+    assert data.grad is not None
+    assert torch.isfinite(data.grad).all()

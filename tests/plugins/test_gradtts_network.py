@@ -375,7 +375,7 @@ def test_size_and_cost_are_what_the_readme_says() -> None:
     denoiser = {name: parameter.numel() for name, parameter in network.denoiser.named_parameters()}
     bands = sum(parameter.numel() for parameter in Bands(CONFIG.bands).parameters())
     biases = sum(size for name, size in denoiser.items() if name.endswith("bias"))
-    assert says(r"([0-9]+) numbers") == bands
+    assert says(r": ([0-9]+) numbers") == bands
     assert says(r"denoiser's biases: ([0-9,]+)") == bands + biases
     assert says(r"all of it: ([0-9.]+) million") == round((bands + sum(denoiser.values())) / 1e6, 1)
     total = sum(parameter.numel() for parameter in network.parameters())

@@ -249,6 +249,24 @@ def test_options_choose_part_rate_and_level(v2: NISQAReward, v2_path: Path) -> N
         assert torch.allclose(levelled.score(batch, []).values, levelled.score(quiet, []).values, atol=1e-4)
 
 
+def test_bfloat16_moves_scores_little(v2: NISQAReward, tts: NISQATTSReward, v2_path: Path, tts_path: Path) -> None:
+    halves = {
+        v2: NISQAReward(NISQAOptions(checkpoint=v2_path, precision="bfloat16")),
+        tts: NISQATTSReward(NISQATTSOptions(checkpoint=tts_path, precision="bfloat16")),
+    }
+    samples = to_samples(sounds(), RATE)
+    for exact, half in halves.items():
+        data = samples.data.clone().requires_grad_()
+        found = half.score(Samples(data, samples.lengths, samples.media), []).values
+        with torch.no_grad():
+            expected = exact.score(samples, []).values
+        assert found.dtype == torch.float32
+        assert 0 < (found - expected).abs().max().item() < 0.05
+        found.sum().backward()
+        assert data.grad is not None
+        assert torch.isfinite(data.grad).all()
+
+
 def test_bad_checkpoints_are_refused(v2_path: Path, tts_path: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has 1 outputs, 'nisqa' needs 5"):
         NISQAReward(NISQAOptions(checkpoint=tts_path))

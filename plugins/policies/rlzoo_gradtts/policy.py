@@ -112,6 +112,12 @@ class GradTTSPolicy(GaussianDiffusionPolicy):
         """(N, M, 1 + T), false behind a row's end and below its condition."""
         return state_mask(cond.get("frames"), *self.state_shape(cond))
 
+    def trim(self, cond: Batch) -> Batch:
+        """Cut to the longest row's frames."""
+        frames = int(cond.get("frames").max())
+        cut = {name: cond.get(name)[:, :, :frames] for name in ("features", "mean")}
+        return Batch({**cond.tensors, **cut})
+
     def forward(self, x_t: Tensor, t: Tensor, cond: Batch) -> Tensor:
         """(N, M, 1 + T), noise levels sigma (N,) -> what is taken for clean (N, M, 1 + T), zero on padding."""
         frames, features = cond.get("frames"), cond.get("features")

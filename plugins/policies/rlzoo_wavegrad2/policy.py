@@ -15,7 +15,7 @@ from torch.nn.utils import parametrize
 from rlzoo.api import Batch, Crop, GaussianDiffusionPolicy, Media, Prompt, Samples, Schedule
 from rlzoo.functional import length_mask, masked_mean
 from rlzoo.text import TextFrontend
-from rlzoo_wavegrad2 import WaveGrad2Options, lora, windows
+from rlzoo_wavegrad2 import WaveGrad2Options, compiled, lora, windows
 from rlzoo_wavegrad2.checkpoint import VOICES, load_maum_checkpoint
 from rlzoo_wavegrad2.network import NetworkConfig, WaveGrad2Network
 from rlzoo_wavegrad2.schedules import named_levels, to_schedule
@@ -51,6 +51,7 @@ class WaveGrad2Policy(GaussianDiffusionPolicy):
     def __init__(self, options: WaveGrad2Options) -> None:
         super().__init__()
         self.options = options
+        self._trains = False  # see `_compiles`
         state, voice = read_voice(options.checkpoint or SHIPPED)
         self.config = NetworkConfig.model_validate(voice["network"])
         self.media = Media("audio", self.config.sample_rate)
@@ -93,7 +94,9 @@ class WaveGrad2Policy(GaussianDiffusionPolicy):
         def pad(name: str) -> Tensor:
             return torch.nn.utils.rnn.pad_sequence([row[name] for row in rows], batch_first=True)
 
-        hidden = pad("hidden").transpose(1, 2)
+        # Channels first in memory: else a row alone goes through another convolution than in training, and rounds
+        # otherwise; in bfloat16 the first ratio was as far from 1 as a clip of 1e-4 allows.
+        hidden = pad("hidden").transpose(1, 2).contiguous()
         count = torch.tensor([len(row["ids"]) for row in rows], device=self.device)
         frames = torch.tensor([len(row["hidden"]) for row in rows], device=self.device)
         tensors = {
@@ -143,6 +146,16 @@ class WaveGrad2Policy(GaussianDiffusionPolicy):
         first, stop = (cond.get("window") * self.config.hop).unbind(1)
         return (place >= first[:, None]) & (place < stop[:, None])
 
+    def trim(self, cond: Batch) -> Batch:
+        """Cut to the longest row's frames and phones."""
+        frames, phones = int(cond.get("frames").max()), int(cond.get("phones").max())
+        cut = {
+            "ids": cond.get("ids")[:, :phones],
+            "durations": cond.get("durations")[:, :phones],
+            "hidden": cond.get("hidden")[:, :, :frames],
+        }
+        return Batch({**cond.tensors, **cut})
+
     def frames(self, cond: Batch) -> Tensor:
         """(N,) hidden frames of each row."""
         return cond.get("frames")
@@ -156,10 +169,19 @@ class WaveGrad2Policy(GaussianDiffusionPolicy):
         # Adapters are added to their weights once per call and not wherever a weight is read. What is computed again
         # must find what it found: a block then adds its own, each time.
         again = self.options.activation_checkpointing and torch.is_grad_enabled()
-        with nullcontext() if again else parametrize.cached():
-            return self._denoise(x_t, t, cond)
+        compiles = self._compiles(x_t)
+        # A compiler sees what is added twice, and cannot look into a cache.
+        with nullcontext() if again or compiles else parametrize.cached():
+            return self._denoise(x_t, t, cond, compiles)
 
-    def _denoise(self, x_t: Tensor, t: Tensor, cond: Batch) -> Tensor:
+    def _compiles(self, x_t: Tensor) -> bool:
+        if self.options.compile != "auto":
+            return self.options.compile
+        # A minute of compiling pays where there is training, and that begins with a gradient; not for some sentences.
+        self._trains = self._trains or torch.is_grad_enabled()
+        return self._trains and x_t.device.type == "cuda" and not self.options.activation_checkpointing
+
+    def _denoise(self, x_t: Tensor, t: Tensor, cond: Batch, compiles: bool) -> Tensor:
         level = (1 - t.double() ** 2).sqrt().float()
         hidden = cond.get("hidden")
         if self.options.trainable == "all" and torch.is_grad_enabled():
@@ -167,6 +189,8 @@ class WaveGrad2Policy(GaussianDiffusionPolicy):
             hidden = self.network.resampling(encoded, cond.get("durations"), cond.get("phones"))
             if "start" in cond.tensors:
                 hidden = Crop(cond.get("start"), cond.get("frames")).cut(hidden)
+        if compiles:
+            return compiled.denoise(self.network.decoder, x_t, hidden, level, cond.get("frames"))
         if x_t.device.type != "cpu":
             batch: Tensor = self.network.decoder(x_t, hidden, level, cond.get("frames"))
             return batch

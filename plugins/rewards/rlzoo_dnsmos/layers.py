@@ -12,11 +12,16 @@ from torch.nn import functional as F
 class Layers(nn.Module):
     """Holds the published tensors as buffers, `conv2d_1/kernel` as `conv2d_1_kernel`."""
 
-    def __init__(self, weights: dict[str, Tensor]) -> None:
+    def __init__(self, weights: dict[str, Tensor], in_bfloat16: bool = False) -> None:
         super().__init__()
+        self.in_bfloat16 = in_bfloat16
         for name, tensor in weights.items():
             if tensor.is_floating_point():
                 self.register_buffer(name.replace("/", "_"), tensor)
+
+    def arithmetic(self, device: torch.device) -> torch.autocast:
+        """Of everything behind the spectrum: bfloat16 where asked for, else as it is around."""
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.in_bfloat16)
 
     def convolve(self, h: Tensor, layers: Sequence[tuple[str, bool]]) -> Tensor:
         """(N, C, H, W) -> (N, C', H', W') after 3x3 convolutions with ReLU, those marked True pooled by 2."""

@@ -26,8 +26,8 @@ _DENSE = ("dense_3", "dense_4", "dense_5")
 class P808(Layers):
     """(T,) clip and the seconds at which its windows start -> (W, 1) MOS of each window."""
 
-    def __init__(self, weights: dict[str, Tensor]) -> None:
-        super().__init__(weights)
+    def __init__(self, weights: dict[str, Tensor], in_bfloat16: bool = False) -> None:
+        super().__init__(weights, in_bfloat16)
         angle = 2 * math.pi / FFT * torch.arange(FFT, dtype=torch.float64)[:, None] * torch.arange(HALF + 1)
         hann = 0.5 - 0.5 * torch.cos(2 * math.pi / FFT * torch.arange(FFT, dtype=torch.float64))
         # 321 = 3 x 107 is a bad size for an FFT: as a matrix product it is faster, and the same on every device.
@@ -39,7 +39,8 @@ class P808(Layers):
         power = self.mel_power(clip, starts)
         # On a CPU one picture at a time stays in the cache and is twice as fast as a batch of them.
         size = len(starts) if clip.is_cuda else 1
-        return torch.cat([self.network(decibels(part)) for part in power.split(size)])
+        with self.arithmetic(clip.device):
+            return torch.cat([self.network(decibels(part)) for part in power.split(size)]).float()
 
     def mel_power(self, clip: Tensor, starts: list[int]) -> Tensor:
         """(T,) -> (W, 900, 120). Each frame is analysed once, except where a window's edge cuts through it."""

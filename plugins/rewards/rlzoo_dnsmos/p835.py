@@ -40,8 +40,8 @@ PARTS = ("sig", "bak", "ovrl")
 class P835(Layers):
     """(T,) clip and the seconds at which its windows start -> (W, 3) signal, background, overall MOS."""
 
-    def __init__(self, weights: dict[str, Tensor], personalized: bool) -> None:
-        super().__init__(weights)
+    def __init__(self, weights: dict[str, Tensor], personalized: bool, in_bfloat16: bool = False) -> None:
+        super().__init__(weights, in_bfloat16)
         self.polynomials = _PERSONALIZED if personalized else _POLYNOMIALS
         fourier = torch.cat([weights["stft-real/kernel"], weights["stft-imag/kernel"]]).squeeze(-1)
         self.register_buffer("fourier", fourier.T.contiguous())
@@ -49,9 +49,10 @@ class P835(Layers):
     def forward(self, clip: Tensor, starts: list[int]) -> Tensor:
         """(T,), W window starts in seconds -> (W, 3)."""
         end = (max(starts) * FRAMES_PER_HOP + FRAMES + 1) * FRAME_HOP
-        columns = self.columns(self.spectrum(clip[:end]), starts)
-        size = len(starts) if clip.is_cuda else 1
-        raw = torch.cat([self.head(part) for part in columns.split(size)])
+        spectrum, size = self.spectrum(clip[:end]), len(starts) if clip.is_cuda else 1
+        with self.arithmetic(clip.device):
+            columns = self.columns(spectrum, starts)
+            raw = torch.cat([self.head(part) for part in columns.split(size)]).float()
         return torch.stack([polynomial(raw[:, i], self.polynomials[part]) for i, part in enumerate(PARTS)], 1)
 
     def spectrum(self, clip: Tensor) -> Tensor:

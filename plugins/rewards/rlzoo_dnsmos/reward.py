@@ -27,11 +27,12 @@ class DNSMOSReward(Reward[DNSMOSOptions]):
     def __init__(self, options: DNSMOSOptions) -> None:
         super().__init__(options)
         self.network: P808 | P835
+        half = options.precision == "bfloat16"
         if options.model == "p808":
-            self.network = P808(weights.tensors(weights.P808))
+            self.network = P808(weights.tensors(weights.P808), half)
         else:
             file = weights.P835_PERSONALIZED if options.personalized else weights.P835
-            self.network = P835(weights.tensors(file), options.personalized)
+            self.network = P835(weights.tensors(file), options.personalized, half)
         self.network.eval()
 
     def to(self, device: torch.device | str) -> Self:

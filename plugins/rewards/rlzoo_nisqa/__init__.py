@@ -42,6 +42,9 @@ class SharedOptions(Options):
     sample_rate: Annotated[int, Field(ge=8_000, le=48_000)] | None = None
     """Rate in Hz to which clips are brought first; none: as they come. The same speech scores differently at different
     rates (4.37 at 22,050 Hz, 4.55 at 16,000 Hz), so compare at one rate only and state it."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic of the network behind its spectrum. `bfloat16` is for GPUs; it moved scores by less than 0.05 (random
+    weights), so judge in `float32`."""
     level_dbfs: Annotated[float, Field(ge=-60, le=0)] | None = None
     """Active speech level to which clips are brought first, in dBFS; none: as they are, like the published code."""
 

@@ -64,10 +64,12 @@ class _Shared(Reward[O]):
             raise DataError(f"'{self.name}' was given an empty clip", "the policy predicts no duration for a prompt")
         if self.options.level_dbfs is not None:
             samples = normalise_level(samples, self.options.level_dbfs)
-        with full_precision(samples.data.device):
+        device, half = samples.data.device, self.options.precision == "bfloat16"
+        with full_precision(device):
             segments = [self.front_end(samples.row(row).float(), rate) for row in range(len(samples))]
-            scores: torch.Tensor = self.network(segments)
-        return scores
+            with torch.autocast(device.type, torch.bfloat16, enabled=half):
+                scores: torch.Tensor = self.network(segments)
+        return scores.float()
 
 
 class NISQAReward(_Shared[NISQAOptions]):

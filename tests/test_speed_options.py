@@ -1,0 +1,123 @@
+"""What is there for speed changes no result beyond what is said of it; benchmarks/speed/README.md lists all options.
+
+Tested here is what has no other place: the allocator, batches of like length on the policies that ship, trimmed
+transitions, arithmetic in bfloat16.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from lightning_fabric import Fabric
+from rlzoo_gradtts import GradTTSOptions
+from rlzoo_gradtts.policy import GradTTSPolicy
+from rlzoo_wavegrad2 import WaveGrad2Options
+from rlzoo_wavegrad2.policy import WaveGrad2Policy
+
+from rlzoo._tables import TrainTable
+from rlzoo.api import Policy, Prompt
+from rlzoo.engine import rollout
+from rlzoo.engine.budget import Counters, instrument
+from rlzoo.engine.minibatches import minibatches
+from rlzoo.testing.context import LocalContext
+from rlzoo.testing.specs import ToyPolicyOptions, ToyRewardOptions
+from rlzoo.testing.toys import GaussianToy, ToyReward
+
+PROMPTS = [Prompt("a", "No."), Prompt("b", "It is late, go home."), Prompt("c", "Come in.")]
+SPEAKING: dict[str, Callable[[], Policy]] = {
+    "wavegrad2": lambda: WaveGrad2Policy(WaveGrad2Options(pace=3.0)),
+    "gradtts": lambda: GradTTSPolicy(GradTTSOptions(pace=3.0, conditions=False)),
+}
+PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16-mixed": "bf16-mixed"}
+
+COMPUTE = """
+import hashlib, sys, torch
+from rlzoo._allocator import keep_freed_memory
+from rlzoo_wavegrad2.network import PRESETS, WaveGrad2Network
+assert sys.argv[1] == "default" or keep_freed_memory()
+torch.manual_seed(0)
+decoder = WaveGrad2Network(PRESETS["mini"], init=False).decoder
+out = decoder(torch.randn(1, 40 * 80), torch.randn(1, 208, 40), torch.tensor([0.5]))
+out.square().sum().backward()
+found = torch.cat([out.detach().flatten(), *(p.grad.flatten() for p in decoder.parameters())])
+print(hashlib.sha256(found.numpy().tobytes()).hexdigest())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the allocator is glibc's")
+def test_memory_that_is_kept_changes_no_bit() -> None:
+    hashes = []
+    for setting in ("default", "kept"):
+        command = [sys.executable, "-c", COMPUTE, setting]
+        hashes.append(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert hashes[0] == hashes[1]
+
+
+def sampled(policy: Policy, micro_batch: int) -> tuple[Any, rollout.Rollout]:
+    with torch.no_grad():
+        cond = policy.condition(PROMPTS)
+    seeds = tuple(range(len(PROMPTS)))
+    plan = rollout.Plan(policy.schedule(), seeds, seeds, True, 0, "mean", micro_batch, ())
+    return cond, rollout.sample(policy, cond, plan)
+
+
+@pytest.mark.parametrize("name", SPEAKING)
+def test_batches_of_like_length_change_no_bit_on_a_cpu(name: str) -> None:
+    policy = SPEAKING[name]()
+    cond, whole = sampled(policy, 3)
+    assert len(set(policy.lengths(cond).tolist())) == 3
+    for micro_batch in (1, 2):
+        _, apart = sampled(policy, micro_batch)
+        assert torch.equal(apart.states, whole.states)
+        torch.testing.assert_close(apart.log_probs, whole.log_probs, rtol=0, atol=1e-6)  # sums over other widths
+        assert torch.equal(apart.samples.data, whole.samples.data)
+        assert torch.equal(apart.samples.lengths, whole.samples.lengths)
+
+
+def test_transitions_of_short_rows_are_cut_to_them_and_give_the_same_gradient() -> None:
+    prompts = [Prompt("short", "a"), Prompt("long", "bb")]
+    policy = GaussianToy(ToyPolicyOptions())
+    reward = ToyReward(ToyRewardOptions())
+    trajectory = LocalContext(policy, reward, prompts).rollout(prompts, samples_per_prompt=2)
+    widths, gradients = set(), []
+    for size in (1, 100):
+        table = TrainTable(micro_batch=size)
+        for batch in minibatches(policy, trajectory, range(4), table, torch.Generator().manual_seed(0)):
+            for m in batch:
+                if size == 1:
+                    widths.add(m.before.shape[-1])
+                assert m.cut(trajectory.final).shape == m.before.shape == m.after.shape
+                step = policy.transition(m.before, m.k, m.cond, trajectory.schedule)
+                assert (step.log_prob(m.after) - m.log_prob).abs().max() < 1e-5
+                batch.mean(step.log_prob(m.after) * (1 + m.row)).backward()
+        gradients.append(policy.bias.grad)
+        policy.zero_grad(set_to_none=True)
+    assert widths == {3, 4}
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("name", SPEAKING)
+def test_bfloat16_moves_samples_and_gradients_little_and_leaves_the_first_ratio_at_one(name: str) -> None:
+    policy = SPEAKING[name]()
+    found = []
+    for precision in ("fp32", "bf16-mixed"):
+        instrument(policy, Counters(), Fabric(accelerator="cpu", devices=1, precision=PRECISIONS[precision]))
+        cond, done = sampled(policy, 3)
+        logps = []
+        for k in policy.schedule().stochastic.nonzero()[:, 0].tolist():
+            step = policy.transition(done.states[k], torch.full((3,), k), cond, policy.schedule())
+            logps.append(step.log_prob(done.states[k + 1]))
+            assert (logps[-1] - done.log_probs[k]).abs().max() <= 1e-6
+            assert logps[-1].dtype == torch.float32
+        policy.zero_grad(set_to_none=True)
+        torch.stack(logps).sum().backward()
+        trained = [p.grad.flatten() for p in policy.parameters() if p.grad is not None]
+        found.append((done, torch.cat(trained)))
+    (exact, gradient), (moved, gradient_moved) = found
+    assert 0 < (moved.states - exact.states).norm() < 5e-2 * exact.states.norm()
+    assert torch.cosine_similarity(gradient, gradient_moved, dim=0) > 0.9
