@@ -44,12 +44,17 @@ class StepDistribution(Protocol):
 
 
 def masked_reduce(x: Tensor, mask: Tensor | None, reduction: Reduction) -> Tensor:
-    """(N, *S) -> (N,): mean or sum over the elements where `mask` (N, *S) is true; None counts all."""
+    """(N, *S) -> (N,): mean or sum over the elements where `mask` (N, *S) is true; None counts all.
+
+    Added up in float64: in float32 the last bit depends on how far a row was padded, and a ratio would be 1 only nearly.
+    """
     dims = tuple(range(1, x.dim()))
-    if mask is None:
-        return x.sum(dims) if reduction == "sum" else x.mean(dims)
-    total = torch.where(mask, x, torch.zeros_like(x)).sum(dims)
-    return total if reduction == "sum" else total / mask.sum(dims).clamp(min=1)
+    if mask is not None:
+        x = torch.where(mask, x, torch.zeros_like(x))
+    total = x.sum(dims, dtype=torch.float64)
+    if reduction == "mean":
+        total = total / (math.prod(x.shape[1:]) if mask is None else mask.sum(dims).clamp(min=1))
+    return total.to(x.dtype)
 
 
 @dataclass(frozen=True)
