@@ -46,7 +46,7 @@ class StepDistribution(Protocol):
 def masked_reduce(x: Tensor, mask: Tensor | None, reduction: Reduction) -> Tensor:
     """(N, *S) -> (N,): mean or sum over the elements where `mask` (N, *S) is true; None counts all.
 
-    Added up in float64: in float32 the last bit depends on how far a row was padded, and a ratio would be 1 only nearly.
+    Added up in float64: in float32 the last bit depends on how far a row was padded, and ratios would be 1 only nearly.
     """
     dims = tuple(range(1, x.dim()))
     if mask is not None:

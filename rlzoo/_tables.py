@@ -23,6 +23,9 @@ class RolloutTable(Options):
     """Denoising steps K of a rollout; unset: the policy's default."""
     micro_batch: Annotated[int, Field(ge=0)] = 16
     """Rows sampled at once by one process. Changes memory and speed, never results; 0: as many as in training."""
+    score_ahead: bool | Literal["auto"] = "auto"
+    """Score the rows that are sampled already while the next are sampled. Changes memory and speed, never results;
+    auto: on a GPU."""
 
 
 class BudgetTable(Options):

@@ -15,6 +15,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from rlzoo.errors import ContractError
+
 Reduction = Literal["mean", "sum"]
 
 
@@ -184,7 +186,8 @@ class Trajectory:
     group: Tensor  # (N,) int64: which prompt of this step, counted over all ranks
     cond: Batch
     schedule: Schedule
-    states: Tensor  # (K+1, N, *S), or (1, N, *S) where only the final state was kept
+    states: Tensor  # (J, N, *S): the states of `kept`; read them with `state`
+    kept: tuple[int, ...]  # J of 0 ... K: around the steps that have a density, and the clean one
     log_probs: Tensor  # (K, N) under the sampling policy; zero at deterministic steps
     samples: Samples
     size: int  # N over all ranks
@@ -198,6 +201,22 @@ class Trajectory:
     def final(self) -> Tensor:
         """(N, *S): the clean end of every row."""
         return self.states[-1]
+
+    def state(self, k: int | Tensor, rows: Tensor | slice = slice(None)) -> Tensor:
+        """x_k of these rows, (n, *S); k is one index for all of them, or (n,) int64.
+
+        Raises ContractError where x_k was not kept: no step with a density begins or ends there.
+        """
+        missing = set(range(len(self.schedule) + 1) if isinstance(k, Tensor) else [k]) - set(self.kept)
+        if isinstance(k, Tensor) and missing:
+            missing &= set(k.tolist())
+            k = torch.searchsorted(torch.tensor(self.kept, device=k.device), k)
+        if missing:
+            raise ContractError(
+                f"the states {sorted(missing)} of this trajectory were not kept, only {list(self.kept)}",
+                'call rollout(keep="all"), and train where Schedule.stochastic is true',
+            )
+        return self.states[k, rows] if isinstance(k, Tensor) else self.states[self.kept.index(k)][rows]
 
     def seeds_of(self, rows: Tensor) -> list[int]:
         """Seeds of these rows (n,), for `ctx.crop`."""

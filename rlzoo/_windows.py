@@ -55,7 +55,7 @@ def _of_transitions(
 
 def transitions(policy: Policy, trajectory: Trajectory, row: Tensor, k: Tensor, size: int) -> Transitions:
     """The transitions (row, k), both (M,), without padding that none needs, or, where `size` is not 0, as windows."""
-    before, after = trajectory.states[k, row].detach(), trajectory.states[k + 1, row].detach()
+    before, after = trajectory.state(k, row).detach(), trajectory.state(k + 1, row).detach()
     cond, log_probs = trajectory.cond[row], trajectory.window_log_probs
     if not size or log_probs is None:
         cond = policy.trim(cond)

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import signal
+import time
 
 import pytest
 import torch
@@ -12,7 +13,8 @@ from toy_contexts import local
 
 from rlzoo.api import Algorithm, Reward, Scores
 from rlzoo.config import Choice, RewardChoice
-from rlzoo.engine import divergence
+from rlzoo.engine import divergence, scoring
+from rlzoo.engine.ahead import Ahead
 from rlzoo.engine.budget import Counters
 from rlzoo.engine.context import Context
 from rlzoo.engine.events import Finished, Note, Saved, Started, StepDone
@@ -97,6 +99,46 @@ def test_micro_batches_change_no_result(tmp_path):
     small, large = rows
     for name in ("reward/total", "policy/kl", "optim/grad_norm", "budget/network_evaluations", "budget/updates"):
         assert small[name] == pytest.approx(large[name], rel=1e-4), name
+
+
+@pytest.mark.parametrize("name", ["ddpo", "dpo", "bon", "draft", "sft"])
+def test_scoring_ahead_changes_no_bit(name, tmp_path, monkeypatch):
+    """The same calls, begun earlier; algorithms that want a gradient, or no score, are left alone."""
+    taken, kept = [], []
+    result = Ahead.result
+    monkeypatch.setattr(Ahead, "result", lambda self: taken.append(True) or result(self))
+    for ahead in (False, True):
+        run = toy_run(algorithm={"name": name}, rollout={"micro_batch": 4, "score_ahead": ahead})
+        rundir = start(run, tmp_path / str(ahead))
+        train(run, rundir)
+        rows = [{k: v for k, v in row.items() if not k.endswith("seconds")} for row in rundir.metrics()]
+        kept.append((rows, (rundir / "checkpoints/000004/policy.safetensors").read_bytes()))
+        assert bool(taken) == (ahead and name not in ("draft", "sft"))
+    assert kept[0] == kept[1]
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_scoring_starts_while_the_rest_is_sampled(ahead, tmp_path, monkeypatch):
+    order, score_call = [], scoring.score_call
+    ctx = context(tmp_path, rollout={"micro_batch": 2, "score_ahead": ahead})
+    monkeypatch.setattr(scoring, "score_call", lambda *given: order.append("score") or score_call(*given))
+    sampled = ctx.policy.decode
+
+    def decode(x, cond):
+        if ahead and order.count("sample") == 2:
+            deadline = time.monotonic() + 60
+            while "score" not in order and time.monotonic() < deadline:
+                time.sleep(0.01)
+        order.append("sample")
+        return sampled(x, cond)
+
+    monkeypatch.setattr(ctx.policy, "decode", decode)
+    trajectory = ctx.rollout()
+    assert ("score" in order) == ahead
+    values = ctx.score(trajectory).values
+    assert torch.equal(values, ctx.score(trajectory).values), "the second time nothing is ahead any more"
+    ctx.rollout()
+    ctx.rollout()  # the one before was never scored
 
 
 # --- budgets ---------------------------------------------------------------------------------------------------------
@@ -274,8 +316,9 @@ class Raises(PlantedReward):
         raise ZeroDivisionError("inside the reward")
 
 
-def test_a_reward_of_nan_is_named_and_the_sample_is_kept(tmp_path):
-    run = with_reward(toy_run(), NaNReward)
+@pytest.mark.parametrize("ahead", [False, True])
+def test_a_reward_of_nan_is_named_and_the_sample_is_kept(ahead, tmp_path):
+    run = with_reward(toy_run(rollout={"micro_batch": 2, "score_ahead": ahead}), NaNReward)
     rundir = start(run, tmp_path / "run")
     with pytest.raises(Diverged, match=r"'planted'.*nan"):
         train(run, rundir)

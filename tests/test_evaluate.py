@@ -118,7 +118,7 @@ class Doubled(Reward[Options]):
 def test_rows_of_a_prompt_are_never_parted():
     prompts = [Prompt(name) for name in "aabbbccccd"]
     for micro_batch in (1, 3, 4, 5, 100):
-        calls = scoring._calls(prompts, micro_batch)
+        calls = scoring.calls(prompts, micro_batch)
         assert [row for call in calls for row in range(call.start, call.stop)] == list(range(10))
         starts = {call.start for call in calls}
         assert starts <= {0, 2, 5, 9}

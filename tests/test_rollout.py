@@ -1,13 +1,17 @@
 """Noise belongs to its row: no result depends on padding, batch size or the other rows."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from rlzoo.api import Prompt, Samples
+from rlzoo.api import Prompt, Samples, Schedule
 from rlzoo.engine import rollout
-from rlzoo.testing.specs import ToyPolicyOptions
-from rlzoo.testing.toys import FlowToy, GaussianToy
+from rlzoo.errors import ContractError
+from rlzoo.testing.context import LocalContext
+from rlzoo.testing.specs import ToyPolicyOptions, ToyRewardOptions
+from rlzoo.testing.toys import FlowToy, GaussianToy, ToyReward
 
 PROMPTS = [Prompt("short", "a"), Prompt("long", "bb"), Prompt("middle", "ddd")]
 POLICIES = [GaussianToy(ToyPolicyOptions()), FlowToy(ToyPolicyOptions())]
@@ -16,9 +20,10 @@ POLICIES = [GaussianToy(ToyPolicyOptions()), FlowToy(ToyPolicyOptions())]
 def sampled(policy, prompts, repetitions=2, micro_batch=16, **changes):
     rows = rollout.rows_of(prompts, range(len(prompts)), repetitions, seed=0, step=0)
     cond = policy.condition(prompts).repeat(repetitions)
-    settings = {"keep_all": True, "grad_steps": 0, "reduction": "mean", "probe": ()} | changes
+    settings = {"grad_steps": 0, "reduction": "mean", "probe": ()} | changes
     prior = settings.pop("prior_seeds", rows.seeds)
     schedule = settings.pop("schedule", policy.schedule())
+    settings.setdefault("kept", tuple(range(len(schedule) + 1)))
     plan = rollout.Plan(schedule, rows.seeds, prior, micro_batch=micro_batch, **settings)
     return rows, cond, rollout.sample(policy, cond, plan)
 
@@ -37,8 +42,8 @@ def test_rows_of_like_length_go_together_the_longest_first():
     assert rollout.by_length([3, 9, 4], 3) == [[0, 1, 2]], "one batch needs no order"
 
 
-@pytest.mark.parametrize("keep_all", [True, False])
-def test_a_batch_of_short_rows_is_no_wider_than_they_are_and_rows_keep_their_order(keep_all):
+@pytest.mark.parametrize("kept", [{}, {"kept": (len(POLICIES[0].schedule()),)}], ids=["all", "final"])
+def test_a_batch_of_short_rows_is_no_wider_than_they_are_and_rows_keep_their_order(kept):
     widths = []
 
     class Watched(GaussianToy):
@@ -47,7 +52,7 @@ def test_a_batch_of_short_rows_is_no_wider_than_they_are_and_rows_keep_their_ord
             return super().forward(x_t, t, cond)
 
     probe = (0, 1, 2, 3, 0, 1)
-    settings = {"keep_all": keep_all, "probe": probe, "window_frames": 1}
+    settings = {"probe": probe, "window_frames": 1} | kept
     _, cond, whole = sampled(policy := Watched(ToyPolicyOptions()), PROMPTS, **settings)
     widths.clear()
     _, _, apart = sampled(policy, PROMPTS, micro_batch=2, **settings)
@@ -193,7 +198,32 @@ def test_probed_states_are_those_before_the_step():
     _, _, done = sampled(POLICIES[0], PROMPTS, probe=probe)
     expected = torch.stack([done.states[k, row] for row, k in enumerate(probe)])
     assert torch.equal(done.probed, expected)
-    _, _, final = sampled(POLICIES[0], PROMPTS, probe=probe, keep_all=False)
+    _, _, final = sampled(POLICIES[0], PROMPTS, probe=probe, kept=(len(POLICIES[0].schedule()),))
     assert torch.equal(final.probed, expected)
     assert final.states.shape[0] == 1
     assert torch.equal(final.states[0], done.states[-1])
+
+
+def test_only_states_around_densities_are_kept():
+    """What MixGRPO samples: noise in a window of steps, the mode elsewhere."""
+    policy, prompts = FlowToy(ToyPolicyOptions()), PROMPTS[:2]
+    ctx = LocalContext(policy, ToyReward(ToyRewardOptions()), prompts)
+    K = len(policy.schedule())
+    stochastic = policy.schedule().stochastic.clone()
+    stochastic[2:] = False
+    stochastic[0] = False
+    assert rollout.around_densities(stochastic) == (1, 2, K)
+    schedule = Schedule(policy.schedule().times, stochastic)
+    _, cond, every = sampled(policy, prompts, schedule=schedule)
+    rows, _, some = sampled(policy, prompts, schedule=schedule, kept=(1, 2, K))
+    assert torch.equal(some.states, every.states[[1, 2, K]])
+
+    whole = ctx.rollout(prompts, samples_per_prompt=2)
+    trajectory = replace(whole, cond=cond, schedule=schedule, states=some.states, kept=(1, 2, K), seeds=rows.seeds)
+    assert torch.equal(trajectory.state(2), every.states[2])
+    row = torch.tensor([0, 3])
+    assert torch.equal(trajectory.state(torch.tensor([1, K]), row), every.states[torch.tensor([1, K]), row])
+    assert torch.equal(trajectory.final, every.states[K])
+    for missing in (0, torch.tensor([1, 3])):
+        with pytest.raises(ContractError, match="were not kept, only"):
+            trajectory.state(missing, row)

@@ -62,7 +62,9 @@ def sampled(policy: Policy, micro_batch: int) -> tuple[Any, rollout.Rollout]:
     with torch.no_grad():
         cond = policy.condition(PROMPTS)
     seeds = tuple(range(len(PROMPTS)))
-    plan = rollout.Plan(policy.schedule(), seeds, seeds, True, 0, "mean", micro_batch, ())
+    plan = rollout.Plan(
+        policy.schedule(), seeds, seeds, tuple(range(len(policy.schedule()) + 1)), 0, "mean", micro_batch, ()
+    )
     return cond, rollout.sample(policy, cond, plan)
 
 

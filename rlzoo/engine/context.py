@@ -19,6 +19,7 @@ from rlzoo._policy import Policy
 from rlzoo._tables import RolloutTable, TrainTable
 from rlzoo._types import Batch, Minibatch, Prompt, Reduction, Samples, Schedule, Scores, Trajectory
 from rlzoo.engine import divergence, processes, rollout, scoring
+from rlzoo.engine.ahead import Ahead
 from rlzoo.engine.budget import Counters
 from rlzoo.engine.events import Observer, Progress
 from rlzoo.engine.minibatches import minibatches
@@ -45,6 +46,8 @@ class Context:
     cursor: Cursor
     failures: Path
     observer: Observer
+    rewarded: bool = True
+    """Whether the algorithm asks for scores."""
     step: int = 0
     generator: torch.Generator = field(default_factory=torch.Generator)
     history: dict[str, list[float]] = field(default_factory=dict)
@@ -52,6 +55,8 @@ class Context:
     metrics: dict[str, float] = field(default_factory=dict)
     """Core's metrics of the current step."""
     _reference: Policy | None = None
+    _ahead: tuple[Samples, Ahead] | None = None
+    """The last rollout's samples and the scores that were begun beside it."""
 
     # --- what an algorithm reads -------------------------------------------------------------------------------------
 
@@ -116,7 +121,7 @@ class Context:
             schedule=schedule,
             seeds=rows.seeds,
             prior_seeds=rows.group_seeds if shared_prior else rows.seeds,
-            keep_all=keep == "all",
+            kept=rollout.around_densities(schedule.stochastic) if keep == "all" else (len(schedule),),
             grad_steps=grad_steps,
             reduction=self.logprob_reduction,
             micro_batch=self.rollout_table.micro_batch,
@@ -125,13 +130,17 @@ class Context:
         )
         with torch.no_grad():
             cond = sampler.condition([everyone[b] for b in mine]).to(self.device).repeat(G)
-        done = rollout.sample(sampler, cond, plan, self._progress("sampling", len(rows.seeds) * len(schedule)))
+        progress = self._progress("sampling", len(rows.seeds) * len(schedule))
+        ahead = None if grad_steps else self._score_ahead(rows.prompts)
+        done = rollout.sample(sampler, cond, plan, progress, *([ahead.add] if ahead else []))
+        self._ahead = (done.samples, ahead) if ahead else None
         trajectory = Trajectory(
             prompts=rows.prompts,
             group=torch.tensor(rows.group, device=self.device),
             cond=cond,
             schedule=schedule,
             states=done.states,
+            kept=plan.kept,
             log_probs=done.log_probs,
             samples=done.samples,
             size=len(everyone) * G,
@@ -146,6 +155,16 @@ class Context:
             mean, total = self.gather(kl).double().mean(0).tolist()
             self.metrics |= {"policy/kl": mean, "policy/kl_nats": total}
         return trajectory
+
+    def _score_ahead(self, prompts: Sequence[Prompt]) -> Ahead | None:
+        if self._ahead is not None:
+            self._ahead[1].close()  # nobody asked for them
+        wanted = self.rollout_table.score_ahead
+        wanted = self.device.type == "cuda" if wanted == "auto" else wanted
+        size = self.rollout_table.micro_batch
+        if not wanted or not self.rewarded or len(prompts) <= size:
+            return None
+        return Ahead(self.scorers, prompts, size, self.failures, self.device)
 
     def _share(self, prompts: Sequence[Prompt]) -> range:
         if len(prompts) < self.fabric.world_size:
@@ -181,14 +200,17 @@ class Context:
         """Weighted sum of the run's rewards, (N,); see `TrainContext.score`."""
         samples = trajectory.samples if grad else trajectory.samples.detach()
         with torch.set_grad_enabled(grad):
-            scored = scoring.score(
-                self.scorers,
-                samples,
-                trajectory.prompts,
-                self.rollout_table.micro_batch,
-                self.failures,
-                self._progress("scoring", len(trajectory)),
-            )
+            if self._ahead is not None and self._ahead[0] is trajectory.samples and not grad:
+                scored, self._ahead = self._ahead[1].result(), None
+            else:
+                scored = scoring.score(
+                    self.scorers,
+                    samples,
+                    trajectory.prompts,
+                    self.rollout_table.micro_batch,
+                    self.failures,
+                    self._progress("scoring", len(trajectory)),
+                )
             total = scoring.total(self.scorers, scored)
         if grad and not total.requires_grad:
             raise ContractError(
@@ -239,7 +261,7 @@ class Context:
 
     def minibatches(self, trajectory: Trajectory) -> Iterable[Minibatch]:
         """Shuffled stochastic transitions as `[train]` says."""
-        if len(trajectory.states) != len(trajectory.schedule) + 1:
+        if not set(rollout.around_densities(trajectory.schedule.stochastic)) <= set(trajectory.kept):
             raise ContractError("this trajectory kept only its final state", 'call rollout(keep="all")')
         return minibatches(self.policy, trajectory, self.rows_of(trajectory), self.train, self.generator)
 

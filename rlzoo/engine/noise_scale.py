@@ -62,7 +62,9 @@ def measure(
         seeds = tuple(rollout.seed_of("noise-scale", seed, prompt.id, index) for index in range(G))
         with torch.no_grad():
             cond = policy.condition([prompt]).repeat(G)
-            done = rollout.sample(policy, cond, rollout.Plan(schedule, seeds, seeds, True, 0, "mean", G, ()))
+            done = rollout.sample(
+                policy, cond, rollout.Plan(schedule, seeds, seeds, tuple(range(len(schedule) + 1)), 0, "mean", G, ())
+            )
             scored = scoring.score(scorers, done.samples, [prompt] * G, G, failures)
         for column, values in zip(scores, scored.values, strict=True):
             column.append(values.double().cpu())

@@ -80,7 +80,8 @@ class Plan:
     seeds: tuple[int, ...]
     prior_seeds: tuple[int, ...]
     """Per row; differs from `seeds` where a group starts from one noise."""
-    keep_all: bool
+    kept: tuple[int, ...]
+    """Which of the states 0 ... K to store, in order, the last among them."""
     grad_steps: int
     reduction: Reduction
     micro_batch: int
@@ -92,7 +93,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Rollout:
-    """What sampling gives: `states` (K+1, N, *S) or (1, N, *S), `log_probs` (K, N), `probed` (N, *S) or None."""
+    """What sampling gives: `states` (J, N, *S), those of `Plan.kept`, `log_probs` (K, N), `probed` (N, *S) or None."""
 
     states: Tensor
     log_probs: Tensor
@@ -100,6 +101,12 @@ class Rollout:
     probed: Tensor | None
     window_log_probs: Tensor | None = None
     """(K, N): of the window that will be trained."""
+
+
+def around_densities(stochastic: Tensor) -> tuple[int, ...]:
+    """(K,) bool -> the states that a transition with a density begins or ends with, and the clean one."""
+    steps = stochastic.nonzero().flatten().tolist()
+    return tuple(sorted({*steps, *(k + 1 for k in steps), len(stochastic)}))
 
 
 def by_length(lengths: Sequence[int], size: int) -> list[list[int]]:
@@ -113,12 +120,24 @@ def by_length(lengths: Sequence[int], size: int) -> list[list[int]]:
     return [order[first : first + size] for first in range(0, len(order), size)]
 
 
-def sample(policy: Policy, cond: Batch, plan: Plan, progress: Callable[[int], None] = lambda rows: None) -> Rollout:
-    """Run the chain for all rows of `cond`, `plan.micro_batch` at a time; `progress` hears rows times steps."""
+def sample(
+    policy: Policy,
+    cond: Batch,
+    plan: Plan,
+    progress: Callable[[int], None] = lambda rows: None,
+    sampled: Callable[[Sequence[int], Samples], None] = lambda rows, samples: None,
+) -> Rollout:
+    """Run the chain for all rows of `cond`, `plan.micro_batch` at a time.
+
+    `progress` hears rows times steps, `sampled` which rows are done, and their samples.
+    """
     batches = by_length(policy.lengths(cond).tolist(), plan.micro_batch)
     if len(batches) == 1:
         return _sample_piece(policy, cond, plan, batches[0], progress)
-    pieces = [_sample_piece(policy, policy.trim(cond[rows]), plan, rows, progress) for rows in batches]
+    pieces = []
+    for rows in batches:
+        pieces.append(_sample_piece(policy, policy.trim(cond[rows]), plan, rows, progress))
+        sampled(rows, pieces[-1].samples)
     back = torch.tensor([row for rows in batches for row in rows], device=pieces[0].states.device).argsort()
     probed = [piece.probed for piece in pieces if piece.probed is not None]
     in_windows = [piece.window_log_probs for piece in pieces if piece.window_log_probs is not None]
@@ -154,7 +173,8 @@ def _sample_piece(
     # Between here and the end of the loop nothing waits for a GPU: it computes one step while the host draws the next.
     K, schedule = len(plan.schedule), plan.schedule.to(device)
     stochastic = plan.schedule.stochastic.tolist()
-    states, log_probs = [x], []
+    kept = set(plan.kept)
+    states, log_probs = [x] if 0 in kept else [], []
     probe = torch.tensor([plan.probe[row] for row in rows], device=device) if plan.probe else None
     probed = None if probe is None else torch.zeros_like(x)
     seeds, in_windows = [plan.seeds[row] for row in rows], []
@@ -181,15 +201,14 @@ def _sample_piece(
                         window.log_prob(place.cut(after), plan.reduction) if stochastic[k] else log_probs[-1]
                     )
         x = after
-        if plan.keep_all:
-            states.append(x.detach())
+        if k + 1 in kept:
+            states.append(x if k + 1 == K else x.detach())
         progress(len(rows))
     with nullcontext() if plan.grad_steps else torch.no_grad():
         samples = policy.decode(x, cond)
     # Only the last state may carry the graph; algorithms differentiate through it or through `samples`.
-    states = [*states[:-1], x] if plan.keep_all else [x]
-    kept = torch.stack(in_windows) if in_windows else None
-    return Rollout(torch.stack(states), torch.stack(log_probs), samples, probed, kept)
+    window_log_probs = torch.stack(in_windows) if in_windows else None
+    return Rollout(torch.stack(states), torch.stack(log_probs), samples, probed, window_log_probs)
 
 
 def _sent(noise: Tensor, device: torch.device) -> Tensor:

@@ -70,6 +70,7 @@ def build(run: ResolvedRun, rundir: RunDirectory, fabric: Fabric, observer: Obse
         generator=generator_of(seed_of("engine", run.seed)),
     )
     algorithm: Algorithm[Any] = run.algorithm.build()
+    ctx.rewarded = algorithm.uses_reward
     expected = _estimate(run, ctx)
     algorithm.setup(ctx)
     return Live(ctx, algorithm, _heldout(prompts.heldout(), run), _judges(run, fabric, cache), expected)

@@ -50,6 +50,15 @@ def score(
     Raises Diverged where a sample or a score is not finite, after writing the sample to `failures`, and ContractError
     for a result of a wrong shape.
     """
+    scored = []
+    for rows in calls(prompts, micro_batch):
+        scored.append(score_call(scorers, samples[rows], prompts[rows], failures))
+        progress(rows.stop - rows.start)
+    return joined(scored)
+
+
+def score_call(scorers: Sequence[Scorer], samples: Samples, prompts: Sequence[Prompt], failures: Path) -> Scored:
+    """One of the calls of `score`."""
     bad = (~torch.isfinite(samples.data.detach())).flatten(1).any(1)
     if bad.any():
         row = int(bad.nonzero()[0])
@@ -58,18 +67,23 @@ def score(
             f"the policy's sample of prompt '{prompts[row].id}' is not finite (saved as '{path}')",
             "lower train.learning_rate or train.grad_clip and resume from the last checkpoint",
         )
-    values: list[list[Tensor]] = [[] for _ in scorers]
-    parts: dict[str, list[Tensor]] = {}
-    for rows in _calls(prompts, micro_batch):
-        piece = _cut(samples[rows])
-        at_rate: dict[int | None, Samples] = {}
-        for column, scorer in enumerate(scorers):
-            rate = scorer.reward.sample_rate
-            if rate not in at_rate:
-                at_rate[rate] = resample_samples(piece, rate)
-            values[column].append(_call(scorer, at_rate[rate], prompts[rows], failures, parts))
-        progress(len(piece))
-    return Scored([torch.cat(column) for column in values], {name: torch.cat(part) for name, part in parts.items()})
+    samples = _cut(samples)
+    at_rate: dict[int | None, Samples] = {}
+    found = Scored([], {})
+    for scorer in scorers:
+        rate = scorer.reward.sample_rate
+        if rate not in at_rate:
+            at_rate[rate] = resample_samples(samples, rate)
+        found.values.append(_call(scorer, at_rate[rate], prompts, failures, found.parts))
+    return found
+
+
+def joined(scored: Sequence[Scored]) -> Scored:
+    """The results of `calls`, in their order, as one."""
+    return Scored(
+        [torch.cat(column) for column in zip(*(one.values for one in scored), strict=True)],
+        {name: torch.cat([one.parts[name] for one in scored]) for name in scored[0].parts},
+    )
 
 
 def total(scorers: Sequence[Scorer], scored: Scored) -> Tensor:
@@ -87,7 +101,7 @@ def cache_use(scorers: Sequence[Scorer]) -> tuple[int, int]:
     return hits, rows
 
 
-def _calls(prompts: Sequence[Prompt], micro_batch: int) -> list[slice]:
+def calls(prompts: Sequence[Prompt], micro_batch: int) -> list[slice]:
     """Slices of about `micro_batch` rows that never part the rows of one prompt, which come one after the other."""
     calls: list[slice] = []
     first = row = 0
@@ -106,7 +120,7 @@ def _cut(samples: Samples) -> Samples:
 
 
 def _call(
-    scorer: Scorer, samples: Samples, prompts: Sequence[Prompt], failures: Path, parts: dict[str, list[Tensor]]
+    scorer: Scorer, samples: Samples, prompts: Sequence[Prompt], failures: Path, parts: dict[str, Tensor]
 ) -> Tensor:
     who = f"reward '{scorer.name}' (version {scorer.reward.version})"
     try:
@@ -130,7 +144,7 @@ def _call(
             f"look at that sample; if it is sound, the reward is at fault: rlzoo plugins check {scorer.name}",
         )
     for name, part in scores.parts.items():
-        parts.setdefault(f"{scorer.name}/{name}", []).append(part.detach().float().cpu())
+        parts[f"{scorer.name}/{name}"] = part.detach().float().cpu()
     return values
 
 

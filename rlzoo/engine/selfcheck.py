@@ -170,7 +170,7 @@ class SelfCheck:
                     f"self-check: the log-probability of the policy's own step k = {k} is not finite",
                     "a step without noise must be marked in Schedule.stochastic; a std of 0 has no density",
                 )
-            if len(trajectory.states) > 1:
+            if len(trajectory.kept) > 1:
                 self._check_ratio(trajectory)
         ctx.optimisation.discard()
 

@@ -137,6 +137,7 @@ class LocalContext:
             cond=cond,
             schedule=schedule,
             states=torch.stack(states),
+            kept=tuple(range(steps + 1)) if keep == "all" else (steps,),
             log_probs=torch.stack(log_probs),
             samples=samples,
             size=rows,

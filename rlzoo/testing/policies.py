@@ -37,7 +37,9 @@ def _rollout(policy: Policy, prompts: Sequence[Prompt], seeds: Sequence[int], gr
     policy.eval()
     with torch.no_grad():
         cond = policy.condition(prompts)
-    plan = Plan(policy.schedule(), tuple(seeds), tuple(seeds), True, grad_steps, "mean", len(prompts), ())
+    schedule = policy.schedule()
+    every = tuple(range(len(schedule) + 1))
+    plan = Plan(schedule, tuple(seeds), tuple(seeds), every, grad_steps, "mean", len(prompts), ())
     return sample(policy, cond, plan)
 
 

@@ -96,7 +96,7 @@ class RankContext(LocalContext):
         """One minibatch of all transitions; its size counts those of all ranks."""
         steps = trajectory.schedule.stochastic.nonzero().flatten()
         k, row = torch.cartesian_prod(steps, torch.arange(len(trajectory))).unbind(1)
-        before, after = trajectory.states[k, row].detach(), trajectory.states[k + 1, row].detach()
+        before, after = trajectory.state(k, row).detach(), trajectory.state(k + 1, row).detach()
         piece = Transitions(row, k, before, after, trajectory.cond[row], trajectory.log_probs[k, row])
         yield Minibatch([piece], sum(self.exchange.swap(self.rank, len(k))))
 

@@ -78,7 +78,9 @@ def sampled(
 ) -> tuple[Any, rollout.Rollout]:
     cond = policy.condition(prompts)
     seeds = tuple(range(len(prompts)))
-    plan = rollout.Plan(policy.schedule(), seeds, seeds, True, 0, "mean", micro_batch, ())
+    plan = rollout.Plan(
+        policy.schedule(), seeds, seeds, tuple(range(len(policy.schedule()) + 1)), 0, "mean", micro_batch, ()
+    )
     return cond, rollout.sample(policy, cond, plan)
 
 

@@ -76,7 +76,7 @@ class DPOK(Algorithm[DPOKOptions]):
         steps = traj.schedule.stochastic.nonzero().flatten().tolist()
         mask, times = ctx.policy.mask(traj.cond), traj.schedule.times.to(traj.states.device)
         features_KNF = torch.stack(
-            [features(traj.states[k], mask, times[k].expand(len(traj)), traj.cond) for k in steps]
+            [features(traj.state(k), mask, times[k].expand(len(traj)), traj.cond) for k in steps]
         )
         wide = torch.cat([features_KNF.transpose(0, 1).flatten(1), values_N[:, None].to(features_KNF)], 1)
         everyone = ctx.gather(wide)  # (N of all ranks, K F + 1)

@@ -47,12 +47,12 @@ class KLinR(Algorithm[KLinROptions]):
         kl_KN = torch.zeros_like(traj.log_probs)
         for k in traj.schedule.stochastic.nonzero().flatten().tolist():
             for rows in ctx.pieces(traj):
-                there = (traj.states[k][rows], torch.full_like(rows, k), traj.cond[rows], traj.schedule)
+                there = (traj.state(k, rows), torch.full_like(rows, k), traj.cond[rows], traj.schedule)
                 reference = ctx.reference.transition(*there)
                 if self.options.estimator == "exact":
                     kl_KN[k, rows] = ctx.policy.transition(*there).kl(reference, ctx.logprob_reduction)
                 else:
-                    logp_ref = reference.log_prob(traj.states[k + 1][rows], ctx.logprob_reduction)
+                    logp_ref = reference.log_prob(traj.state(k + 1, rows), ctx.logprob_reduction)
                     kl_KN[k, rows] = kl_estimate(traj.log_probs[k][rows], logp_ref, self.options.estimator)
         return kl_KN
 

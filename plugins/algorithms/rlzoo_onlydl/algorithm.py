@@ -49,7 +49,7 @@ class OnlyDL(Algorithm[OnlyDLOptions]):
         loss_KN = torch.zeros_like(traj.log_probs)
         for k in traj.schedule.stochastic.nonzero().flatten().tolist():
             for rows in ctx.pieces(traj):
-                x_NS, clean_NS, cond = traj.states[k][rows], traj.final[rows], traj.cond[rows]
+                x_NS, clean_NS, cond = traj.state(k, rows), traj.final[rows], traj.cond[rows]
                 t_N = traj.schedule.times[k].to(x_NS).expand(len(rows))
                 target_NS = policy.target(clean_NS, implied_noise(policy, x_NS, clean_NS, t_N), t_N)
                 difference_NS = policy.predict(x_NS, t_N, cond) - target_NS
