@@ -40,9 +40,9 @@ REWARDS: dict[str, tuple[str, dict[str, Any]]] = {
     "similarity": ("similarity", {}),
 }
 NEEDING = {"utmos", "utmos-bfloat16", "similarity"}
-FASTER = {name for name in REWARDS if name.endswith("-bfloat16")}
-"""Measured where they are named: their scores are nearly those of the same without."""
 """Weights that no package brings along; these rewards are measured where they are asked for."""
+FASTER = {name for name in REWARDS if name.endswith("-bfloat16")}
+"""Measured where they are asked for, too: their scores are nearly those of the same in float32."""
 NOISE_DB = (None, 20, 10, 5, 0)
 
 

@@ -103,6 +103,29 @@ def test_transitions_of_short_rows_are_cut_to_them_and_give_the_same_gradient() 
     torch.testing.assert_close(*gradients)
 
 
+def test_a_share_of_the_steps_gives_the_same_gradient_on_average() -> None:
+    """Of `fraction` each row trains every step equally often, and an update divides by what it trains."""
+    policy, prompts = GaussianToy(ToyPolicyOptions()), [Prompt("short", "a"), Prompt("long", "bb")]
+    trajectory = LocalContext(policy, ToyReward(ToyRewardOptions()), prompts).rollout(prompts, samples_per_prompt=2)
+
+    def gradient(table: TrainTable, seed: int) -> torch.Tensor:
+        policy.zero_grad(set_to_none=True)
+        generator = torch.Generator().manual_seed(seed)
+        for batch in minibatches(policy, trajectory, range(4), table, generator):
+            for m in batch:
+                step = policy.transition(m.before, m.k, m.cond, trajectory.schedule)
+                batch.mean(step.log_prob(m.after) * (1 + m.row)).backward()
+        assert policy.bias.grad is not None
+        return policy.bias.grad.flatten()
+
+    whole = gradient(TrainTable(), 0)
+    some = TrainTable(step_selection="fraction", step_fraction=0.5)
+    drawn = torch.stack([gradient(some, seed) for seed in range(400)])
+    error = drawn.std(0) / len(drawn) ** 0.5
+    assert (drawn.std(0) > 0).any()
+    assert ((drawn.mean(0) - whole).abs() <= 4 * error + 1e-6).all()
+
+
 @pytest.mark.parametrize("name", SPEAKING)
 def test_bfloat16_moves_samples_and_gradients_little_and_leaves_the_first_ratio_at_one(name: str) -> None:
     policy = SPEAKING[name]()
