@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from typing import cast
 
 import torch
+import torch.distributed
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from torch import Tensor
@@ -34,7 +36,15 @@ def make_fabric(device: str, precision: str) -> Fabric:
         precision="32-true" if precision == "fp32" else "bf16-mixed",
     )
     fabric.launch()
+    if world > 1:
+        atexit.register(_leave)
     return fabric
+
+
+def _leave() -> None:
+    """Close the connections in order. Lightning does so for nccl only; gloo left open can abort a process as it ends."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _launched_processes() -> tuple[int, int]:
