@@ -42,7 +42,7 @@ def make_fabric(device: str, precision: str) -> Fabric:
 
 
 def _leave() -> None:
-    """Close the connections in order. Lightning does so for nccl only; gloo left open can abort a process as it ends."""
+    """Close all connections. Lightning does so for nccl only; gloo left open may abort a process as it ends."""
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
