@@ -87,7 +87,8 @@ def _estimate(run: ResolvedRun, ctx: Context) -> str:
     needs = run.algorithm.spec.needs
     if "sampling-grad" in needs:
         return ""  # its graph is that of several steps and of the reward
-    passes = None if "log-prob" in needs else int(getattr(run.algorithm.options, "updates", 1))
+    options = run.algorithm.options
+    passes = None if "log-prob" in needs else int(getattr(options, "updates", 1)) * int(getattr(options, "draws", 1))
     return estimate.text(row, ctx.policy, ctx.rollout_table, ctx.train, ctx.fabric.world_size, passes)
 
 

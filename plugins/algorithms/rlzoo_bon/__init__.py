@@ -16,7 +16,9 @@ class BoNOptions(Options):
     best: Annotated[int, Field(ge=1)] = 1
     """How many samples of each prompt are learnt from."""
     updates: Annotated[int, Field(ge=1)] = 4
-    """Gradient updates on each step's best samples, each with fresh times and noise."""
+    """Gradient updates on each step's best samples, each with fresh draws."""
+    draws: Annotated[int, Field(ge=1)] = 1
+    """Times and noises per sample that an update averages over."""
 
 
 @hookimpl

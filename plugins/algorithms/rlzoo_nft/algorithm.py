@@ -32,11 +32,11 @@ class NFT(Algorithm[NFTOptions]):
         adv_N = ctx.advantages(ctx.score(traj).values, traj)
         good_N = (adv_N / (2 * o.advantage_max) + 0.5).clamp(0, 1)
         losses, kls = MeanMeter(), MeanMeter()
-        for update in range(o.updates):
-            t_N, noise = ctx.draw(traj, "nft", update, o.updates)
+        for part in range(parts := o.updates * o.draws):
+            t_N, noise = ctx.draw(traj, "nft", part, parts)
             for rows in ctx.pieces(traj):
                 seeds, whole, t = traj.seeds_of(rows), (traj.final[rows], noise[rows]), t_N[rows]
-                cond, (clean, drawn) = ctx.crop(f"nft {update}", seeds, traj.cond[rows], *whole)
+                cond, (clean, drawn) = ctx.crop(f"nft {part}", seeds, traj.cond[rows], *whole)
                 x_t = ctx.policy.noisy(clean, drawn, t)
                 v = ctx.policy.predict(x_t, t, cond)
                 with torch.no_grad():
@@ -47,10 +47,11 @@ class NFT(Algorithm[NFTOptions]):
                 loss = good_N[rows] * self.distance(ctx.policy, x_t, positive, t, clean, cond)
                 loss = loss + (1 - good_N[rows]) * self.distance(ctx.policy, x_t, negative, t, clean, cond)
                 kl = masked_mean((v - v_ref) ** 2, ctx.policy.mask(cond))
-                traj.mean(loss * o.advantage_max / o.beta + o.kl * kl).backward()
+                traj.mean((loss * o.advantage_max / o.beta + o.kl * kl) / o.draws).backward()
                 losses.add(loss)
                 kls.add(kl)
-            ctx.apply_gradients()
+            if (part + 1) % o.draws == 0:
+                ctx.apply_gradients()
         decay = min(o.decay_rate * ctx.step, o.decay_max)
         ema_update(self.old, ctx.policy, decay)
         return {"policy/nft_loss": losses.mean, "policy/prediction_shift": kls.mean, "train/old_decay": decay}

@@ -20,7 +20,9 @@ class RWROptions(Options):
     keep: Annotated[float, Field(gt=0, le=1)] = 0.1
     """Share of samples that the sparse weights keep; at least one."""
     updates: Annotated[int, Field(ge=1)] = 4
-    """Gradient updates on each step's samples, each with fresh times and noise."""
+    """Gradient updates on each step's samples, each with fresh draws."""
+    draws: Annotated[int, Field(ge=1)] = 1
+    """Times and noises per sample that an update averages over."""
 
 
 @hookimpl

@@ -29,16 +29,17 @@ class SFT(Algorithm[SFTOptions]):
     def from_reference(self, ctx: TrainContext) -> Mapping[str, float]:
         """Samples of the starting weights, G for each prompt."""
         traj = ctx.rollout(keep="final", policy=ctx.reference)
-        losses = MeanMeter()
-        for update in range(self.options.updates):
-            t_N, noise = ctx.draw(traj, "sft", update, self.options.updates)
+        losses, draws = MeanMeter(), self.options.draws
+        for part in range(parts := self.options.updates * draws):
+            t_N, noise = ctx.draw(traj, "sft", part, parts)
             for rows in ctx.pieces(traj):
                 seeds, whole = traj.seeds_of(rows), (traj.final[rows], noise[rows])
-                part, (clean, drawn) = ctx.crop(f"sft {update}", seeds, traj.cond[rows], *whole)
-                loss = ctx.policy.denoising_loss(clean, part, t_N[rows], drawn)
-                traj.mean(loss).backward()
+                cond, (clean, drawn) = ctx.crop(f"sft {part}", seeds, traj.cond[rows], *whole)
+                loss = ctx.policy.denoising_loss(clean, cond, t_N[rows], drawn)
+                traj.mean(loss / draws).backward()
                 losses.add(loss)
-            ctx.apply_gradients()
+            if (part + 1) % draws == 0:
+                ctx.apply_gradients()
         return {"policy/diffusion_loss": losses.mean}
 
     def from_recordings(self, ctx: TrainContext) -> Mapping[str, float]:
@@ -50,18 +51,19 @@ class SFT(Algorithm[SFTOptions]):
         with torch.no_grad():
             x, cond = ctx.policy.supervise(mine, ctx.recordings(mine))
         x = x.to(next(ctx.policy.parameters()))
-        losses = MeanMeter()
-        for update in range(self.options.updates):
-            keys = [f"{seed}/{update}/{prompt.id}" for prompt in mine]
+        losses, draws = MeanMeter(), self.options.draws
+        for part in range(self.options.updates * draws):
+            keys = [f"{seed}/{part}/{prompt.id}" for prompt in mine]
             uniform_N = row_uniform(keys, "time").to(x)
             noise = row_noise(keys, "noise", x.shape[1:]).to(x)
             for rows in torch.arange(len(mine), device=x.device).split(PIECE):
                 seeds = [keys[row] for row in rows.tolist()]
-                part, (clean, drawn) = ctx.crop("sft", seeds, cond[rows], x[rows], noise[rows])
-                loss = self.loss(ctx, clean, part, uniform_N[rows], drawn)
-                (loss.sum() / len(prompts)).backward()
+                cropped, (clean, drawn) = ctx.crop("sft", seeds, cond[rows], x[rows], noise[rows])
+                loss = self.loss(ctx, clean, cropped, uniform_N[rows], drawn)
+                (loss.sum() / (len(prompts) * draws)).backward()
                 losses.add(loss)
-            ctx.apply_gradients()
+            if (part + 1) % draws == 0:
+                ctx.apply_gradients()
         return {"policy/diffusion_loss": losses.mean}
 
     def loss(self, ctx: TrainContext, x: Tensor, cond: Batch, uniform_N: Tensor, noise: Tensor) -> Tensor:
