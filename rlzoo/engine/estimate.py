@@ -133,7 +133,7 @@ def automatic(row: Row, device: torch.device) -> int:
 
 
 def text(row: Row, policy: Policy, table: RolloutTable, train: TrainTable, processes: int, passes: int | None) -> str:
-    """One line for the user. `passes`: over the samples of an algorithm that trains them; None: it trains transitions."""
+    """One line for the user. `passes`: over the samples of who trains samples; None: of who trains transitions."""
     schedule = policy.schedule(table.num_steps)
     rows = -(-table.prompts_per_step * table.samples_per_prompt // processes)
     steps = int(schedule.stochastic.sum())
