@@ -152,6 +152,13 @@ def _reconstruct(kind: Any, base: Any = None, state: Any = None) -> Any:
     return record
 
 
+def _member(kind: Any, name: Any) -> Any:
+    """An enumeration's member by its name, as the first versions of Python 3.11 write it: a record, nothing is read."""
+    if not (isinstance(kind, type) and issubclass(kind, Record) and isinstance(name, str)):
+        raise _refusal("builtins", "getattr")
+    return kind(name)
+
+
 def _first(value: Any, *_: Any) -> Any:
     return value
 
@@ -176,6 +183,7 @@ _SAFE: dict[tuple[str, str], Callable[..., Any]] = {
     ("collections", "deque"): lambda items=(), *_: list(items),
     ("copyreg", "_reconstructor"): _reconstruct,
     ("copyreg", "__newobj__"): lambda kind, *args: _reconstruct(kind),
+    ("builtins", "getattr"): _member,
     ("_codecs", "encode"): _encode,
     ("torch.jit._pickle", "build_intlist"): _first,
     ("torch.jit._pickle", "build_doublelist"): _first,
