@@ -83,14 +83,24 @@ VOICE = (
     "eval.prompts=2",
     "train.steps=3",
     "train.eval_every=0",
+    "train.score_cache=false",
 )
+
+
+@pytest.fixture
+def one_thread():
+    """As the launched processes have it: DNSMOS rounds otherwise on two."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(
     "algorithm",
     [name if name == "dlpo" else pytest.param(name, marks=pytest.mark.slow) for name in discover().names("algorithm")],
 )
-def test_two_processes_equal_one_on_the_voice_that_ships(algorithm, tmp_path):
+def test_two_processes_equal_one_on_the_voice_that_ships(algorithm, one_thread, tmp_path):
     """To the last bit: a waveform magnifies whatever there is."""
     run = resolve(given(algorithm=algorithm, rewards=["dnsmos"], device="cpu"), overrides=VOICE)
     one, two = start(run, tmp_path / "one"), start(run, tmp_path / "two")
@@ -101,7 +111,7 @@ def test_two_processes_equal_one_on_the_voice_that_ships(algorithm, tmp_path):
     assert weights[0].read_bytes() == weights[1].read_bytes()
     for ours, theirs in zip(one.metrics(), two.metrics(), strict=True):
         assert ours.keys() == theirs.keys()
-        for name in ours.keys() - {"seconds", "budget/seconds", "cache/hit_rate"}:
+        for name in ours.keys() - {"seconds", "budget/seconds"}:
             exact = name.startswith("reward/") and name != "reward/chosen"
             assert theirs[name] == (ours[name] if exact else pytest.approx(ours[name], rel=1e-5, abs=1e-6)), name
     scores = [rundir.path.joinpath("eval/000003.json").read_text() for rundir in (one, two)]
