@@ -67,6 +67,10 @@ class Record(dict[Any, Any]):
             elif part is not None:
                 self.entries.append(part)
 
+    def __call__(self, *args: Any) -> Any:
+        """Refuse: what `getattr` found would be called."""
+        raise _refusal("builtins", "getattr")
+
     def append(self, item: Any) -> None:
         """What the unpickler calls for a subclass of list."""
         self.entries.append(item)
