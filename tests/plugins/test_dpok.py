@@ -119,3 +119,16 @@ def test_the_value_baseline_lowers_the_gradients_noise() -> None:
         ctx = local(samples=64)
         norms[baseline] = float(gradient(ctx, DPOK(DPOKOptions(beta=0.0, baseline=baseline, scale=False))).norm())
     assert norms["value"] < norms["advantage"]
+
+
+def test_the_value_network_starts_from_its_seed_alone_and_leaves_the_global_generator() -> None:
+    made = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        made.append(Value(3, 8, 1e-3, 7, torch.device("cpu")))
+        assert torch.equal(before, torch.get_rng_state())
+    for a, b in zip(made[0].net.parameters(), made[1].net.parameters(), strict=True):
+        assert torch.equal(a, b)
+    other = Value(3, 8, 1e-3, 8, torch.device("cpu"))
+    assert not torch.equal(next(other.net.parameters()), next(made[0].net.parameters()))

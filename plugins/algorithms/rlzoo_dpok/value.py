@@ -6,6 +6,7 @@ all ranks in the same order, so the copies stay the same without exchanging grad
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,14 +32,22 @@ def features(x: Tensor, mask: Tensor | None, t: Tensor, cond: Batch) -> Tensor:
     return torch.stack(columns, 1).float().detach()
 
 
+def _linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
+    """As PyTorch initialises it."""
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)
+    nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5), generator=generator)
+    nn.init.uniform_(layer.bias, -(inputs**-0.5), inputs**-0.5, generator=generator)
+    return layer
+
+
 class Value:
     """A two-layer network on standardised features, fitted to standardised scores."""
 
     def __init__(self, num_features: int, width: int, learning_rate: float, seed: int, device: torch.device) -> None:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            last = nn.Linear(width, 1)
-            net = nn.Sequential(nn.Linear(num_features, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), last)
+        # From a generator of its own: the global one is everybody's, other threads included.
+        generator = torch.Generator().manual_seed(seed)
+        last, first, second = (_linear(a, b, generator) for a, b in ((width, 1), (num_features, width), (width, width)))
+        net = nn.Sequential(first, nn.SiLU(), second, nn.SiLU(), last)
         nn.init.zeros_(last.weight)
         self.net = net.to(device)
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=learning_rate)
