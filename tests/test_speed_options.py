@@ -63,7 +63,7 @@ def sampled(policy: Policy, micro_batch: int) -> tuple[Any, rollout.Rollout]:
         cond = policy.condition(PROMPTS)
     seeds = tuple(range(len(PROMPTS)))
     plan = rollout.Plan(
-        policy.schedule(), seeds, seeds, tuple(range(len(policy.schedule()) + 1)), 0, "mean", micro_batch, ()
+        policy.schedule(), seeds, seeds, 0, "mean", micro_batch, (), kept=tuple(range(len(policy.schedule()) + 1))
     )
     return cond, rollout.sample(policy, cond, plan)
 

@@ -117,22 +117,23 @@ class Context:
         schedule = self._schedule(sampler, num_steps, deterministic)
         rows = rollout.rows_of(everyone, mine, G, self.seed, self.step)
         probe = self._probe(schedule, rows.seeds)
+        kept = rollout.around_densities(schedule.stochastic) if keep == "all" else (len(schedule),)
         plan = rollout.Plan(
             schedule=schedule,
             seeds=rows.seeds,
             prior_seeds=rows.group_seeds if shared_prior else rows.seeds,
-            kept=rollout.around_densities(schedule.stochastic) if keep == "all" else (len(schedule),),
             grad_steps=grad_steps,
             reduction=self.logprob_reduction,
             micro_batch=self.rollout_table.micro_batch,
             probe=probe,
             window_frames=self.train.window_frames if keep == "all" else 0,
+            kept=kept,
         )
         with torch.no_grad():
             cond = sampler.condition([everyone[b] for b in mine]).to(self.device).repeat(G)
         progress = self._progress("sampling", len(rows.seeds) * len(schedule))
         ahead = None if grad_steps else self._score_ahead(rows.prompts)
-        done = rollout.sample(sampler, cond, plan, progress, *([ahead.add] if ahead else []))
+        done = rollout.sample(sampler, cond, plan, progress, ahead.add if ahead else None)
         self._ahead = (done.samples, ahead) if ahead else None
         trajectory = Trajectory(
             prompts=rows.prompts,
@@ -140,7 +141,7 @@ class Context:
             cond=cond,
             schedule=schedule,
             states=done.states,
-            kept=plan.kept,
+            kept=kept,
             log_probs=done.log_probs,
             samples=done.samples,
             size=len(everyone) * G,

@@ -62,9 +62,8 @@ def measure(
         seeds = tuple(rollout.seed_of("noise-scale", seed, prompt.id, index) for index in range(G))
         with torch.no_grad():
             cond = policy.condition([prompt]).repeat(G)
-            done = rollout.sample(
-                policy, cond, rollout.Plan(schedule, seeds, seeds, tuple(range(len(schedule) + 1)), 0, "mean", G, ())
-            )
+            every = tuple(range(len(schedule) + 1))
+            done = rollout.sample(policy, cond, rollout.Plan(schedule, seeds, seeds, 0, "mean", G, (), kept=every))
             scored = scoring.score(scorers, done.samples, [prompt] * G, G, failures)
         for column, values in zip(scores, scored.values, strict=True):
             column.append(values.double().cpu())

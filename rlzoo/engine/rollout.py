@@ -80,8 +80,6 @@ class Plan:
     seeds: tuple[int, ...]
     prior_seeds: tuple[int, ...]
     """Per row; differs from `seeds` where a group starts from one noise."""
-    kept: tuple[int, ...]
-    """Which of the states 0 ... K to store, in order, the last among them."""
     grad_steps: int
     reduction: Reduction
     micro_batch: int
@@ -89,11 +87,16 @@ class Plan:
     """(N,) a step k per row whose state before the step is kept, or empty."""
     window_frames: int = 0
     """Size of the windows whose log-probabilities are wanted too; 0: none."""
+    kept: tuple[int, ...] = ()
+    """Which of the states 0 ... K to store, in order, besides the clean one."""
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """What sampling gives: `states` (J, N, *S), those of `Plan.kept`, `log_probs` (K, N), `probed` (N, *S) or None."""
+    """What sampling gives: `states` (J, N, *S), `log_probs` (K, N), `probed` (N, *S) or None.
+
+    The states are those of `Plan.kept` and the clean one.
+    """
 
     states: Tensor
     log_probs: Tensor
@@ -125,7 +128,7 @@ def sample(
     cond: Batch,
     plan: Plan,
     progress: Callable[[int], None] = lambda rows: None,
-    sampled: Callable[[Sequence[int], Samples], None] = lambda rows, samples: None,
+    sampled: Callable[[Sequence[int], Samples], None] | None = None,
 ) -> Rollout:
     """Run the chain for all rows of `cond`, `plan.micro_batch` at a time.
 
@@ -137,7 +140,8 @@ def sample(
     pieces = []
     for rows in batches:
         pieces.append(_sample_piece(policy, policy.trim(cond[rows]), plan, rows, progress))
-        sampled(rows, pieces[-1].samples)
+        if sampled is not None:
+            sampled(rows, pieces[-1].samples)
     back = torch.tensor([row for rows in batches for row in rows], device=pieces[0].states.device).argsort()
     probed = [piece.probed for piece in pieces if piece.probed is not None]
     in_windows = [piece.window_log_probs for piece in pieces if piece.window_log_probs is not None]
@@ -173,7 +177,7 @@ def _sample_piece(
     # Between here and the end of the loop nothing waits for a GPU: it computes one step while the host draws the next.
     K, schedule = len(plan.schedule), plan.schedule.to(device)
     stochastic = plan.schedule.stochastic.tolist()
-    kept = set(plan.kept)
+    kept = {*plan.kept, K}
     states, log_probs = [x] if 0 in kept else [], []
     probe = torch.tensor([plan.probe[row] for row in rows], device=device) if plan.probe else None
     probed = None if probe is None else torch.zeros_like(x)

@@ -53,9 +53,7 @@ def speak(policy: Policy, prompts: Sequence[Prompt], seeds: Sequence[int], num_s
     """One sample per prompt, N in all; row i's noise follows from `seeds[i]`."""
     cond = policy.condition(prompts)
     rows = tuple(seeds)
-    plan = rollout.Plan(
-        policy.schedule(num_steps), rows, rows, (len(policy.schedule(num_steps)),), 0, "mean", len(rows), ()
-    )
+    plan = rollout.Plan(policy.schedule(num_steps), rows, rows, 0, "mean", len(rows), ())
     samples = rollout.sample(policy, cond, plan).samples
     if samples.media.kind == "audio" and not bool(torch.isfinite(samples.data).all()):
         raise ContractError("the policy's sample is not finite", "the checkpoint has diverged; take an earlier one")
@@ -86,7 +84,7 @@ def judge_prompts(
         seeds = tuple(rollout.seed_of("eval", seed, prompt.id, index) for prompt in some for index in range(G))
         probe = divergence.probe(schedule, seeds) if reference is not None else ()
         cond = policy.condition(some).repeat(G)
-        plan = rollout.Plan(schedule, seeds, seeds, (len(schedule),), 0, "mean", micro_batch, probe)
+        plan = rollout.Plan(schedule, seeds, seeds, 0, "mean", micro_batch, probe)
         done = rollout.sample(policy, cond, plan)
         judged.rows.extend(_score(done.samples, rows, [*range(G)] * len(some), scorers, failures))
         for number, prompt in enumerate(some):

@@ -39,7 +39,7 @@ def _rollout(policy: Policy, prompts: Sequence[Prompt], seeds: Sequence[int], gr
         cond = policy.condition(prompts)
     schedule = policy.schedule()
     every = tuple(range(len(schedule) + 1))
-    plan = Plan(schedule, tuple(seeds), tuple(seeds), every, grad_steps, "mean", len(prompts), ())
+    plan = Plan(schedule, tuple(seeds), tuple(seeds), grad_steps, "mean", len(prompts), (), kept=every)
     return sample(policy, cond, plan)
 
 

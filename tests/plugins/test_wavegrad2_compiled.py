@@ -79,7 +79,7 @@ def sampled(
     cond = policy.condition(prompts)
     seeds = tuple(range(len(prompts)))
     plan = rollout.Plan(
-        policy.schedule(), seeds, seeds, tuple(range(len(policy.schedule()) + 1)), 0, "mean", micro_batch, ()
+        policy.schedule(), seeds, seeds, 0, "mean", micro_batch, (), kept=tuple(range(len(policy.schedule()) + 1))
     )
     return cond, rollout.sample(policy, cond, plan)
 
