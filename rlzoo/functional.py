@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -19,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from rlzoo._policy import Policy, masked_reduce, per_row
 from rlzoo._types import Reduction
+from rlzoo.errors import ConfigError
 
 Estimator = Literal["k1", "k2", "k3"]
 M = TypeVar("M", bound=nn.Module)
@@ -268,12 +270,37 @@ def ema_update(target: nn.Module, source: nn.Module, decay: float) -> None:
         old_buffer.copy_(new_buffer)
 
 
+# --- low-rank adapters -----------------------------------------------------------------------------------------------
+
+
+def chosen_convolutions(network: nn.Module, layers: str) -> dict[str, nn.Conv1d]:
+    """The convolutions whose name has a match of the regular expression `layers`, by name; empty: all of them.
+
+    Raises:
+        ConfigError: `layers` is no regular expression, or none of the convolutions matches.
+    """
+    try:
+        wanted = re.compile(layers)
+    except re.error as error:
+        raise ConfigError(f"policy.lora_layers = '{layers}' is no regular expression: {error}") from error
+    found = {name: module for name, module in network.named_modules() if isinstance(module, nn.Conv1d)}
+    chosen = {name: module for name, module in found.items() if wanted.search(name)}
+    if not chosen:
+        first, *_, last = found
+        raise ConfigError(
+            f"policy.lora_layers = '{layers}' matches none of the denoiser's {len(found)} convolutions",
+            f"their names are like '{first}' and '{last}'",
+        )
+    return chosen
+
+
 __all__ = [
     "Estimator",
     "MeanMeter",
     "RatioMeter",
     "batch_advantages",
     "checkpointed",
+    "chosen_convolutions",
     "clip_elements",
     "clipped_surrogate",
     "effective_fraction",

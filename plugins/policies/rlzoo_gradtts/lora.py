@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from rlzoo.errors import ConfigError, PluginError
+from rlzoo.errors import PluginError
+from rlzoo.functional import chosen_convolutions
 
 
 def adapt(network: nn.Module, rank: int, alpha: float, layers: str) -> None:
@@ -28,18 +29,7 @@ def adapt(network: nn.Module, rank: int, alpha: float, layers: str) -> None:
     except ImportError as error:
         hint = "pip install 'rlzoo-speech[lora]'"
         raise PluginError(f"policy.trainable = 'lora' needs the package 'peft' ({error})", hint) from error
-    try:
-        wanted = re.compile(layers)
-    except re.error as error:
-        raise ConfigError(f"policy.lora_layers = '{layers}' is no regular expression: {error}") from error
-    found = {name: module for name, module in network.named_modules() if isinstance(module, nn.Conv1d)}
-    chosen = {name: module for name, module in found.items() if wanted.search(name)}
-    if not chosen:
-        first, *_, last = found
-        raise ConfigError(
-            f"policy.lora_layers = '{layers}' matches none of the denoiser's {len(found)} convolutions",
-            f"their names are like '{first}' and '{last}'",
-        )
+    chosen = chosen_convolutions(network, layers)
     # One pattern, which peft matches with whole names; a list it would match with their ends.
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules="|".join(map(re.escape, chosen)))
     # peft draws from the global generator: here from a fixed seed, and what others draw from it later is as before.

@@ -6,13 +6,11 @@ transforms them before it multiplies; what wraps a layer's `forward` would never
 
 from __future__ import annotations
 
-import re
-
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from rlzoo.errors import ConfigError
+from rlzoo.functional import chosen_convolutions
 
 
 class LowRank(nn.Module):
@@ -40,18 +38,8 @@ def adapt(network: nn.Module, rank: int, alpha: float, layers: str) -> None:
     Raises:
         ConfigError: `layers` is no regular expression, or none of the convolutions matches.
     """
-    try:
-        wanted = re.compile(layers)
-    except re.error as error:
-        raise ConfigError(f"policy.lora_layers = '{layers}' is no regular expression: {error}") from error
-    found = [(name, m) for name, m in network.named_modules() if isinstance(m, nn.Conv1d)]
-    chosen = [(name, module) for name, module in found if wanted.search(name)]
-    if not chosen:
-        raise ConfigError(
-            f"policy.lora_layers = '{layers}' matches none of the denoiser's {len(found)} convolutions",
-            f"their names are like '{found[0][0]}' and '{found[-1][0]}'",
-        )
+    chosen = chosen_convolutions(network, layers)
     network.requires_grad_(False)
     generator = torch.Generator().manual_seed(0)
-    for _, module in chosen:
+    for module in chosen.values():
         parametrize.register_parametrization(module, "weight", LowRank(module.weight, rank, alpha, generator))
