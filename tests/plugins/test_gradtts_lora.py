@@ -14,6 +14,7 @@ import torch
 from rlzoo_gradtts import GradTTSOptions
 from rlzoo_gradtts.network import GradTTSNetwork, NetworkConfig
 from rlzoo_gradtts.policy import VOICES, GradTTSPolicy
+from speaking import moved
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
@@ -63,15 +64,6 @@ def inputs(policy: GradTTSPolicy) -> tuple[Tensor, Tensor, Batch]:
     return x * policy.mask(cond), torch.tensor([0.4, 0.9]), cond
 
 
-def trained(policy: GradTTSPolicy) -> GradTTSPolicy:
-    generator = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for p in policy.parameters():
-            if p.requires_grad:
-                p.add_(0.1 * torch.randn(p.shape, generator=generator))
-    return policy
-
-
 def test_adapters_alone_are_trained_and_start_as_the_voice(voice: Path) -> None:
     policy, plain = make(voice, lora_rank=3), bare(voice)
     x = inputs(policy)
@@ -98,12 +90,12 @@ def test_the_gradients_of_chain_and_waveform_reach_the_adapters_alone(voice: Pat
             assert (p.grad is not None) == p.requires_grad == name.endswith(ENDS), name
             if p.grad is not None:
                 assert bool(p.grad.any()) == name.endswith(ends), name
-        trained(policy)
+        moved(policy)
 
 
 def test_the_weights_are_those_of_the_paper(voice: Path) -> None:
     """In every convolution, the dilated ones too."""
-    policy, plain = trained(make(voice, lora_rank=3, lora_alpha=7.5)), bare(voice)
+    policy, plain = moved(make(voice, lora_rank=3, lora_alpha=7.5)), bare(voice)
     merged = {name.replace(".base_layer", ""): value for name, value in policy.state_dict().items()}
     adapters = {name: merged.pop(name) for name in list(merged) if name.endswith(ENDS)}
     assert merged.keys() == plain.state_dict().keys()
@@ -132,20 +124,20 @@ def test_the_draw_is_the_same_each_time_and_takes_nothing_of_what_others_draw(vo
 def test_reference_copy_and_checkpoint_carry_the_adapters(voice: Path) -> None:
     policy = make(voice)
     x, reference = inputs(policy), frozen_copy(policy)
-    trained(policy)
+    moved(policy)
     fresh, twin = make(voice), copy.deepcopy(policy)
     fresh.load_state_dict(policy.state_dict())
     with torch.no_grad():
         assert torch.equal(reference(*x), bare(voice)(*x))
         assert not torch.equal(reference(*x), policy(*x))
         assert torch.equal(fresh(*x), policy(*x))
-        trained(twin)
+        moved(twin)
         assert not torch.equal(twin(*x), policy(*x))
         assert torch.equal(fresh(*x), policy(*x))
 
 
 def test_a_row_does_not_depend_on_its_batch_mates(voice: Path) -> None:
-    policy = trained(make(voice))
+    policy = moved(make(voice))
     x, sigma, cond = inputs(policy)
     alone = policy.condition(PROMPTS[:1])
     size = policy.state_shape(alone)[1]

@@ -12,6 +12,7 @@ from rlzoo_nisqa import V2, NISQAOptions, NISQATTSOptions
 from rlzoo_nisqa.network import NISQA, Settings
 from rlzoo_nisqa.reward import DIMENSIONS, NISQAReward, NISQATTSReward, load
 from rlzoo_nisqa.spectrum import FrontEnd, reflected
+from speaking import check_half_precision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -256,15 +257,7 @@ def test_bfloat16_moves_scores_little(v2: NISQAReward, tts: NISQATTSReward, v2_p
     }
     samples = to_samples(sounds(), RATE)
     for exact, half in halves.items():
-        data = samples.data.clone().requires_grad_()
-        found = half.score(Samples(data, samples.lengths, samples.media), []).values
-        with torch.no_grad():
-            expected = exact.score(samples, []).values
-        assert found.dtype == torch.float32
-        assert 0 < (found - expected).abs().max().item() < 0.05
-        found.sum().backward()
-        assert data.grad is not None
-        assert torch.isfinite(data.grad).all()
+        check_half_precision(exact, half, samples, 0.05)
 
 
 def test_bad_checkpoints_are_refused(v2_path: Path, tts_path: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from rlzoo_utmos import STRONG, UTMOSOptions
 from rlzoo_utmos.checkpoint import load, renamed
 from rlzoo_utmos.network import StrongLearner
 from rlzoo_utmos.reward import UTMOSReward
+from speaking import check_half_precision
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -224,15 +225,7 @@ def test_one_padded_batch_equals_row_by_row(reward: UTMOSReward) -> None:
 def test_bfloat16_moves_scores_little(plain: Path, reward: UTMOSReward) -> None:
     half = UTMOSReward(UTMOSOptions(checkpoint=plain, level_dbfs=None, precision="bfloat16"))
     samples = to_samples(waves()[:2], RATE)
-    data = samples.data.clone().requires_grad_()
-    found = half.score(Samples(data, samples.lengths, samples.media), []).values
-    with torch.no_grad():
-        exact = reward.score(samples, []).values
-    assert found.dtype == torch.float32
-    assert 0 < (found - exact).abs().max().item() < 0.05
-    found.sum().backward()
-    assert data.grad is not None
-    assert torch.isfinite(data.grad).all()
+    check_half_precision(reward, half, samples, 0.05)
 
 
 def test_silence_and_ten_milliseconds_have_a_score(reward: UTMOSReward) -> None:

@@ -11,9 +11,9 @@ from typing import Any, cast
 import pytest
 import torch
 from rlzoo_wavegrad2 import WaveGrad2Options, compiled
-from rlzoo_wavegrad2.checkpoint import VOICES
-from rlzoo_wavegrad2.network import NetworkConfig, WaveGrad2Network
+from rlzoo_wavegrad2.network import NetworkConfig
 from rlzoo_wavegrad2.policy import WaveGrad2Policy
+from speaking import wavegrad2_voice
 from torch import Tensor
 
 from rlzoo.api import Prompt
@@ -37,16 +37,7 @@ OTHERS = [Prompt("d", "Who was that?"), Prompt("e", "She read every letter of th
 
 @pytest.fixture(scope="module")
 def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    network = WaveGrad2Network(TINY)
-    predictor = network.resampling.duration_predictor
-    with torch.no_grad():  # gates wide open: every phone lasts about 60 ms
-        for suffix in ("l1", "l1_reverse"):
-            getattr(predictor.lstm, f"bias_ih_{suffix}").fill_(3.0)
-        predictor.fc[0].weight.fill_(0.004)
-    path = tmp_path_factory.mktemp("voice") / "tiny.safetensors"
-    VOICES.save(path, network.state_dict(), {"network": TINY.model_dump(), "text": "flite"})
-    return path
+    return wavegrad2_voice(tmp_path_factory.mktemp("voice"), TINY)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from rlzoo_wavegrad2 import WaveGrad2Options
 from rlzoo_wavegrad2.checkpoint import VOICES
 from rlzoo_wavegrad2.network import PRESETS, NetworkConfig, WaveGrad2Network
 from rlzoo_wavegrad2.policy import WaveGrad2Policy
+from speaking import moved
 
 from rlzoo.api import Batch
 from rlzoo.errors import ConfigError
@@ -44,15 +45,6 @@ def inputs() -> tuple[torch.Tensor, torch.Tensor, Batch]:
     return torch.randn(2, 6 * SMALL.hop, generator=generator), torch.tensor([0.4, 0.9]), cond
 
 
-def trained(policy: WaveGrad2Policy) -> WaveGrad2Policy:
-    generator = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for p in policy.parameters():
-            if p.requires_grad:
-                p.add_(0.1 * torch.randn(p.shape, generator=generator))
-    return policy
-
-
 def test_adapters_alone_are_trained_and_start_as_the_voice(voice: Path) -> None:
     policy, bare = make(voice), make(voice, trainable="biases")
     x = inputs()
@@ -69,7 +61,7 @@ def test_adapters_alone_are_trained_and_start_as_the_voice(voice: Path) -> None:
 
 
 def test_the_weights_are_those_of_the_paper(voice: Path) -> None:
-    policy = trained(make(voice, lora_rank=3, lora_alpha=6.0))
+    policy = moved(make(voice, lora_rank=3, lora_alpha=6.0))
     state = policy.network.decoder.state_dict()
     merged = {name: value for name, value in state.items() if "parametrizations" not in name}
     stem = ".parametrizations.weight.original"
@@ -86,7 +78,7 @@ def test_the_weights_are_those_of_the_paper(voice: Path) -> None:
 
 
 def test_a_copy_and_a_checkpoint_carry_the_adapters(voice: Path) -> None:
-    policy = trained(make(voice))
+    policy = moved(make(voice))
     x = inputs()
     fresh = make(voice)
     fresh.load_state_dict(policy.state_dict())
@@ -94,7 +86,7 @@ def test_a_copy_and_a_checkpoint_carry_the_adapters(voice: Path) -> None:
     with torch.no_grad():
         assert torch.equal(fresh(*x), policy(*x))
         assert torch.equal(twin(*x), policy(*x))
-        trained(twin)
+        moved(twin)
         assert not torch.equal(twin(*x), policy(*x))
         assert torch.equal(fresh(*x), policy(*x))
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from rlzoo_wavegrad2 import WaveGrad2Options
-from rlzoo_wavegrad2.checkpoint import VOICES
-from rlzoo_wavegrad2.network import NetworkConfig, WaveGrad2Network
+from rlzoo_wavegrad2.network import NetworkConfig
 from rlzoo_wavegrad2.policy import SHIPPED, WaveGrad2Policy
 from rlzoo_wavegrad2.schedules import (
     BETAS,
@@ -20,6 +19,7 @@ from rlzoo_wavegrad2.schedules import (
     to_schedule,
     training_levels,
 )
+from speaking import wavegrad2_voice
 
 from rlzoo.api import Prompt
 from rlzoo.errors import ConfigError, DataError
@@ -39,16 +39,7 @@ PROMPTS = [Prompt("a", "Open the door."), Prompt("b", "It is late and the rain h
 
 @pytest.fixture(scope="module")
 def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    network = WaveGrad2Network(TINY)
-    predictor = network.resampling.duration_predictor
-    with torch.no_grad():  # gates wide open: every phone lasts about 60 ms, so that texts have audio
-        for suffix in ("l1", "l1_reverse"):
-            getattr(predictor.lstm, f"bias_ih_{suffix}").fill_(3.0)
-        predictor.fc[0].weight.fill_(0.004)
-    path = tmp_path_factory.mktemp("voice") / "tiny.safetensors"
-    VOICES.save(path, network.state_dict(), {"network": TINY.model_dump(), "text": "flite"})
-    return path
+    return wavegrad2_voice(tmp_path_factory.mktemp("voice"), TINY)
 
 
 @pytest.fixture
