@@ -259,11 +259,19 @@ class Denoiser(nn.Module):
     def _row_by_row(self, noisy: Tensor, hidden: Tensor, level: Tensor, frames: Tensor | None) -> Tensor:
         # Cut to its own length a row's padding costs nothing, and its result is bit for bit what it would be alone.
         size, valid = noisy.shape[1] // hidden.shape[2], hidden.shape[2]
-        quick, outs = rows.suits(noisy, self.narrowest), []
-        for row, given in enumerate([valid] * len(noisy) if frames is None else frames.tolist()):
-            x, h, at = noisy[row, : given * size], hidden[row, :, :given], level[row : row + 1]
+        given = [valid] * len(noisy) if frames is None else frames.tolist()
+        quick, outs = rows.suits(noisy, self.narrowest), [noisy[:0]] * len(noisy)
+
+        def compute(row: int) -> None:
+            x, h, at = noisy[row, : given[row] * size], hidden[row, :, : given[row]], level[row : row + 1]
             out = rows.denoise_row(self, x, h, at) if quick else self._together(x[None], h[None], at, None)[0]
-            outs.append(F.pad(out, (0, (valid - given) * size)))
+            outs[row] = F.pad(out, (0, (valid - given[row]) * size))
+
+        if quick:
+            rows.each_row(compute, [frames * size * self.ublock_postconv.conv1d.in_channels for frames in given])
+        else:
+            for row in range(len(noisy)):
+                compute(row)
         return torch.stack(outs)
 
 

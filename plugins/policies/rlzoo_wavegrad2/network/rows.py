@@ -8,6 +8,7 @@ layers are those of `denoiser.py`; what PyTorch knows of their attributes says n
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -16,14 +17,25 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rlzoo_wavegrad2.network import workers
-from rlzoo_wavegrad2.network.layers import Conv, downsample, lrelu, modulate, polyphase_table
-from rlzoo_wavegrad2.network.winograd import Convolution, Filter, Prepared, side_by_side, worthwhile
+from rlzoo_wavegrad2.network.layers import Conv, downsample, lrelu, modulate
+
+try:
+    from rlzoo_wavegrad2.network.raised import Raised
+    from rlzoo_wavegrad2.network.winograd import Convolution, Filter, Prepared, side_by_side, worthwhile
+
+    COMPILED = True
+except ModuleNotFoundError as error:
+    if error.name not in ("numba", "llvmlite"):
+        raise
+    warnings.warn("there is no numba here: on the CPU, WaveGrad 2 takes about twice the time", stacklevel=2)
+    COMPILED = False
 
 TILE = 2**21
 """Elements of an activation in a tile, 8 MB: in smaller ones the calls cost more than the caches save (measured)."""
 
-FEWEST_CHANNELS = 64
-"""A network that is narrower somewhere is left to `Denoiser.forward`: its products are too small (measured)."""
+FEWEST_CHANNELS = 32
+"""A network that is narrower somewhere is left to `Denoiser.forward`: its products are too small (measured). Where
+gradients are kept, and rows do not have a core each, it takes twice as many."""
 
 Film = Callable[[int, int], tuple[Tensor, Tensor]]
 """(first, last) -> scale and shift of these rows."""
@@ -37,15 +49,26 @@ def on_cpu(x: Tensor) -> bool:
 def suits(x: Tensor, channels: int) -> bool:
     """Whether a row of a network with so many channels at the least is to be computed here."""
     floats = x.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled("cpu")
-    return floats and channels >= FEWEST_CHANNELS and on_cpu(x)
+    wide = channels >= FEWEST_CHANNELS * (2 if torch.is_grad_enabled() else 1)
+    return COMPILED and wide and floats and on_cpu(x)
+
+
+def each_row(compute: Callable[[int], None], elements: list[int]) -> None:
+    """`compute(row)` of all rows, whose largest activations have so many elements."""
+    rows = sorted(range(len(elements)), key=lambda row: -elements[row])
+    with workers.crew():
+        # One core is done with a short row sooner than several are with sharing it; for what is left over they do.
+        short = [row for row in rows if elements[row] < TILE]
+        apart = short[: len(short) - len(short) % workers.size()]
+        workers.each(compute, [(row,) for row in apart])
+        for row in rows:
+            if row not in apart:
+                compute(row)
 
 
 def tiles(rows: int, channels: int, halo: int, align: int = 1) -> list[tuple[int, int, int, int]]:
     """(begin, end, first, last): rows begin:end come out of computing first:last. One tile where gradients are kept."""
-    threads, count = workers.size(), max(1, round(rows * channels / TILE))
-    # Every tile reads all filters anew: few rows are better computed by all cores together.
-    if rows >= 3 * channels * threads:
-        count = threads * -(-count // threads)
+    count = max(1, 2 * round(rows * channels / (2 * TILE)))
     if torch.is_grad_enabled():
         count = 1
     step = align * -(-rows // (count * align))
@@ -58,8 +81,7 @@ def in_tiles(compute: Callable[[int, int], Tensor], plan: list[tuple[int, int, i
     """(rows, O) like `x`: what `compute(first, last)` makes of these rows, tile by tile."""
     rows = plan[-1][1]
     if len(plan) == 1:
-        with workers.together():
-            return compute(0, rows)
+        return compute(0, rows)
     out = x.new_empty(rows, O)
 
     def work(begin: int, end: int, first: int, last: int) -> None:
@@ -79,10 +101,16 @@ def convolve_row(
 ) -> Tensor:
     """(L, I) -> (L, O): the layer of lrelu(scale x + shift), of lrelu(x), or of x, and what is to be added to it."""
     weight, bias = layer.conv1d.weight, layer.conv1d.bias
-    quick = worthwhile(weight, x.shape[0], layer.dilation)
-    how = Prepared(known_filter(layer, [weight]), layer.dilation, quick, activate)
-    out: Tensor = Convolution.apply(x, scale, shift, residual, weight, bias, how)[0]
-    return out
+    if worthwhile(weight, x.shape[0], layer.dilation):
+        how = Prepared(known_filter(layer, [weight]), layer.dilation, activate)
+        out: Tensor = Convolution.apply(x, scale, shift, residual, weight, bias, how)[0]
+        return out
+    if scale is not None and shift is not None:
+        x = modulate(x, scale, shift)
+    elif activate:
+        x = lrelu(x)
+    out = layer(x.t()[None])[0].t()
+    return out if residual is None else out + residual
 
 
 def known_filter(module: Any, weights: list[Tensor]) -> Filter:
@@ -99,53 +127,11 @@ def mix(layer: Any, x: Tensor) -> Tensor:
     return out
 
 
-class _Raise(torch.autograd.Function):
-    """Interpolate rows that were mixed at the coarse rate, (n + 2, taps O) -> (factor n, O), and add up the taps.
-
-    The outer two rows are neighbours. `start`, `end`: whether the utterance begins or ends here; there the fine
-    convolution is zero padded where interpolation repeats the edge, and the difference is taken off again.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, mixed: Tensor, factor: int, taps: int, start: bool, end: bool) -> Tensor:
-        n, O = mixed.shape[0] - 2, mixed.shape[1] // taps
-        table = polyphase_table(factor, taps).transpose(1, 2).reshape(factor, 3 * taps).to(mixed)
-        ctx.table, ctx.about = table, (factor, taps, start, end)
-        windows = mixed.as_strided((n, 3 * taps, O), (taps * O, O, 1), mixed.storage_offset())
-        fine = torch.bmm(table.expand(n, factor, 3 * taps), windows).view(n * factor, O)
-        if taps == 3 and start:
-            fine[0] -= mixed[1, :O]
-        if taps == 3 and end:
-            fine[-1] -= mixed[-2, 2 * O :]
-        return fine
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        factor, taps, start, end = ctx.about
-        O = grads[0].shape[1]
-        grad = grads[0].contiguous().view(-1, factor, O)
-        n = len(grad)
-        parts = torch.bmm(ctx.table.t().expand(n, 3 * taps, factor), grad).view(n, 3, taps * O)
-        out = grad.new_zeros(n + 2, taps * O)
-        for neighbour in range(3):
-            out[neighbour : neighbour + n] += parts[:, neighbour]
-        if taps == 3 and start:
-            out[1, :O] -= grad[0, 0]
-        if taps == 3 and end:
-            out[-2, 2 * O :] -= grad[-1, -1]
-        return out, None, None, None, None
-
-
 def raised(layer: Any, x: Tensor, factor: int, start: bool, end: bool) -> Tensor:
     """conv(upsample(x)), (n + 2, I) -> (factor n, O): channels are mixed at the coarse rate, `factor` times cheaper."""
     weight, bias = layer.conv1d.weight, layer.conv1d.bias
-    O, _, taps = weight.shape
-    # The bias belongs to the middle tap, whose interpolation weights sum to one.
-    padding = (taps // 2) * O
-    bias = F.pad(bias, (padding, padding))
     beside = side_by_side(weight) if torch.is_grad_enabled() else known_filter(layer, [weight]).taps()
-    mixed = torch.addmm(bias, x, beside)
-    out: Tensor = _Raise.apply(mixed, factor, taps, start, end)
+    out: Tensor = Raised.apply(x, beside, bias, factor, start, end)
     return out
 
 
@@ -158,10 +144,14 @@ def film_of(module: Any, x: Tensor, level: Tensor) -> Film:
         signal = convolve_row(module.signal_conv[0], x[first:last])
         # Both convolutions at once: they share their input.
         weights = [layer.conv1d.weight for layer in layers]
-        known, quick = known_filter(module, weights), worthwhile(weights[0], len(signal), 1)
+        if not worthwhile(weights[0], len(signal), 1):
+            signal = lrelu(signal) + position
+            scale, shift = (convolve_row(layer, signal) for layer in layers)
+            return scale, shift
+        known = known_filter(module, weights)
         weight = torch.cat(weights) if torch.is_grad_enabled() else known.weight()
         bias = torch.cat([layer.conv1d.bias for layer in layers])
-        scale, shift = Convolution.apply(signal, None, position, None, weight, bias, Prepared(known, 1, quick, True, 2))
+        scale, shift = Convolution.apply(signal, None, position, None, weight, bias, Prepared(known, 1, True, 2))
         return scale, shift
 
     return film
@@ -244,8 +234,7 @@ def denoise_row(decoder: Any, noisy: Tensor, hidden: Tensor, level: Tensor) -> T
         for down, module in zip(decoder.dblocks, list(decoder.films)[1:], strict=True):
             x = decoder.run(down.row, x)
             films.append(film_of(module, x, level))
-        with workers.together():
-            up = convolve_row(decoder.ublock_preconv, hidden.t().contiguous())
+        up = convolve_row(decoder.ublock_preconv, hidden.t().contiguous())
         for block in blocks[:-1]:
             up = decoder.run(block.row, up, films.pop())
         # The last convolution has one output: each row's three products here, their sum over time below.

@@ -6,18 +6,26 @@ other: on the machine where this was measured the transfers took as long as the 
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import cache
 from threading import Barrier, local
 
 import torch
+from torch import Tensor
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 _crew = local()
 """Of this thread: how many work at the tiles it has to compute."""
+
+_memory = local()
+"""Of this thread: its scratch of each type."""
+
+_SCRATCH, _FEWEST_ROWS = 2**19, 256
+"""Numbers that stay in a core's cache, and rows of a product that are worth reading all weights for (measured)."""
 
 
 def size() -> int:
@@ -32,7 +40,7 @@ def crew() -> Iterator[None]:
 
     Not where gradients are kept, nor where somebody watches the operations: they would see this thread's alone.
     """
-    threads = torch.get_num_threads()
+    threads, before = torch.get_num_threads(), size()
     watched = torch._C._autograd._profiler_enabled() or _get_current_dispatch_mode() is not None
     if threads == 1 or watched or torch.is_grad_enabled():
         yield
@@ -43,45 +51,64 @@ def crew() -> Iterator[None]:
     try:
         yield
     finally:
-        _crew.size = 1
+        _crew.size = before
         torch.set_num_threads(threads)
 
 
-@contextmanager
-def together() -> Iterator[None]:
-    """Inside, each operation runs on all of the crew's cores, for work that is not worth dividing otherwise."""
-    threads = size()
-    if threads == 1:
-        yield
-        return
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(1)
-
-
-def each(work: Callable[..., None], pieces: list[tuple[int, int, int, int]]) -> None:
-    """`work(*piece)` for every piece; for fewer than there are threads by all together, one after the other."""
+def each(work: Callable[..., None], pieces: Sequence[tuple[int, ...]]) -> None:
+    """`work(*piece)` for every piece, on a core each; of fewer than there are cores each is for all cores, in turn."""
     threads, waiting = size(), iter(pieces)
     inference = torch.is_inference_mode_enabled()
 
     def labour() -> None:
-        with torch.inference_mode(inference), torch.no_grad():
-            for piece in waiting:  # whoever is free takes the next one
-                work(*piece)
+        for piece in waiting:  # whoever is free takes the next one
+            work(*piece)
 
-    if len(pieces) < threads:
-        with together():
+    def help_out() -> None:
+        with torch.inference_mode(inference), torch.no_grad():
             labour()
+
+    if threads == 1 or len(pieces) < threads:
+        labour()
         return
-    others = [_helpers(threads - 1, os.getpid()).submit(labour) for _ in range(threads - 1)]
+    others = [_helpers(threads - 1, os.getpid()).submit(help_out) for _ in range(threads - 1)]
     try:
+        _crew.size = 1  # what is shared already is not shared again
         labour()
     finally:
+        _crew.size = threads
         wait(others)  # whatever went wrong, nobody works on behind the caller's back
     for other in others:
         other.result()
+
+
+def shares(count: int) -> list[tuple[int, int]]:
+    """(first, last) for each of those who work at so many things."""
+    step = -(-count // size())
+    return [(first, min(first + step, count)) for first in range(0, count, step)]
+
+
+def portions(begin: int, end: int, floats: int, rows: int = 1) -> list[tuple[int, int]]:
+    """(first, last) of what is dealt with together; one of `count` is so many rows of a product and wants scratch.
+
+    However many cores there are: results are the same to the last bit on any number.
+    """
+    most, count = max(_SCRATCH / floats, _FEWEST_ROWS / rows), end - begin
+    pieces = max(2 if count * rows >= _FEWEST_ROWS / 2 else 1, 2 * round(count / (2 * most)))
+    step = -(-count // pieces)
+    return [(first, min(first + step, end)) for first in range(begin, end, step)]
+
+
+def scratch(dtype: torch.dtype, *shapes: tuple[int, ...]) -> list[Tensor]:
+    """Uninitialised tensors in this thread's memory, in place of its last ones: they stay in its core's cache."""
+    sizes = [math.prod(shape) for shape in shapes]
+    memory: Tensor | None = getattr(_memory, str(dtype), None)
+    if memory is None or len(memory) < sum(sizes):
+        with torch.inference_mode(False):  # it outlives the mode that it was first asked for in
+            memory = torch.empty(sum(sizes), dtype=dtype)
+        setattr(_memory, str(dtype), memory)
+    parts = memory[: sum(sizes)].split(sizes)
+    return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 @cache
@@ -103,4 +130,4 @@ def _alone() -> None:
     torch.set_num_threads(1)
 
 
-__all__ = ["crew", "each", "size", "together"]
+__all__ = ["crew", "each", "portions", "scratch", "shares", "size"]
