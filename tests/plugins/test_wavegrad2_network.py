@@ -125,6 +125,25 @@ def test_any_number_of_cores_computes_the_same(
     assert both.get_total_flops() == one.get_total_flops()
 
 
+def test_gradients_of_several_cores_are_those_of_one(two_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for the order of sums; and PyTorch has its threads again behind them."""
+    for module, name in ((rows, "FEWEST_CHANNELS"), (winograd, "_FEWEST_CHANNELS"), (winograd, "_FEWEST_WINDOWS")):
+        monkeypatch.setattr(module, name, 1)
+    decoder = WaveGrad2Network(NARROW["base"]).decoder.double()
+    noisy, hidden, level = inputs(NARROW["base"], rows=3)
+    found = []
+    for threads in (2, 1):
+        torch.set_num_threads(threads)
+        loss = decoder(noisy.double(), hidden.double(), level, torch.tensor([9, 4, 7])).square().mean()
+        assert torch.get_num_threads() == threads
+        found.append(torch.autograd.grad(loss, list(decoder.parameters())))
+        assert torch.get_num_threads() == threads
+        assert workers.size() == 1
+    torch.set_num_threads(2)
+    for several, one in zip(*found, strict=True):
+        torch.testing.assert_close(several, one, rtol=1e-10, atol=1e-14)
+
+
 def test_what_goes_wrong_in_a_tile_is_heard(two_threads: None) -> None:
     def work(begin: int, end: int, first: int, last: int) -> None:
         assert torch.get_num_threads() == 1

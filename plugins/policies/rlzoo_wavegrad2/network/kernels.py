@@ -12,6 +12,8 @@ cut short, and what lies outside counts as zero.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numba
 import numpy as np
@@ -24,6 +26,7 @@ OUTPUTS, POINTS = 6, (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)
 WINDOW = len(POINTS) + 1
 
 Matrix = tuple[tuple[float, ...], ...]
+Kernel = TypeVar("Kernel", bound=Callable[..., None])
 
 
 def _polynomial(roots: list[float]) -> tuple[float, ...]:
@@ -53,8 +56,15 @@ _a1, _a3, _a5 = (tuple(row[p] for row in OF_OUTPUT) for p in (1, 3, 5))
 PLAIN, ACTIVATED, POSITIONED, MODULATED = range(4)
 """Inputs x, lrelu(x), lrelu(x) + shift with one row of shifts, and lrelu(scale x + shift)."""
 
-# A product and the sum behind it may round once instead of twice; nothing else is relaxed.
-_compiled = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+
+def _compiled(kernel: Kernel) -> Kernel:
+    # A product and the sum behind it may round once instead of twice; nothing else is relaxed.
+    how: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+    try:
+        made: Kernel = numba.njit(cache=True, **how)(kernel)
+    except RuntimeError:  # neither this folder nor the user's cache can be written to: every process compiles anew
+        made = numba.njit(**how)(kernel)
+    return made
 
 
 @_compiled

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from rlzoo_wavegrad2.network import kernels, workers
 from rlzoo_wavegrad2.network.layers import polyphase_table
@@ -43,6 +44,7 @@ class Raised(torch.autograd.Function):
         return fine
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of the first three arguments."""
         x, beside = ctx.saved_tensors
@@ -52,11 +54,11 @@ class Raised(torch.autograd.Function):
         of_x, fine, weights = torch.empty_like(x), grad.numpy(), ctx.table.numpy()
         with workers.crew():
             shares = workers.shares(rows)
-            totals = x.new_zeros(len(shares), I, columns)
+            totals = x.new_empty(len(shares), I, columns)
 
             def work(share: int) -> None:
                 begin, finish = shares[share]
-                for first, last in workers.portions(begin, finish, columns):
+                for first, last in workers.portions(begin, finish, columns, least=1):
                     [mixed] = workers.scratch(x.dtype, (last - first, columns))
                     kernels.interpolate_gradient(fine, weights, first, mixed.numpy())
                     if taps == 3 and start and first <= 1 < last:
@@ -64,7 +66,7 @@ class Raised(torch.autograd.Function):
                     if taps == 3 and end and first <= rows - 2 < last:
                         mixed[rows - 2 - first, 2 * O :] -= grad[-1]
                     torch.mm(mixed, across, out=of_x[first:last])
-                    totals[share].addmm_(x[first:last].t(), mixed)
+                    totals[share].addmm_(x[first:last].t(), mixed, beta=0 if first == begin else 1)
 
             workers.each(work, [(share,) for share in range(len(shares))])
         return of_x, totals.sum(0), grad.sum(0), None, None, None

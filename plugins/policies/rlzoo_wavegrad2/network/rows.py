@@ -58,7 +58,7 @@ def each_row(compute: Callable[[int], None], elements: list[int]) -> None:
     rows = sorted(range(len(elements)), key=lambda row: -elements[row])
     with workers.crew():
         # One core is done with a short row sooner than several are with sharing it; for what is left over they do.
-        short = [row for row in rows if elements[row] < TILE]
+        short = [row for row in rows if elements[row] < TILE and not torch.is_grad_enabled()]
         apart = short[: len(short) - len(short) % workers.size()]
         workers.each(compute, [(row,) for row in apart])
         for row in rows:
@@ -240,5 +240,4 @@ def denoise_row(decoder: Any, noisy: Tensor, hidden: Tensor, level: Tensor) -> T
         # The last convolution has one output: each row's three products here, their sum over time below.
         three = decoder.run(blocks[-1].row, up, films.pop(), last.weight[0])
     three = F.pad(three, (0, 0, 1, 1))
-    out: Tensor = three[:-2, 0] + three[1:-1, 1] + three[2:, 2] + last.bias
-    return out
+    return workers.crew_from_here_back(three[:-2, 0] + three[1:-1, 1] + three[2:, 2] + last.bias)

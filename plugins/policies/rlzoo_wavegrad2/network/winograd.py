@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from rlzoo_wavegrad2.network import kernels, workers
 from rlzoo_wavegrad2.network.kernels import OUTPUTS, POINTS, WINDOW
@@ -26,6 +27,11 @@ _FEWEST_CHANNELS, _FEWEST_WINDOWS = 16, 16
 @cache
 def _of_filter(dtype: torch.dtype) -> Tensor:
     return torch.tensor(kernels.OF_FILTER, dtype=torch.float64).to(dtype)
+
+
+def _transformed(taps: Tensor) -> Tensor:
+    """(3, I, O) -> (8, I, O)."""
+    return torch.mm(_of_filter(taps.dtype), taps.reshape(3, -1)).view(WINDOW, *taps.shape[1:])
 
 
 class Filter:
@@ -48,20 +54,17 @@ class Filter:
             self._made["weight"] = torch.cat([source for source, _ in self._sources])
         return self._made["weight"]
 
-    def _get(self, name: str, weight: Tensor) -> Tensor:
-        if name not in self._made:
-            O, I, _ = weight.shape
-            flat = weight.permute(2, 1, 0).reshape(3, I * O)
-            self._made[name] = torch.mm(_of_filter(weight.dtype), flat).view(WINDOW, I, O)
-        return self._made[name]
-
     def forward(self) -> Tensor:
         """(8, I, O)."""
-        return self._made["forward"] if "forward" in self._made else self._get("forward", self.weight())
+        if "forward" not in self._made:
+            self._made["forward"] = _transformed(self.weight().permute(2, 1, 0))
+        return self._made["forward"]
 
     def backward(self) -> Tensor:
         """(8, O, I): the filter that carries gradients back."""
-        return self._get("backward", self.weight().flip(2).transpose(0, 1))
+        if "backward" not in self._made:
+            self._made["backward"] = _transformed(self.weight().permute(2, 0, 1).flip(0))
+        return self._made["backward"]
 
     def taps(self) -> Tensor:
         """(I, 3 O) or (I, O): the taps side by side."""
@@ -105,7 +108,7 @@ class Source:
         x, scale, shift = self.arrays
         kernels.spread(self.mode, x, scale, shift, self.slope, wide.shape[2], first, wide)
 
-    def raise_(self, grid: Grid, first: int, raised: Tensor) -> None:
+    def carry_back(self, grid: Grid, first: int, raised: Tensor) -> None:
         """The output's windows `first`, ..., carried back to where the products are."""
         wide = raised.view(WINDOW, -1, grid.dilation * self.channels).numpy()
         kernels.spread_gradient(self.arrays[0], wide.shape[2], first, wide)
@@ -152,16 +155,18 @@ def _gradients(
     with workers.crew():
         shares = workers.shares(grid.windows)
         # Every share adds up what is its own, so that the order of a sum does not depend on who was free.
-        totals, sums = grad.new_zeros(len(shares), WINDOW, I, O), grad.new_zeros(len(shares), O)
+        totals, sums = grad.new_empty(len(shares), WINDOW, O, I), grad.new_zeros(len(shares), O)
 
         def work(share: int) -> None:
-            for first, last in workers.portions(*shares[share], d * WINDOW * (I + O), d):
+            begin, end = shares[share]
+            for first, last in workers.portions(begin, end, d * WINDOW * (I + O), d, least=1):
                 count = last - first
                 mixed, raised = workers.scratch(grad.dtype, (WINDOW, d * count, I), (WINDOW, d * count, O))
                 if of_weight:
                     source.spread(grid, first, mixed)
-                    behind.raise_(grid, first, raised)
-                    totals[share].baddbmm_(mixed.transpose(1, 2), raised)
+                    behind.carry_back(grid, first, raised)
+                    beta = 0 if first == begin else 1  # what was in the memory before does not count, not even NaN
+                    totals[share].baddbmm_(raised.transpose(1, 2), mixed, beta=beta)
                     sums[share] += raised[POINTS.index(1.0)].sum(0)
                 if filters is not None:
                     behind.spread(grid, first, raised)
@@ -176,8 +181,11 @@ def _gradients(
         workers.each(work, [(share,) for share in range(len(shares))])
     if not of_weight:
         return inputs, None, None
-    taps = torch.mm(_of_filter(grad.dtype).t(), totals.sum(0).flatten(1)).view(3, I, O).permute(2, 1, 0)
-    return inputs, taps, sums.sum(0)
+    taps = torch.mm(_of_filter(grad.dtype).t().repeat(1, len(shares)), totals.view(-1, O * I))
+    weight = grad.new_empty(O, I, 3)
+    for k in range(3):  # a transpose is several times as slow
+        weight[:, :, k] = taps[k].view(O, I)
+    return inputs, weight, sums.sum(0)
 
 
 def worthwhile(weight: Tensor, rows: int, dilation: int) -> bool:
@@ -219,6 +227,7 @@ class Convolution(torch.autograd.Function):
         return tuple(_convolve(source, grid, how.filter.forward(), bias, residual, how.parts))
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of the seven arguments."""
         x, scale, shift = ctx.saved_tensors

@@ -1,4 +1,4 @@
-"""Tiles side by side, each from its first operation to its last on one core.
+"""Rows, tiles or windows side by side, each from its first operation to its last on one core.
 
 PyTorch splits every operation among the cores anew, and what one of them has written the next operation reads on the
 other: on the machine where this was measured the transfers took as long as the arithmetic.
@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import cache
 from threading import Barrier, local
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,21 +39,56 @@ def size() -> int:
 def crew() -> Iterator[None]:
     """Inside, `each` shares its work among as many threads as PyTorch may use, and operations run on one.
 
-    Not where gradients are kept, nor where somebody watches the operations: they would see this thread's alone.
+    Not where somebody watches the operations: they would see this thread's alone.
     """
-    threads, before = torch.get_num_threads(), size()
-    watched = torch._C._autograd._profiler_enabled() or _get_current_dispatch_mode() is not None
-    if threads == 1 or watched or torch.is_grad_enabled():
-        yield
-        return
-    _helpers(threads - 1, os.getpid())
-    _crew.size = threads
-    torch.set_num_threads(1)
+    before = size()
+    threads = _gather()
     try:
         yield
     finally:
-        _crew.size = before
-        torch.set_num_threads(threads)
+        if threads > 1:
+            _crew.size = before
+            torch.set_num_threads(threads)
+
+
+def _gather() -> int:
+    """Make a crew of all threads that PyTorch may use, and say how many there were."""
+    threads = torch.get_num_threads()
+    watched = torch._C._autograd._profiler_enabled() or _get_current_dispatch_mode() is not None
+    if threads == 1 or watched:
+        return 1
+    _helpers(threads - 1, os.getpid())
+    _crew.size = threads
+    torch.set_num_threads(1)
+    return threads
+
+
+class _FromHereBack(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        threads = _gather()
+        if threads > 1:
+
+            def dissolve() -> None:
+                _crew.size = 1
+                torch.set_num_threads(threads)
+
+            torch.autograd.Variable._execution_engine.queue_callback(dissolve)
+        return grads[0]
+
+
+def crew_from_here_back(x: Tensor) -> Tensor:
+    """`x`; its gradient and whatever follows in the same backward pass is for a crew to compute.
+
+    Threads of PyTorch's that have just worked at an operation look for more for some milliseconds, in the way of ours:
+    so none of the operations between ours is theirs. (A backward pass that fails leaves PyTorch with one thread.)
+    """
+    out: Tensor = _FromHereBack.apply(x)
+    return out
 
 
 def each(work: Callable[..., None], pieces: Sequence[tuple[int, ...]]) -> None:
@@ -88,13 +124,13 @@ def shares(count: int) -> list[tuple[int, int]]:
     return [(first, min(first + step, count)) for first in range(0, count, step)]
 
 
-def portions(begin: int, end: int, floats: int, rows: int = 1) -> list[tuple[int, int]]:
+def portions(begin: int, end: int, floats: int, rows: int = 1, least: int = 2) -> list[tuple[int, int]]:
     """(first, last) of what is dealt with together; one of `count` is so many rows of a product and wants scratch.
 
     However many cores there are: results are the same to the last bit on any number.
     """
     most, count = max(_SCRATCH / floats, _FEWEST_ROWS / rows), end - begin
-    pieces = max(2 if count * rows >= _FEWEST_ROWS / 2 else 1, 2 * round(count / (2 * most)))
+    pieces = max(least if count * rows >= _FEWEST_ROWS / 2 else 1, 2 * round(count / (2 * most)))
     step = -(-count // pieces)
     return [(first, min(first + step, end)) for first in range(begin, end, step)]
 
@@ -130,4 +166,4 @@ def _alone() -> None:
     torch.set_num_threads(1)
 
 
-__all__ = ["crew", "each", "portions", "scratch", "shares", "size"]
+__all__ = ["crew", "crew_from_here_back", "each", "portions", "scratch", "shares", "size"]
