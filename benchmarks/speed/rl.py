@@ -100,7 +100,6 @@ def ours(kind: Kind, options: argparse.Namespace, folder: Path) -> Loop:
             "prompts_per_step": options.prompts,
             "samples_per_prompt": options.samples,
             "num_steps": options.steps,
-            "micro_batch": options.micro_batch,
         },
         "train": {"window_frames": kind.window_frames, "micro_batch": options.micro_batch},
     }
@@ -247,7 +246,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=4, choices=range(1, 9))
     parser.add_argument("--samples", type=int, default=1)
     parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--micro-batch", type=int, default=1, help="our rows at once")
+    parser.add_argument("--micro-batch", type=int, default=1, help="our rows at once in a gradient")
     parser.add_argument("--repeats", type=int, default=3, help="turns; medians of fewer than 3 are no medians")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--only", default="", help="names of loops, `;` between; three are always there")

@@ -191,11 +191,11 @@ class WaveGrad2Policy(GaussianDiffusionPolicy):
                 hidden = Crop(cond.get("start"), cond.get("frames")).cut(hidden)
         if compiles:
             return compiled.denoise(self.network.decoder, x_t, hidden, level, cond.get("frames"))
-        if x_t.device.type != "cpu":
+        if x_t.device.type != "cpu" or not torch.is_grad_enabled():
             batch: Tensor = self.network.decoder(x_t, hidden, level, cond.get("frames"))
             return batch
-        # One row at a time, cut to its own length: on a CPU one row's activations stay in the caches, padding costs
-        # nothing, and a row's result is bit for bit what it would be alone.
+        # As the decoder does without gradients: row by row, each cut to its own length. On a CPU one row's activations
+        # stay in the caches, padding costs nothing, and a row's result is bit for bit what it would be alone.
         rows = []
         for row, frames in enumerate(cond.get("frames").tolist()):
             size = frames * self.config.hop
