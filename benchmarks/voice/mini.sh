@@ -21,4 +21,5 @@ rlzoo pretrain --policy wavegrad2 --data "$out/corpus" --out "$out/few" --set in
     --set precision=fp32 \
     $(again "$out/few")
 # 3. Schedules for other numbers of steps, beside the one for two.
-rlzoo tune-schedule --checkpoint "$out/few/voice.safetensors" --data "$out/corpus" --steps 3 --steps 6
+rlzoo tune-schedule --checkpoint "$out/few/voice.safetensors" --data "$out/corpus" --steps 3 --steps 4 --steps 6 --steps 10
+rlzoo tune-schedule --checkpoint "$out/few/voice.safetensors" --data "$out/corpus" --steps 25 --utterances 3
