@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -115,12 +116,15 @@ def test_any_number_of_cores_computes_the_same(
         alone = decoder(noisy[1:2, : 4 * 300], hidden[1:2, :, :4], level[1:2])
         with FlopCounterMode(display=False) as both:
             watched = decoder(noisy, hidden, level, torch.tensor([9, 4, 7]))
+        torch.set_num_threads(3)  # more than there are rows of like length, and than most operations have portions
+        shared = decoder(noisy, hidden, level, torch.tensor([9, 4, 7]))
         torch.set_num_threads(1)
         with FlopCounterMode(display=False) as one:
             in_order = decoder(noisy, hidden, level, torch.tensor([9, 4, 7]))
         torch.set_num_threads(2)
     assert torch.equal(batch[1:2, : 4 * 300], alone)
     assert torch.equal(batch, in_order)
+    assert torch.equal(shared, in_order)
     assert (watched - in_order).norm() <= 2e-6 * in_order.norm()
     assert both.get_total_flops() == one.get_total_flops()
 
@@ -142,6 +146,41 @@ def test_gradients_of_several_cores_are_those_of_one(two_threads: None, monkeypa
     torch.set_num_threads(2)
     for several, one in zip(*found, strict=True):
         torch.testing.assert_close(several, one, rtol=1e-10, atol=1e-14)
+
+
+def test_what_is_not_trained_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gradient of biases alone, which is what RL trains by default, is the same and takes fewer products."""
+    for module, name in ((rows, "FEWEST_CHANNELS"), (winograd, "_FEWEST_CHANNELS"), (winograd, "_FEWEST_WINDOWS")):
+        monkeypatch.setattr(module, name, 1)
+    decoder = WaveGrad2Network(NARROW["base"]).decoder.double()
+    noisy, hidden, level = inputs(NARROW["base"])
+    biases = {name: p for name, p in decoder.named_parameters() if name.endswith("bias")}
+    found, flops = [], []
+    for trained in (decoder.parameters(), biases.values()):
+        decoder.requires_grad_(False)
+        for parameter in trained:
+            parameter.requires_grad_()
+        loss = decoder(noisy.double(), hidden.double(), level).square().mean()
+        with FlopCounterMode(display=False) as backward:
+            found.append(torch.autograd.grad(loss, [p for p in decoder.parameters() if p.requires_grad]))
+        flops.append(backward.get_total_flops())
+    among_all = dict(zip((name for name, _ in decoder.named_parameters()), found[0], strict=True))
+    for name, alone in zip(biases, found[1], strict=True):
+        torch.testing.assert_close(alone, among_all[name], rtol=1e-12, atol=1e-15)
+    assert flops[1] < 0.6 * flops[0]
+
+
+def test_every_core_takes_a_piece() -> None:
+    """Also where there are fewer pieces than cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    met = Barrier(2, timeout=30)  # broken unless two work at once
+    try:
+        with torch.no_grad(), workers.crew():
+            workers.each(lambda piece: met.wait(), [(0,), (1,)])
+    finally:
+        torch.set_num_threads(before)
+    assert not met.broken
 
 
 def test_what_goes_wrong_in_a_tile_is_heard(two_threads: None) -> None:

@@ -191,19 +191,10 @@ class WaveGrad2Policy(GaussianDiffusionPolicy):
                 hidden = Crop(cond.get("start"), cond.get("frames")).cut(hidden)
         if compiles:
             return compiled.denoise(self.network.decoder, x_t, hidden, level, cond.get("frames"))
-        if x_t.device.type != "cpu" or not torch.is_grad_enabled():
-            batch: Tensor = self.network.decoder(x_t, hidden, level, cond.get("frames"))
-            return batch
-        # As the decoder does without gradients: row by row, each cut to its own length. On a CPU one row's activations
-        # stay in the caches, padding costs nothing, and a row's result is bit for bit what it would be alone.
-        rows = []
-        for row, frames in enumerate(cond.get("frames").tolist()):
-            size = frames * self.config.hop
-            out = self.network.decoder(
-                x_t[row : row + 1, :size], hidden[row : row + 1, :, :frames], level[row : row + 1]
-            )
-            rows.append(torch.nn.functional.pad(out, (0, x_t.shape[1] - size)))
-        return torch.cat(rows)
+        decoder = self.network.decoder
+        denoise = decoder.row_by_row if x_t.device.type == "cpu" else decoder
+        out: Tensor = denoise(x_t, hidden, level, cond.get("frames"))
+        return out
 
     def schedule(self, num_steps: int | None = None) -> Schedule:
         """K steps of the schedule in the options; ConfigError for a K that a fixed schedule does not have."""

@@ -220,7 +220,7 @@ class Denoiser(nn.Module):
     def forward(self, noisy: Tensor, hidden: Tensor, level: Tensor, frames: Tensor | None = None) -> Tensor:
         """`frames` (B,) int64: valid hidden frames of each row; None: all rows fill the batch."""
         if rows.suits(noisy, self.narrowest) or (rows.on_cpu(noisy) and not torch.is_grad_enabled()):
-            return self._row_by_row(noisy, hidden, level, frames)
+            return self.row_by_row(noisy, hidden, level, frames)
         return self._together(noisy, hidden, level, frames)
 
     def _together(self, noisy: Tensor, hidden: Tensor, level: Tensor, frames: Tensor | None) -> Tensor:
@@ -256,8 +256,9 @@ class Denoiser(nn.Module):
         out: Tensor = checkpoint(block, *args, use_reentrant=False, preserve_rng_state=False)
         return out
 
-    def _row_by_row(self, noisy: Tensor, hidden: Tensor, level: Tensor, frames: Tensor | None) -> Tensor:
-        # Cut to its own length a row's padding costs nothing, and its result is bit for bit what it would be alone.
+    def row_by_row(self, noisy: Tensor, hidden: Tensor, level: Tensor, frames: Tensor | None) -> Tensor:
+        """The same, each row cut to its own length: on a CPU its activations stay in the caches, padding costs nothing,
+        and its result is bit for bit what it would be alone."""
         size, valid = noisy.shape[1] // hidden.shape[2], hidden.shape[2]
         given = [valid] * len(noisy) if frames is None else frames.tolist()
         quick, outs = rows.suits(noisy, self.narrowest), [noisy[:0]] * len(noisy)

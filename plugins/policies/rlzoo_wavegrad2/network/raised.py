@@ -51,10 +51,11 @@ class Raised(torch.autograd.Function):
         taps, start, end = ctx.about
         grad, across = grads[0].contiguous(), beside.t()
         (rows, I), O, columns = x.shape, grad.shape[1], beside.shape[1]
-        of_x, fine, weights = torch.empty_like(x), grad.numpy(), ctx.table.numpy()
+        need_x, need_weight, need_bias, *_ = ctx.needs_input_grad
+        of_x, fine, weights = torch.empty_like(x) if need_x else None, grad.numpy(), ctx.table.numpy()
         with workers.crew():
             shares = workers.shares(rows)
-            totals = x.new_empty(len(shares), I, columns)
+            totals = x.new_empty(len(shares) if need_weight else 0, I, columns)
 
             def work(share: int) -> None:
                 begin, finish = shares[share]
@@ -65,11 +66,15 @@ class Raised(torch.autograd.Function):
                         mixed[1 - first, :O] -= grad[0]
                     if taps == 3 and end and first <= rows - 2 < last:
                         mixed[rows - 2 - first, 2 * O :] -= grad[-1]
-                    torch.mm(mixed, across, out=of_x[first:last])
-                    totals[share].addmm_(x[first:last].t(), mixed, beta=0 if first == begin else 1)
+                    if of_x is not None:
+                        torch.mm(mixed, across, out=of_x[first:last])
+                    if need_weight:
+                        total, beta = totals[share], 0 if first == begin else 1
+                        torch.addmm(total, x[first:last].t(), mixed, beta=beta, out=total)
 
             workers.each(work, [(share,) for share in range(len(shares))])
-        return of_x, totals.sum(0), grad.sum(0), None, None, None
+        of_beside, of_bias = totals.sum(0) if need_weight else None, grad.sum(0) if need_bias else None
+        return of_x, of_beside, of_bias, None, None, None
 
 
 __all__ = ["Raised"]

@@ -68,7 +68,7 @@ def each_row(compute: Callable[[int], None], elements: list[int]) -> None:
         alone = 0 if torch.is_grad_enabled() else len(rows)
         while alone and (elements[rows[-alone]] > LONGEST_ALONE or not even([elements[row] for row in rows[-alone:]])):
             alone -= 1
-        for row in rows[: len(rows) - alone]:
+        for row in sorted(rows[: len(rows) - alone]):  # the order in which gradients will be added up
             compute(row)
         workers.each(compute, [(row,) for row in rows[len(rows) - alone :]])
 
@@ -102,7 +102,11 @@ def in_tiles(compute: Callable[[int, int], Tensor], plan: list[tuple[int, int, i
     def work(begin: int, end: int, first: int, last: int) -> None:
         out[begin:end] = compute(first, last)[begin - first : end - first]
 
-    workers.each(work, plan)
+    if len(plan) < workers.size():  # then all cores share each tile's operations
+        for tile in plan:
+            work(*tile)
+    else:
+        workers.each(work, plan)
     return out
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from rlzoo_wavegrad2.network import kernels, workers
-from rlzoo_wavegrad2.network.kernels import OUTPUTS, POINTS, WINDOW
+from rlzoo_wavegrad2.network.kernels import OUTPUTS, WINDOW
 from rlzoo_wavegrad2.network.layers import SLOPE
 
 _FEWEST_CHANNELS, _FEWEST_WINDOWS = 16, 16
@@ -143,8 +143,8 @@ def _convolve(
 
 def _gradients(
     source: Source, grad: Tensor, grid: Grid, filters: Tensor | None, of_weight: bool
-) -> tuple[list[Tensor], Tensor | None, Tensor | None]:
-    """Those of the input, of the weight (O, I, 3) and of the bias (O,), in one pass over time.
+) -> tuple[list[Tensor], Tensor | None]:
+    """Those of the input and of the weight (O, I, 3), in one pass over time.
 
     The input's with `filters` only, that is of the activated one or, if it is modulated, of x, scale and shift.
     """
@@ -155,7 +155,7 @@ def _gradients(
     with workers.crew():
         shares = workers.shares(grid.windows)
         # Every share adds up what is its own, so that the order of a sum does not depend on who was free.
-        totals, sums = grad.new_empty(len(shares), WINDOW, O, I), grad.new_zeros(len(shares), O)
+        totals = grad.new_empty(len(shares) if of_weight else 0, WINDOW, O, I)
 
         def work(share: int) -> None:
             begin, end = shares[share]
@@ -166,8 +166,8 @@ def _gradients(
                     source.spread(grid, first, mixed)
                     behind.carry_back(grid, first, raised)
                     beta = 0 if first == begin else 1  # what was in the memory before does not count, not even NaN
-                    totals[share].baddbmm_(raised.transpose(1, 2), mixed, beta=beta)
-                    sums[share] += raised[POINTS.index(1.0)].sum(0)
+                    total = totals[share]
+                    torch.baddbmm(total, raised.transpose(1, 2), mixed, beta=beta, out=total)
                 if filters is not None:
                     behind.spread(grid, first, raised)
                     torch.bmm(raised, filters, out=mixed)
@@ -180,12 +180,12 @@ def _gradients(
 
         workers.each(work, [(share,) for share in range(len(shares))])
     if not of_weight:
-        return inputs, None, None
+        return inputs, None
     taps = torch.mm(_of_filter(grad.dtype).t().repeat(1, len(shares)), totals.view(-1, O * I))
     weight = grad.new_empty(O, I, 3)
     for k in range(3):  # a transpose is several times as slow
         weight[:, :, k] = taps[k].view(O, I)
-    return inputs, weight, sums.sum(0)
+    return inputs, weight
 
 
 def worthwhile(weight: Tensor, rows: int, dilation: int) -> bool:
@@ -236,7 +236,8 @@ class Convolution(torch.autograd.Function):
         grad = (grads[0] if how.parts == 1 else torch.cat(grads, 1)).contiguous()
         source = Source(x, scale, shift, how.activate)
         filters = how.filter.backward() if need_x or need_scale or need_shift else None
-        inputs, of_weight, of_bias = _gradients(source, grad, grid, filters, need_weight or need_bias)
+        inputs, of_weight = _gradients(source, grad, grid, filters, need_weight)
+        of_bias = grad.sum(0) if need_bias else None
         of_residual = grad if need_residual else None
         of_x = of_scale = of_shift = None
         if scale is not None and inputs:

@@ -92,8 +92,9 @@ def crew_from_here_back(x: Tensor) -> Tensor:
 
 
 def each(work: Callable[..., None], pieces: Sequence[tuple[int, ...]]) -> None:
-    """`work(*piece)` for every piece, on a core each; of fewer than there are cores each is for all cores, in turn."""
-    threads, waiting = size(), iter(pieces)
+    """`work(*piece)` for every piece, on a core each; what it shares of a single one in its turn is shared by all."""
+    before, waiting = size(), iter(pieces)
+    threads = min(before, len(pieces))
     inference = torch.is_inference_mode_enabled()
 
     def labour() -> None:
@@ -104,15 +105,15 @@ def each(work: Callable[..., None], pieces: Sequence[tuple[int, ...]]) -> None:
         with torch.inference_mode(inference), torch.no_grad():
             labour()
 
-    if threads == 1 or len(pieces) < threads:
+    if threads <= 1:
         labour()
         return
-    others = [_helpers(threads - 1, os.getpid()).submit(help_out) for _ in range(threads - 1)]
+    others = [_helpers(before - 1, os.getpid()).submit(help_out) for _ in range(threads - 1)]
     try:
         _crew.size = 1  # what is shared already is not shared again
         labour()
     finally:
-        _crew.size = threads
+        _crew.size = before
         wait(others)  # whatever went wrong, nobody works on behind the caller's back
     for other in others:
         other.result()
@@ -125,7 +126,7 @@ def shares(count: int) -> list[tuple[int, int]]:
 
 
 def portions(begin: int, end: int, floats: int, rows: int = 1, least: int = 2) -> list[tuple[int, int]]:
-    """(first, last) of what is dealt with together; one of `count` is so many rows of a product and wants scratch.
+    """(first, last) of what is dealt with together; each between is so many rows of a product and wants scratch.
 
     However many cores there are: results are the same to the last bit on any number.
     """
