@@ -325,9 +325,9 @@ def test_a_reward_must_take_what_the_policy_makes(toys):
 @pytest.mark.parametrize(
     ("reward", "sets", "judges"),
     [
-        ("dnsmos", (), ("guard",)),
-        ("nisqa", (), ("guard", "dnsmos")),
-        ("guard", (), ("dnsmos",)),
+        ("dnsmos", (), ("guard", "distillmos")),
+        ("nisqa", (), ("guard", "distillmos", "dnsmos")),
+        ("guard", (), ("distillmos", "dnsmos")),
         ("dnsmos", ("eval.judges=[]",), ()),
         ("dnsmos", ("eval.judges=['wer']",), ("wer",)),
     ],
