@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from rlzoo.config.registry import Registry
 from rlzoo.plugin import KINDS
-from rlzoo.registry import Registry
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -103,7 +103,7 @@ def test_announcing_imports_nothing_heavy(package):
 
 
 def test_no_algorithm_inherits_from_a_sibling(registry: Registry):
-    from rlzoo.registry import import_target
+    from rlzoo.config.registry import import_target
 
     ours = {path.name for path in PACKAGES}
     for spec in registry.specs["algorithm"].values():
