@@ -20,10 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent
 WORKER = """
 import sys
 from pathlib import Path
-from rlzoo.config import ResolvedRun
-from rlzoo.config import given, resolve
+from rlzoo.config.resolve import ResolvedRun
 from rlzoo.engine.loop import train
-from rlzoo.config.registry import discover
 from rlzoo.files.rundir import RunDirectory
 rundir = RunDirectory.open(Path(sys.argv[1]))
 train(ResolvedRun.from_dict(rundir.config()), rundir)

@@ -40,7 +40,7 @@ STATEFUL = {
 RUN = """
 import sys, time
 from pathlib import Path
-from rlzoo.config import ResolvedRun
+from rlzoo.config.resolve import ResolvedRun
 from rlzoo.engine.events import StepDone
 from rlzoo.engine.loop import train
 from rlzoo.files.rundir import RunDirectory

@@ -1,4 +1,4 @@
-"""Recordings as clean states, conditioned on their own phones and durations; see `rlzoo.corpus.timed`."""
+"""Recordings as clean states, conditioned on their own phones and durations; see `rlzoo.corpus`."""
 
 from __future__ import annotations
 
