@@ -401,7 +401,7 @@ def test_another_algorithm_changes_nothing_else(registry):
     configs = {name: resolve(given(algorithm=name, rewards=["dnsmos"]), registry).to_dict() for name in names}
     tables = {name: config.pop("algorithm") for name, config in configs.items()}
     assert len(names) > 12
-    assert configs["dlpo"]["eval"]["judges"] == ["guard"]
+    assert configs["dlpo"]["eval"]["judges"] == ["guard", "distillmos"]
     assert {name: table["name"] for name, table in tables.items()} == {name: name for name in names}
     for name in names:
         assert configs[name] == configs[names[0]], name

@@ -5,8 +5,8 @@
 
 Batches of eight clips: cut to 3, 5 and 7.68 s (the package takes each batch in one call), and as they are (ragged; the
 package takes clip by clip, for padding a clip beyond 7.68 s would change its score). The sides take turns; the best of
-`--repeats` counts, in CPU-seconds on a CPU, which other processes change little. Both have the allocator as rlzoo sets it.
-Prints the largest difference between the scores, and fails beyond 1e-4.
+`--repeats` counts, in CPU-seconds on a CPU, which other processes change little. Both have the allocator as rlzoo sets
+it. Prints the largest difference between the scores, and fails beyond 1e-4.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ import torch
 from measure import machine, peak_memory, seconds
 from torch import Tensor
 
-from rlzoo._allocator import keep_freed_memory
 from rlzoo.api import Reward, Samples
 from rlzoo.audio import full_precision, read_audio, to_samples
+from rlzoo.engine.allocator import keep_freed_memory
 from rlzoo.rewards import build_reward
 
 RATE = 16_000
