@@ -34,7 +34,7 @@ def test_english_is_read_as_the_package_reads_it():
 
 def test_any_ascii_is_read_as_the_package_reads_it():
     draw = random.Random(0)
-    alphabet = "abcXYZ019 .,;:!?'\"-_+#&%()/\\\n\t@$"
+    alphabet = "abXYZ019 .,;:!?'\"-_+#&%()/\\\n\t@$"
     for _ in range(500):
         text = "".join(draw.choice(alphabet) for _ in range(draw.randint(1, 30)))
         assert to_tokens(text) == theirs(text), repr(text)

@@ -109,6 +109,7 @@ class F5TTSPolicy(RectifiedFlowPolicy):
             self.voices[who.recording] = load_voice(who.recording, self.mel, trim=self.options.trim_silence)
         voice = self.voices[who.recording]
         before = as_reference(who.text)
+        to_rows(prompt.text, self.vocabulary)  # refuses a text that says nothing, whatever the reference says
         text = to_rows(before + prompt.text, self.vocabulary)
         if frames is None:
             frames = total_frames(voice, before, prompt.text, who.speed, len(text))
@@ -179,14 +180,15 @@ class F5TTSPolicy(RectifiedFlowPolicy):
     ) -> Infilling:
         """The base class's step on the new frames, with guidance; known ones take the ODE's, see `reference_path`."""
         times = schedule.times.to(x.device)
-        t, s = times[k].to(x.dtype)[:, None, None], times[k + 1].to(x.dtype)[:, None, None]
-        v = self.predict(x, t[:, 0, 0], cond) if prediction is None else prediction
+        t, s = times[k].to(x.dtype), times[k + 1].to(x.dtype)[:, None, None]
+        v = self.predict(x, t, cond) if prediction is None else prediction
         if self.options.guidance:
             untold = Batch({**cond.tensors, "told": torch.zeros_like(cond.get("told"))})
-            v = v + self.options.guidance * (v - self.predict(x, t[:, 0, 0], untold))
+            v = v + self.options.guidance * (v - self.predict(x, t, untold))
         step = super().transition(x, k, cond, schedule, v)
         reference, new = cond.get("reference"), self.mask(cond)
         straight = self.options.reference_path == "line"
+        t = t[:, None, None]
         moved = x + ((x - reference) / t if straight else v) * (s - t)
         moved = torch.where(s > 0, moved, reference)  # the recording itself, whatever the velocity led to
         inside = length_mask(cond.get("frames"), x.shape[2])[:, None]

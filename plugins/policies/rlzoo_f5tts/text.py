@@ -13,9 +13,9 @@ from rlzoo.errors import ConfigError, DataError, PluginError
 LARGEST = 4 << 20
 """Bytes of the longest vocabulary file that is read."""
 _PLAIN = str.maketrans({";": ",", "“": '"', "”": '"', "‘": "'", "’": "'"})
-# How jieba's Rust port, which the published code asks, cuts text without Chinese: words and numbers with single
-# . - _ inside, runs of + # & . _ % -, and every other character by itself.
-_PIECES = re.compile(r"[a-zA-Z0-9]+(?:[._\-][a-zA-Z0-9]+)*%?|[+#&._%\-]+|.", re.DOTALL)
+# How jieba's Rust port, which the published code asks, cuts text without Chinese: three words of its dictionary, words
+# and numbers with single . - _ inside, runs of + # & . _ % -, and every other character by itself.
+_PIECES = re.compile(r"[cC](?:\+\+|#)|AT&T|[a-zA-Z0-9]+(?:[._\-][a-zA-Z0-9]+)*%?|[+#&._%\-]+|.", re.DOTALL)
 
 
 def read_vocabulary(path: Path) -> dict[str, int]:
