@@ -156,7 +156,8 @@ class ResponseNorm(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """(N, L, E), mask (N, L, 1) or None -> (N, L, E)."""
         norm = torch.linalg.vector_norm(x if mask is None else x * mask, dim=1, keepdim=True)
-        return self.gamma * (x * (norm / (norm.mean(-1, keepdim=True) + 1e-6))) + self.beta + x
+        out: Tensor = self.gamma * (x * (norm / (norm.mean(-1, keepdim=True) + 1e-6))) + self.beta + x
+        return out
 
 
 class TextEmbedding(nn.Module):
@@ -185,7 +186,8 @@ class TextEmbedding(nn.Module):
             for block in self.text_blocks:
                 x = block(x, own)
                 x = x if kept is None else x * kept
-        return x if own is None else x * own
+        out: Tensor = x if own is None else x * own
+        return out
 
 
 def text_positions(dim: int) -> Tensor:
@@ -272,7 +274,8 @@ class FinalNorm(nn.Module):
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """(N, L, D), (N, D) -> (N, L, D)."""
         scale, shift = self.linear(F.silu(time))[:, None].chunk(2, -1)
-        return normed(x) * (1 + scale) + shift
+        out: Tensor = normed(x) * (1 + scale) + shift
+        return out
 
 
 class DiT(nn.Module):
@@ -293,14 +296,12 @@ class DiT(nn.Module):
         self.proj_out = nn.Linear(config.dim, config.bands)
         self.reset()
 
+    @torch.no_grad()
     def reset(self) -> None:
         """Zero what the paper starts at zero: the network then begins as v = 0."""
-        for block in self.transformer_blocks:
-            nn.init.zeros_(block.attn_norm.linear.weight)
-            nn.init.zeros_(block.attn_norm.linear.bias)
-        for layer in (self.norm_out.linear, self.proj_out):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        for name, parameter in self.named_parameters():
+            if any(part in name for part in ("attn_norm.", "norm_out.", "proj_out.")):
+                parameter.zero_()
 
     def forward(
         self,

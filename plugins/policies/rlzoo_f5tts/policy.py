@@ -166,7 +166,8 @@ class F5TTSPolicy(RectifiedFlowPolicy):
         reference = cond.get("reference") * told[:, None, None]
         inputs = x_t.transpose(1, 2), reference.transpose(1, 2), cond.get("text"), 1 - t
         if x_t.device.type != "cpu":
-            return -self.network(*inputs, length_mask(cond.get("frames"), x_t.shape[2]), ~told).transpose(1, 2)
+            made: Tensor = self.network(*inputs, length_mask(cond.get("frames"), x_t.shape[2]), ~told)
+            return -made.transpose(1, 2)
         # Row by row nothing is spent on padding, and a sample's last bit does not depend on its batch mates either.
         rows = []
         for row, count in enumerate(cond.get("frames").tolist()):

@@ -48,9 +48,9 @@ class Wanted:
 def wanted(prompt: Prompt, options: F5TTSOptions) -> Wanted:
     """The voice of a prompt. ConfigError where neither the prompt nor the options name one, or its text is missing."""
     attributes = prompt.attributes
-    recording, text = attributes.get("voice"), str(attributes.get("voice_text", ""))
-    if recording is None:
-        recording, text = options.voice, options.voice_text
+    given = attributes.get("voice")
+    recording = options.voice if given is None else Path(str(given))
+    text = options.voice_text if given is None else str(attributes.get("voice_text", ""))
     if recording is None:
         raise ConfigError(
             f"f5tts speaks in the voice of a recording, and prompt '{prompt.id}' brings none",
@@ -62,7 +62,7 @@ def wanted(prompt: Prompt, options: F5TTSOptions) -> Wanted:
     speed = attributes.get("speed", 1.0)
     if not isinstance(speed, int | float) or not 0.2 <= speed <= 5:
         raise ConfigError(f"prompt '{prompt.id}' has the speed '{speed}'", "give a number from 0.2 to 5")
-    return Wanted(Path(str(recording)), text.strip(), speed * options.speed)
+    return Wanted(recording, text.strip(), speed * options.speed)
 
 
 def load_voice(path: Path, mel: Mel, *, trim: bool) -> Voice:
