@@ -91,7 +91,7 @@ def test_cells_share_everything_but_algorithm_and_seed(tmp_path):
         ('name = "ddpo"', 'name = "ddpo"\nrun = { eval = { prompts = 1 } }', "sets run.eval"),
         ('name = "ddpo"', 'name = "ddpo"\noptions = { clipp = 1 }', "clipp"),
         ('name = "ddpo"', 'name = "dppo"', "dppo"),
-        ('"rlzoo.testing.specs"', '"rlzoo.nowhere"', "no module 'rlzoo.nowhere'"),
+        ('"rlzoo.testing.specs"', '"rlzoo.nowhere"', "module 'rlzoo.nowhere' does not exist"),
         ('terms = ["toy"]', "terms = []", "terms"),
     ],
 )

@@ -182,18 +182,18 @@ MISTAKES = {
     "two rates in a folder": (["eval", "mixed", *GUARD], 4, "8000 Hz, expected 16000 Hz", "resample it"),
     "another rate than the base": (["eval", "at8", "--base", "at16", *GUARD], 4, "has a rate of 8000 Hz", "resample"),
     "other names than the base": (["eval", "at8", "--base", "mixed", *GUARD], 4, "no file name in common", "same"),
-    "out nowhere": (["eval", "at16", *GUARD, "--out", "no/e.json"], 4, "'no' is no directory", "another --out"),
+    "out nowhere": (["eval", "at16", *GUARD, "--out", "no/e.json"], 4, "'no' is not a directory", "another --out"),
     "no judge": (["eval", "at16"], 2, "no judge is named", "--judges NAME"),
     "unknown judge": (["eval", "at16", "--judges", "gaurd"], 2, "no reward 'gaurd'", "did you mean 'guard'"),
     "judge of something else": (["eval", "at16", *PLUGINS, "--judges", "loud"], 2, "judges vector", "name a reward"),
     "option of no judge": (["eval", "at16", *GUARD, "--set", "judges.wer.x=1"], 2, "does not judge here", "--judges"),
     "foreign table": (["eval", "at16", *GUARD, "--set", "train.steps=1"], 2, "no such table", "policy, prompts"),
     "unknown split": (["eval", "--policy", "toy-gaussian", *PLUGINS, "--judges", "loud", "--prompts", "toy:dev"],
-                      2, "there is no split 'dev'", "heldout, train"),
+                      2, "unknown split 'dev'", "heldout, train"),
     "recordings against a policy": (["eval", "at16", "--base", "text.ckpt", *GUARD], 2, "cannot be compared", "runs"),
     "weights that are text": (["eval", "text.ckpt", *GUARD], 4, "is not a complete safetensors file", ""),
     "compare nothing": (["compare", "none", "at16"], 4, "'none'", ""),
-    "compare folders": (["compare", "at16", "at8"], 4, "'at16' is no run directory", ""),
+    "compare folders": (["compare", "at16", "at8"], 4, "'at16' is not a run directory", ""),
 }  # fmt: skip
 
 

@@ -55,7 +55,7 @@ def test_what_exists_is_never_written_over(tmp_path, make):
 
 def test_below_a_file_nothing_can_be_made(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match="is no directory"):
+    with pytest.raises(DataError, match="is not a directory"):
         check_free(tmp_path / "file" / "run")
 
 
@@ -171,7 +171,7 @@ def test_half_a_last_line_is_left_out_and_a_damaged_one_inside_is_an_error(direc
     directory.append_metrics({"step": 3})
     assert [row["step"] for row in directory.metrics()] == [1, 2, 3]
     path.write_text('{"step": 1}\n{"st\n{"step": 3}\n')
-    with pytest.raises(DataError, match="line 2 is no JSON"):
+    with pytest.raises(DataError, match="line 2 is not valid JSON"):
         read_lines(path)
 
 

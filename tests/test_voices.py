@@ -1,4 +1,4 @@
-"""Voice files: what was saved comes back, nothing is half written, and what is no voice is named."""
+"""Voice files: what was saved comes back, nothing is half written, and what is not a voice is named."""
 
 from __future__ import annotations
 

@@ -40,13 +40,14 @@ def run(
     preset: Preset = "",
     sets: Sets = [],  # noqa: B006
     out_dir: Annotated[
-        Path | None, typer.Option("--out", help="Run directory to make; default: a new one under runs/.")
+        Path | None, typer.Option("--out", help="Run directory to create; default: a new one under runs/.")
     ] = None,
     resume: Annotated[
         Path | None, typer.Option("--resume", help="Continue this run; only --steps and --device may go with it.")
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse instead of using the stand-in of a reward without weights.")
+        bool,
+        typer.Option("--strict", help="Stop if a reward's weights are unavailable, instead of using its fallback."),
     ] = False,
     profile: Annotated[
         bool, typer.Option("--profile", help="Save a trace of two training steps, trace.json.gz, in the run directory.")

@@ -90,7 +90,7 @@ def _owner(key: str, fields: Sequence[str]) -> str:
     for table, model in CORE_TABLES.items():
         if key in model.model_fields:
             return f"'{key}' belongs to [{table}]"
-    return f"there are: {', '.join(fields)}" if fields else "it takes no options"
+    return f"available: {', '.join(fields)}" if fields else "it takes no options"
 
 
 def raise_problems(problems: list[tuple[str, str]]) -> None:

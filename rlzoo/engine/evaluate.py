@@ -59,7 +59,7 @@ def read(rundir: RunDirectory, step: int) -> dict[str, Any] | None:
     try:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise DataError(f"'{path}' is no JSON: {error}", "delete it; it will be made again") from error
+        raise DataError(f"'{path}' is not valid JSON: {error}", "delete it; it will be made again") from error
     return document
 
 

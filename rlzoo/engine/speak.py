@@ -101,7 +101,7 @@ def judge_prompts(
 def judge_recordings(
     items: Sequence[tuple[Prompt, Path]], scorers: Sequence[scoring.Scorer], failures: Path, progress: Progress
 ) -> Judged:
-    """Scores of recordings. DataError for a file that is no sound mono recording, or for one at another rate."""
+    """Scores of recordings. DataError for a file that is not a sound mono recording, or for one at another rate."""
     rows: list[dict[str, Any]] = []
     waves: dict[str, list[torch.Tensor]] = {}
     found: int | None = None
@@ -119,7 +119,7 @@ def judge_recordings(
 def split_of(prompt_set: Any, name: str) -> Sequence[Prompt]:
     """`heldout` or `train` prompts of a prompt set."""
     if name not in ("heldout", "train"):
-        raise ConfigError(f"there is no split '{name}'", "there are: heldout, train")
+        raise ConfigError(f"unknown split '{name}'", "available: heldout, train")
     prompts: Sequence[Prompt] = getattr(prompt_set, name)()
     if not prompts:
         raise ConfigError(f"the prompt set has no {name} prompts", "choose the other --split")

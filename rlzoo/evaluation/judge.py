@@ -92,7 +92,7 @@ def _recorded(plan: EvaluationPlan, scorers: Sequence[Scorer], progress: Progres
     if tuned.sample_rate != base.sample_rate:
         raise DataError(
             f"'{plan.subject.label}' has a rate of {tuned.sample_rate} Hz, '{plan.base.label}' {base.sample_rate} Hz",
-            "predictors hear the rate: resample one of them first",
+            "scores depend on the sample rate: resample one of them first",
         )
     return tuned, base
 

@@ -68,7 +68,9 @@ class RunDirectory:
         """An existing one. DataError where there is none, or it is unreadable."""
         directory = cls(path.expanduser().absolute())
         if not (directory.path / "config.json").is_file():
-            raise DataError(f"'{path}' is no run directory: it has no config.json", "give the directory a run has made")
+            raise DataError(
+                f"'{path}' is not a run directory: it has no config.json", "give the directory a run has made"
+            )
         directory.config()
         return directory
 
@@ -209,7 +211,7 @@ def check_free(path: Path) -> None:
     else:
         folder = next(parent for parent in path.parents if parent.exists())
     if not folder.is_dir():
-        raise DataError(f"cannot make '{path}': '{folder}' is no directory", "choose another --out")
+        raise DataError(f"cannot make '{path}': '{folder}' is not a directory", "choose another --out")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise DataError(f"cannot write '{path}': no permission to write in '{folder}'", "choose another --out")
 
@@ -242,7 +244,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         try:
             rows.append(json.loads(line))
         except ValueError as error:
-            raise DataError(f"'{path}' line {number} is no JSON: {error}", "it is damaged") from error
+            raise DataError(f"'{path}' line {number} is not valid JSON: {error}", "it is damaged") from error
     return rows
 
 

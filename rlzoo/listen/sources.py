@@ -66,10 +66,10 @@ def open_source(path: Path, step: int | None = None) -> Source:
     if path.is_file() and path.suffix.lower() in AUDIO_SUFFIXES:
         return Source(str(path), {path.stem: _recording(path, _prompts(path.parent))})
     if not path.is_dir():
-        raise DataError(f"'{path}' is no directory", "name a run directory, or a folder of WAV or FLAC files")
+        raise DataError(f"'{path}' is not a directory", "name a run directory, or a folder of WAV or FLAC files")
     if not _is_run(path):
         if step is not None:
-            raise ConfigError(f"'{path}' is no run directory, so it has no step {step}", "leave the step out")
+            raise ConfigError(f"'{path}' is not a run directory, so it has no step {step}", "leave the step out")
         return Source(str(path), _recordings(path))
     steps = _steps(path)
     chosen = steps[-1] if step is None else step

@@ -302,7 +302,7 @@ def _split(root: Path, texts: dict[str, str], split: str | None) -> list[str]:
     if split is None:
         return list(texts)
     if split not in SPLITS:
-        raise DataError(f"there is no split '{split}'", hint=f"splits: {', '.join(SPLITS)}")
+        raise DataError(f"unknown split '{split}'", hint=f"splits: {', '.join(SPLITS)}")
     if not any((root / f"{name}.txt").exists() for name in SPLITS):
         return [
             name
