@@ -238,10 +238,10 @@ MISTAKES = {
     "unknown algorithm": (
         [*RUN, "--algo", "toy-gradent"],
         2,
-        "no algorithm 'toy-gradent'",
+        "unknown algorithm 'toy-gradent'",
         "did you mean 'toy-gradient'",
     ),
-    "unknown reward": ([*TOY_RUN, "--reward", "tyo"], 2, "no reward 'tyo'", "did you mean 'toy'"),
+    "unknown reward": ([*TOY_RUN, "--reward", "tyo"], 2, "unknown reward 'tyo'", "did you mean 'toy'"),
     "no reward": (TOY_RUN, 2, "no reward is named", "--reward NAME"),
     "misspelt option": (
         [*RUN, "--set", "algorithm.clp=0.1"],
@@ -304,9 +304,9 @@ MISTAKES = {
         "has no schedule to tune",
         "README",
     ),
-    "bad kind": (["plugins", "new", "rewart", "x"], 2, "no kind 'rewart'", "did you mean 'reward'"),
+    "bad kind": (["plugins", "new", "rewart", "x"], 2, "unknown kind 'rewart'", "did you mean 'reward'"),
     "bad name": (["plugins", "new", "reward", "My_Reward"], 2, "'My_Reward' cannot be a plugin's name", "lower-case"),
-    "unknown plugin": (["plugins", "show", "dlpoo"], 2, "no plugin 'dlpoo'", "did you mean 'dlpo'"),
+    "unknown plugin": (["plugins", "show", "dlpoo"], 2, "unknown plugin 'dlpoo'", "did you mean 'dlpo'"),
 }
 
 

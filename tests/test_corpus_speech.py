@@ -210,7 +210,7 @@ def test_another_rate_than_the_one_wanted_is_refused(tmp_path):
 
 
 def test_an_unknown_split_is_refused(tmp_path):
-    with pytest.raises(DataError, match="no split 'dev'"):
+    with pytest.raises(DataError, match="unknown split 'dev'"):
         SpeechCorpus.open(write_corpus(tmp_path / "c"), split="dev")
 
 

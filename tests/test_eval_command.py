@@ -184,7 +184,7 @@ MISTAKES = {
     "other names than the base": (["eval", "at8", "--base", "mixed", *GUARD], 4, "no file name in common", "same"),
     "out nowhere": (["eval", "at16", *GUARD, "--out", "no/e.json"], 4, "'no' is not a directory", "another --out"),
     "no judge": (["eval", "at16"], 2, "no judge is named", "--judges NAME"),
-    "unknown judge": (["eval", "at16", "--judges", "gaurd"], 2, "no reward 'gaurd'", "did you mean 'guard'"),
+    "unknown judge": (["eval", "at16", "--judges", "gaurd"], 2, "unknown reward 'gaurd'", "did you mean 'guard'"),
     "judge of something else": (["eval", "at16", *PLUGINS, "--judges", "loud"], 2, "judges vector", "name a reward"),
     "option of no judge": (["eval", "at16", *GUARD, "--set", "judges.wer.x=1"], 2, "does not judge here", "--judges"),
     "foreign table": (["eval", "at16", *GUARD, "--set", "train.steps=1"], 2, "no such table", "policy, prompts"),
