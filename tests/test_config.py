@@ -465,7 +465,7 @@ def test_a_reward_without_a_stand_in_is_refused(toys):
 
 def test_a_stand_in_that_is_a_reward_already_would_count_twice(toys):
     run = resolve({**BASE, "rewards": [{"name": "heavy"}, {"name": "plain"}]}, toys)
-    with pytest.raises(ConfigError, match="among the rewards already"):
+    with pytest.raises(ConfigError, match="one of the rewards already"):
         resolve_missing_rewards(run, toys)
 
 
