@@ -22,7 +22,6 @@ from rlzoo.cli._shared import (
     Sets,
     Steps,
 )
-from rlzoo.engine.progress import ConsoleReporter
 from rlzoo.engine.start import prepare, start
 from rlzoo.engine.start import resume as continue_run
 from rlzoo.errors import ConfigError
@@ -55,6 +54,8 @@ def run(
     plugin: PluginFiles = [],  # noqa: B006
 ) -> None:
     """Fine-tune a policy with reinforcement learning."""
+    from rlzoo.engine.progress import ConsoleReporter
+
     if resume is not None:
         given = [algo, *reward, policy, prompts, config, preset, *sets, out_dir, *plugin]
         if any(given) or seed is not None or strict:
