@@ -44,6 +44,11 @@ class StepDistribution(Protocol):
         ...
 
 
+def length_mask(lengths: Tensor, size: int) -> Tensor:
+    """(N,) valid lengths -> (N, size) bool, true before each row's length."""
+    return torch.arange(size, device=lengths.device) < lengths[:, None]
+
+
 def masked_reduce(x: Tensor, mask: Tensor | None, reduction: Reduction) -> Tensor:
     """(N, *S) -> (N,): mean or sum over the elements where `mask` (N, *S) is true; None counts all.
 
