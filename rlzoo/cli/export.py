@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rlzoo.cli._output import out
+from rlzoo.engine.console import out
 from rlzoo.errors import DataError
 
 
