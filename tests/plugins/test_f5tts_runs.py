@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import soundfile
 import torch
 from f5_tiny import VOICE_TEXT, make
 from rlzoo_f5tts.policy import F5TTSPolicy
+from safetensors.torch import load_file
 
 from rlzoo.config.registry import discover
 from rlzoo.config.resolve import ResolvedRun, resolve
@@ -137,3 +139,30 @@ def test_the_preset_of_f5r_tts_has_its_figures():
     assert [(choice.used, choice.weight) for choice in run.rewards] == [("wer", 3.0), ("similarity", 1.0)]
     assert (run.rollout.samples_per_prompt, run.rollout.num_steps, run.train.learning_rate) == (8, 30, 1e-5)
     assert run.policy.options.model_dump()["trainable"] == "all"
+
+
+WORKER = """
+import sys
+from pathlib import Path
+from rlzoo.config.resolve import ResolvedRun
+from rlzoo.engine.loop import train
+from rlzoo.files.rundir import RunDirectory
+rundir = RunDirectory.open(Path(sys.argv[1]))
+train(ResolvedRun.from_dict(rundir.config()), rundir)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(files, tmp_path):
+    run = run_of(files, "grpo")
+    one, two = started(tmp_path / "one", run), started(tmp_path / "two", run)
+    train(run, one, resume=False)
+    (tmp_path / "worker.py").write_text(WORKER)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    environment = {name: value for name, value in os.environ.items() if name not in ("WORLD_SIZE", "RANK")}
+    command += [str(tmp_path / "worker.py"), str(two.path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    name = "checkpoints/000001/policy.safetensors"
+    weights, others = load_file(one / name), load_file(two / name)
+    assert all(torch.equal(weights[key], others[key]) for key in weights)
