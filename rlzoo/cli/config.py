@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import typer
 from pydantic import BaseModel
 
-from rlzoo.cli._output import out
 from rlzoo.cli._shared import (
     Algo,
     ConfigFile,
@@ -24,15 +23,16 @@ from rlzoo.cli._shared import (
     Seed,
     Sets,
     Steps,
-    resolved,
 )
 from rlzoo.cli.plugins import find, option_type
 from rlzoo.config import toml
-from rlzoo.config.layers import DEFAULT_POLICY
+from rlzoo.config.layers import DEFAULT_POLICY, prompts_table
 from rlzoo.config.registry import discover
 from rlzoo.config.resolve import RewardTable, SeedTable
 from rlzoo.config.schema import CORE_TABLES
 from rlzoo.core.specs import Options
+from rlzoo.engine.console import out
+from rlzoo.engine.start import prepare
 from rlzoo.errors import DataError
 
 app = typer.Typer(no_args_is_help=True, help="Run files: show one resolved, write a new one, print what may be in it.")
@@ -54,8 +54,8 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print every value that `rlzoo run` would use with the same flags. Reads no weights."""
-    found = resolved(
-        config=config,
+    found = prepare(
+        config,
         algo=algo,
         rewards=reward,
         policy=policy,
@@ -64,8 +64,8 @@ def show(
         device=device,
         steps=steps,
         preset=preset,
-        sets=sets,
-        plugin=plugin,
+        overrides=sets,
+        plugins=plugin,
     )
     data = found.run.to_dict()
     if as_json:
@@ -96,7 +96,8 @@ def new(
         core = [line for line in _commented(RewardTable, {"name": name}, leave_out=("requested",)) if line]
         lines += ["", "[[rewards]]", *core, *_commented(registry.reward(name).options, {})]
     lines += ["", "[algorithm]", *_commented(registry.algorithm(algo).options, {"name": algo})]
-    lines += ["", "[prompts]", *_commented(registry.prompts(prompts).options, {"name": prompts})]
+    asked = prompts_table(prompts)
+    lines += ["", "[prompts]", *_commented(registry.prompts(asked["name"]).options, asked)]
     for table, model in CORE_TABLES.items():
         lines += ["", f"[{table}]", *_commented(model, {}, table, suits=speaks.run.get(table, {}))]
     text = "\n".join(lines).lstrip("\n") + "\n"

