@@ -29,6 +29,7 @@ def isolated(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tm
     if request.node.get_closest_marker("weights") is None:
         monkeypatch.setenv("RLZOO_CACHE", str(tmp_path_factory.mktemp("cache")))
         monkeypatch.setenv("RLZOO_OFFLINE", "1")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "state"))  # the key that signs runs
     monkeypatch.delenv("RLZOO_DISABLE_PLUGINS", raising=False)
     for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "SLURM_NTASKS", "SLURM_PROCID"):
         monkeypatch.delenv(name, raising=False)

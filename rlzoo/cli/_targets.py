@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rlzoo import assets
+from rlzoo._opening import open_run
 from rlzoo.cli._shared import policy_of
 from rlzoo.config import DEFAULT_POLICY, DEFAULT_PROMPTS, Choice, ResolvedRun, check_accepts, choose, default_judges
 from rlzoo.errors import ConfigError, DataError
@@ -31,6 +32,7 @@ class Asked:
     num_steps: int | None
     seed: int | None
     device: str
+    trust: bool = False
 
     def __post_init__(self) -> None:
         foreign = sorted(self.tables.keys() - {"policy", "prompts", "judges"})
@@ -80,8 +82,8 @@ def _subject(path: Path, asked: Asked) -> Subject:
             raise ConfigError(
                 f"'{path}' is a run, which names its policy itself", "leave out --policy and --set policy"
             )
-        config = RunDirectory.open(path.absolute().parents[1] if inside else path).config()
-        return Subject(str(path), path, ResolvedRun.from_dict(config))
+        rundir = RunDirectory.open(path.absolute().parents[1] if inside else path)
+        return Subject(str(path), path, open_run(rundir, uses=("policy", "rewards", "prompts"), trust=asked.trust))
     if path.is_dir():
         return Subject(str(path), open_source(path), None)
     return Subject(str(path), _policy(asked, {"checkpoint": str(path)}, policy_of(path)), None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from rlzoo.cli._shared import (
     resolved,
 )
 from rlzoo.errors import ConfigError, DataError, RlzooError
+from rlzoo.files.reading import read_object
 
 if TYPE_CHECKING:
     from rlzoo.bench.compare import Point
@@ -149,7 +149,7 @@ def report(
 
 def _preference(path: Path, document: dict[str, Any]) -> dict[str, Any]:
     try:
-        given = json.loads(path.read_text(encoding="utf-8"))
+        given = read_object(path)
         return {
             reward["label"]: {
                 system: {key: float(figures[key]) for key in ("rate", "low", "high")}
@@ -157,7 +157,7 @@ def _preference(path: Path, document: dict[str, Any]) -> dict[str, Any]:
             }
             for reward in document["suite"]["rewards"]
         }
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise DataError(
             f"cannot read preferences from '{path}': {error}", "{reward: {system: {rate, low, high}}}"
         ) from error

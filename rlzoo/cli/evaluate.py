@@ -12,7 +12,7 @@ import typer
 
 from rlzoo.cli._evaluation import document, show
 from rlzoo.cli._output import err, out
-from rlzoo.cli._shared import Device, OfPrompts, OfSets, PluginFiles, PolicyName, Seed, overridden
+from rlzoo.cli._shared import Device, OfPrompts, OfSets, PluginFiles, PolicyName, Seed, Trust, overridden
 from rlzoo.cli._targets import Asked, Plan, Subject, plan_of, subjects_of
 from rlzoo.cli.synth import DenoisingSteps
 from rlzoo.errors import ConfigError, DataError
@@ -53,6 +53,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     out_file: Annotated[Path | None, typer.Option("--out", help="JSON file with every score.")] = None,
     plugin: PluginFiles = [],  # noqa: B006
+    trust: Trust = False,
 ) -> None:
     """Judge policies or recordings, and compare them with their base: same prompts, same noise.
 
@@ -72,6 +73,7 @@ def evaluate(
         num_steps=num_steps,
         seed=seed,
         device=device,
+        trust=trust,
     )
     plans = [plan_of(subject, base, asked) for subject in subjects_of(targets or [], asked)]
     cache = None if no_cache else _open_cache()
@@ -146,18 +148,18 @@ def _spoken(plan: Plan, asked: Asked, scorers: Sequence[Scorer]) -> tuple[Judged
             reference=reference,
         )
 
-    tuned, base = (_load(subject, asked.device) if subject else None for subject in (plan.subject, plan.base))
+    tuned, base = (_load(subject, asked) if subject else None for subject in (plan.subject, plan.base))
     assert tuned is not None
     if base is not None and base.media != tuned.media:
         raise ConfigError(f"'{plan.subject.label}' makes {tuned.media}, '{plan.base and plan.base.label}' {base.media}")
     return judged(tuned, plan.subject.label, base), None if base is None else judged(base, "base", None)
 
 
-def _load(subject: Subject, device: str) -> Policy:
+def _load(subject: Subject, asked: Asked) -> Policy:
     from rlzoo.engine import speak
 
     assert not isinstance(subject.source, Source)
-    return speak.load(subject.source, device, start=subject.start)
+    return speak.load(subject.source, asked.device, start=subject.start, seed=asked.seed or 0, trust=asked.trust)
 
 
 def _recorded(plan: Plan, scorers: Sequence[Scorer]) -> tuple[Judged, Judged | None]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rlzoo.cli._output import columns, out
-from rlzoo.cli._shared import Device, OfPrompts, OfSets, PluginFiles, PolicyName, Seed, overridden
+from rlzoo.cli._shared import Device, OfPrompts, OfSets, PluginFiles, PolicyName, Seed, Trust, overridden
 from rlzoo.cli._targets import Asked, plan_of, subjects_of
 from rlzoo.cli.synth import DenoisingSteps
 from rlzoo.config import DEFAULT_POLICY
@@ -37,6 +37,7 @@ def noise_scale(
     sets: OfSets = [],  # noqa: B006
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     plugin: PluginFiles = [],  # noqa: B006
+    trust: Trust = False,
 ) -> None:
     """Ask whether a policy can learn a reward, and with how many samples, before a run is started.
 
@@ -60,6 +61,7 @@ def noise_scale(
         num_steps=num_steps,
         seed=seed,
         device=device,
+        trust=trust,
     )
     (subject,) = subjects_of([target] if target else [], asked)
     if isinstance(subject.source, Source):
@@ -77,7 +79,7 @@ def noise_scale(
     with Progress(*shown, console=Console(stderr=True)) as bar:
         task = bar.add_task("samples", total=len(chosen) * samples_per_prompt)
         found = engine.measure(
-            speak.load(subject.source, device),
+            speak.load(subject.source, device, seed=seed or 0, trust=trust),
             chosen,
             [s for s in speak.make_scorers(plan.judges, device, None) if s.name in rewards],
             seed=seed or 0,

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from rlzoo._missing import resolve_missing_rewards
+from rlzoo._opening import open_with_registry
 from rlzoo.cli._output import out, processes, warn_replacement
 from rlzoo.cli._shared import (
     Algo,
@@ -26,11 +27,11 @@ from rlzoo.cli._shared import (
     Seed,
     Sets,
     Steps,
+    Trust,
     resolved,
 )
 from rlzoo.config import ResolvedRun, revised
 from rlzoo.errors import ConfigError, DataError, RlzooError
-from rlzoo.registry import discover
 from rlzoo.rundir import RunDirectory, check_free, default_path, environment
 
 
@@ -58,6 +59,7 @@ def run(
         bool, typer.Option("--profile", help="Save a trace of two training steps, trace.json.gz, in the run directory.")
     ] = False,
     plugin: PluginFiles = [],  # noqa: B006
+    trust: Trust = False,
 ) -> None:
     """Fine-tune a policy with reinforcement learning."""
     if resume is not None:
@@ -67,7 +69,7 @@ def run(
                 "--resume continues a run as it was started",
                 "only --steps and --device go with it; to change more, start a new run",
             )
-        _resume(resume, steps, device, profile)
+        _resume(resume, steps, device, profile, trust)
         return
     found = resolved(
         config=config,
@@ -119,10 +121,10 @@ def _start(found: Resolved, path: Path | None, strict: bool, profile: bool) -> N
             raise
 
 
-def _resume(path: Path, steps: int | None, device: str, profile: bool) -> None:
+def _resume(path: Path, steps: int | None, device: str, profile: bool, trust: bool) -> None:
     directory = RunDirectory.open(path)
-    registry = discover(files=[Path(name) for name in directory.config().get("plugin_files", ())])
-    resolved_run = ResolvedRun.from_dict(directory.config(), registry)
+    resolved_run, registry = open_with_registry(directory, trust=trust)
+    own = trust or directory.is_own()
     changes = {key: value for key, value in (("steps", steps), ("device", device or None)) if value is not None}
     rank, _ = processes()
     # Weights that have gone since are refused: a run must not change its reward half-way.
@@ -133,7 +135,8 @@ def _resume(path: Path, steps: int | None, device: str, profile: bool) -> None:
         return
     with directory.lock():
         if changes:
-            directory.write_json("config.json", resolved_run.to_dict())
+            # What is somebody else's stays so: signing it here would speak for programs that nobody looked at.
+            directory.write_config(resolved_run.to_dict(), sign=own)
         _train(resolved_run, directory, resume=True, profile=profile)
 
 

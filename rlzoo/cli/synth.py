@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from rlzoo.cli._output import err, out
-from rlzoo.cli._shared import Device, PluginFiles, PolicyName, Seed, Sets, overridden, policy_of
+from rlzoo.cli._shared import Device, PluginFiles, PolicyName, Seed, Sets, Trust, overridden, policy_of
 from rlzoo.config import DEFAULT_POLICY, Choice, choose
 from rlzoo.errors import ConfigError, DataError
 from rlzoo.registry import discover
@@ -32,6 +32,7 @@ def synth(
     device: Device = "auto",
     sets: Sets = [],  # noqa: B006
     plugin: PluginFiles = [],  # noqa: B006
+    trust: Trust = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the file where it exists.")] = False,
     stream: Annotated[
         bool, typer.Option("--stream", help="Sentence by sentence, each written while the next one is being made.")
@@ -58,7 +59,7 @@ def synth(
     from rlzoo.engine.speak import load, speak
     from rlzoo.engine.stream import speak_sentences, write_wav
 
-    voice = load(source, device)
+    voice = load(source, device, seed=seed or 0, trust=trust)
     rate = voice.media.sample_rate
     if voice.media.kind != "audio" or rate is None:
         raise ConfigError(f"this policy makes {voice.media.kind}, not audio", "name a policy that speaks")

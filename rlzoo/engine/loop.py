@@ -73,6 +73,7 @@ class Loop:
             checkpoint.restore(folder, ctx, live.algorithm)
         self.step = ctx.step
         if self.writes:
+            self.rundir.sweep()
             self.rundir.truncate_metrics(ctx.step)
         self._status("running")
         parameters = list(ctx.policy.parameters())

@@ -13,6 +13,7 @@ from rlzoo.audio import read_audio
 from rlzoo.comparison import Comparison, compare, interval, p_value
 from rlzoo.engine import plot, spectrogram
 from rlzoo.errors import DataError
+from rlzoo.files.evaluations import own_file, read_evaluations
 from rlzoo.rundir import RunDirectory
 
 PLOT, REPORT = "reward.png", "report.html"
@@ -59,14 +60,8 @@ def write_report(rundir: RunDirectory) -> Path:
 
 
 def evaluations(rundir: RunDirectory) -> list[dict[str, Any]]:
-    """Every eval/*.json, by step."""
-    documents: list[dict[str, Any]] = []
-    for path in sorted((rundir / "eval").glob("[0-9]*.json")):
-        try:
-            documents.append(json.loads(path.read_text(encoding="utf-8")))
-        except ValueError as error:
-            raise DataError(f"'{path}' is no JSON: {error}", "delete it and resume the run") from error
-    return documents
+    """Every eval/*.json, by step. DataError where one is damaged."""
+    return read_evaluations(rundir.path)
 
 
 def reward_label(reward: dict[str, Any]) -> str:
@@ -121,13 +116,13 @@ def _pairs(rundir: RunDirectory, base: dict[str, Any], last: dict[str, Any]) -> 
         files = [row["file"] for row in (before, after)]
         pictures = [b"", b""]
         if all(files):
-            heard = [read_audio(rundir / file) for file in files]
+            heard = [read_audio(own_file(rundir.path, file)) for file in files]
             pictures = spectrogram.pictures([wave for wave, _ in heard], heard[0][1])
         sides = [
             {
                 "who": who,
                 "score": row["scores"]["total"],
-                "audio": _data_url(rundir / row["file"], "audio/wav") if row["file"] else "",
+                "audio": _data_url(own_file(rundir.path, row["file"]), "audio/wav") if row["file"] else "",
                 "picture": _encoded(picture, "image/png") if picture else "",
             }
             for who, row, picture in zip(("base", "tuned"), (before, after), pictures, strict=True)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from rlzoo.errors import ConfigError, DataError
-from rlzoo.rundir import read_lines
+from rlzoo.files.evaluations import read_index
+from rlzoo.files.reading import read_text
 
 AUDIO_SUFFIXES = (".wav", ".flac")
 
@@ -150,7 +151,7 @@ def _prompts(folder: Path) -> dict[str, dict[str, Any]]:
 
 def _index(folder: Path) -> dict[str, dict[str, Any]]:
     """Prompts by file stem, as an evaluation has written them."""
-    rows = read_lines(folder / "index.jsonl")
+    rows = read_index(folder / "index.jsonl")
     return {
         Path(row["file"]).stem: {
             "id": row["prompt"],
@@ -166,6 +167,7 @@ def _metadata(folder: Path) -> dict[str, dict[str, Any]]:
     """Prompts by file stem from `metadata.csv` (`id|text|...`) in the folder or beside it."""
     for path in (folder / "metadata.csv", folder.parent / "metadata.csv"):
         if path.is_file():
-            lines = [line.split("|") for line in path.read_text(encoding="utf-8").splitlines() if "|" in line]
+            text = read_text(path, "save it as UTF-8; its lines are 'id|text' or 'id|text|normalised text'")
+            lines = [line.split("|") for line in text.splitlines() if "|" in line]
             return {cells[0]: {"id": cells[0], "text": cells[1]} for cells in lines}
     return {}

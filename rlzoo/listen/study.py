@@ -211,7 +211,7 @@ class Study:
             connection.execute("PRAGMA synchronous = FULL")  # an answer is on the disk before it is acknowledged
             connection.execute("PRAGMA foreign_keys = ON")
             return cls(folder, connection)
-        except (sqlite3.DatabaseError, KeyError, ValueError, TypeError) as error:
+        except (sqlite3.Error, LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:
             connection.close()
             raise DataError(f"'{path}' is damaged: {error}", "restore it from a copy") from error
         except DataError:
