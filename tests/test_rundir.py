@@ -86,7 +86,7 @@ def test_no_run_directory(tmp_path):
     with pytest.raises(DataError, match=r"no config\.json"):
         RunDirectory.open(tmp_path)
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(DataError, match="cannot read"):
+    with pytest.raises(DataError, match="is no JSON"):
         RunDirectory.open(tmp_path)
     (tmp_path / "config.json").write_text("[]")
     with pytest.raises(DataError, match="expected an object"):

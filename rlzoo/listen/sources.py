@@ -104,7 +104,10 @@ def unequal_rates(pairs: Sequence[Pair]) -> str:
     """What to tell whoever makes a test whose sides differ in their sampling rate; empty where none do."""
     import soundfile
 
-    rates = [(pair, *(soundfile.info(str(path)).samplerate for path in (pair.a, pair.b))) for pair in pairs]
+    try:
+        rates = [(pair, *(soundfile.info(str(path)).samplerate for path in (pair.a, pair.b))) for pair in pairs]
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise DataError(f"a recording cannot be read as audio: {error}", "give WAV or FLAC files") from error
     different = [found for found in rates if found[1] != found[2]]
     if not different:
         return ""
