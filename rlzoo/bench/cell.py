@@ -13,7 +13,7 @@ from rlzoo.bench.suite import Cell, Suite
 from rlzoo.errors import RlzooError
 from rlzoo.files.evaluations import own_file, read_evaluations
 from rlzoo.files.reading import read_object
-from rlzoo.rundir import RunDirectory
+from rlzoo.files.rundir import RunDirectory
 
 OVERRUN = 0.05
 """How far beyond the budget an evaluation may lie: runs end with the step that uses it up. Later ones are cut."""

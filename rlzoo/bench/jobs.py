@@ -25,10 +25,10 @@ from typing import Any, Literal, Self
 from filelock import FileLock
 
 from rlzoo.bench.suite import Cell, Suite
-from rlzoo.config import ResolvedRun
+from rlzoo.config.resolve import ResolvedRun
 from rlzoo.errors import ConfigError, DataError, Diverged, Interrupted
 from rlzoo.files.reading import Shape, check, read_object
-from rlzoo.rundir import RunDirectory, is_torn
+from rlzoo.files.rundir import RunDirectory, is_torn
 
 State = Literal["new", "torn", "resume", "done", "diverged", "failed"]
 ATTEMPTS = 3

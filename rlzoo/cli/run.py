@@ -11,8 +11,6 @@ from typing import Annotated
 
 import typer
 
-from rlzoo._missing import resolve_missing_rewards
-from rlzoo._opening import open_with_registry
 from rlzoo.cli._output import out, processes, warn_replacement
 from rlzoo.cli._shared import (
     Algo,
@@ -30,9 +28,12 @@ from rlzoo.cli._shared import (
     Trust,
     resolved,
 )
-from rlzoo.config import ResolvedRun, revised
+from rlzoo.config.checking import revised
+from rlzoo.config.fallback import resolve_missing_rewards
+from rlzoo.config.opening import open_with_registry
+from rlzoo.config.resolve import ResolvedRun
 from rlzoo.errors import ConfigError, DataError, RlzooError
-from rlzoo.rundir import RunDirectory, check_free, default_path, environment
+from rlzoo.files.rundir import RunDirectory, check_free, default_path, environment
 
 
 def run(

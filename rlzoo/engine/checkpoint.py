@@ -27,16 +27,16 @@ from safetensors.torch import load_file
 from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
-from rlzoo._algorithm import Algorithm
-from rlzoo._opening import open_run
-from rlzoo._policy import Policy
-from rlzoo.config import Choice
+from rlzoo.config.opening import open_run
+from rlzoo.config.resolve import Choice
+from rlzoo.core.algorithm import Algorithm
+from rlzoo.core.policy import Policy
 from rlzoo.engine.context import Context
 from rlzoo.errors import DataError
 from rlzoo.files.evaluations import steps_in
 from rlzoo.files.reading import read_object
-from rlzoo.rundir import RunDirectory, remove
-from rlzoo.safepickle import load_untrusted
+from rlzoo.files.rundir import RunDirectory, remove
+from rlzoo.files.safepickle import load_untrusted
 
 POLICY, ALGORITHM, ENGINE, DONE = "policy.safetensors", "algorithm.pt", "engine.pt", "DONE"
 _FILES = {POLICY, ALGORITHM, ENGINE}

@@ -16,7 +16,7 @@ from lightning_fabric import Fabric
 from rlzoo import errors
 from rlzoo.errors import DataError, RlzooError
 from rlzoo.files.reading import Shape, check, read_object
-from rlzoo.rundir import RunDirectory
+from rlzoo.files.rundir import RunDirectory
 
 _PATIENCE = 3.0
 """Seconds until what another process has written must have arrived, on a network file system, too."""

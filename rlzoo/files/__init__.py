@@ -1,1 +1,1 @@
-"""Files that runs and people leave behind: read with bounds, written whole or not at all."""
+"""What is read from and written to disk: run folders, weights, voices; and signals, which stop a writer."""

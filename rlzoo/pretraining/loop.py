@@ -19,12 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rlzoo.corpus._files import write_text
 from rlzoo.errors import ConfigError, DataError, Diverged, Interrupted
 from rlzoo.files.reading import Shape, check, read_lines
+from rlzoo.files.signals import stop_requests
+from rlzoo.files.voices import VoiceFormat
 from rlzoo.pretraining.options import PretrainingOptions
-from rlzoo.signals import stop_requests
-from rlzoo.voices import VoiceFormat
+from rlzoo.speech.corpus._files import write_text
 
 OnStep = Callable[[dict[str, float]], None]
 """Called with every row of `train.jsonl`."""
