@@ -20,11 +20,11 @@ ROOT = Path(__file__).resolve().parent.parent
 WORKER = """
 import sys
 from pathlib import Path
-from rlzoo.config.resolve import ResolvedRun
+from rlzoo.config.opening import open_run
 from rlzoo.engine.loop import train
 from rlzoo.files.rundir import RunDirectory
 rundir = RunDirectory.open(Path(sys.argv[1]))
-train(ResolvedRun.from_dict(rundir.config()), rundir)
+train(open_run(rundir), rundir)
 """
 
 

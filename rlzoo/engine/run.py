@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from rlzoo.config.resolve import ResolvedRun, registry
+from rlzoo.config import registry
+from rlzoo.config.resolve import ResolvedRun
 from rlzoo.core.algorithm import Algorithm
 from rlzoo.core.policy import Policy
 from rlzoo.core.types import Prompt
