@@ -41,7 +41,7 @@ Seeds = Annotated[list[int], typer.Option("--seed", help="Just this seed; repeat
 @app.command("run")
 def run(
     suite: SuiteName,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=0, help="Runs at once.")] = 1,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=0, max=10_000, help="Runs at once.")] = 1,
     launcher: Annotated[str, typer.Option(help="local, ray or slurm.")] = "local",
     address: Annotated[str, typer.Option(help="Of the Ray cluster; default: one on this machine.")] = "",
     gpus: Annotated[float, typer.Option(min=0, help="GPUs of each run, for Ray and SLURM.")] = 0.0,
@@ -221,7 +221,7 @@ def sweep(
         list[str],
         typer.Option("--space", help="key=log:LOW:HIGH, float:LOW:HIGH, int:LOW:HIGH or a,b,c; repeatable."),
     ],
-    trials: Annotated[int, typer.Option(min=1, help="Runs to spend in all.")],
+    trials: Annotated[int, typer.Option(min=1, max=1_000_000, help="Runs to spend in all.")],
     out_dir: Annotated[Path, typer.Option("--out", help="Folder of the sweep; given again, it goes on.")],
     algo: Algo = "",
     reward: Rewards = [],  # noqa: B006

@@ -43,7 +43,9 @@ def evaluate(
     ] = None,
     prompts: OfPrompts = "heldout",
     count: Annotated[int, typer.Option(min=0, help="Prompts to use, from the first; 0: all.")] = 0,
-    samples_per_prompt: Annotated[int, typer.Option(min=1, help="Samples of each prompt; 1 shows no diversity.")] = 2,
+    samples_per_prompt: Annotated[
+        int, typer.Option(min=1, max=10_000, help="Of each prompt; 1 shows no diversity.")
+    ] = 2,
     num_steps: DenoisingSteps = None,
     policy: PolicyName = "",
     seed: Seed = None,

@@ -29,7 +29,7 @@ def noise_scale(
     rewards: Annotated[list[str], typer.Option("--reward", help="Reward to ask about; repeatable.")] = [],  # noqa: B006
     prompts: OfPrompts = "train",
     count: Annotated[int, typer.Option(min=1, help="Prompts to use, from the first.")] = 24,
-    samples_per_prompt: Annotated[int, typer.Option(min=2, help="Samples of each prompt.")] = 8,
+    samples_per_prompt: Annotated[int, typer.Option(min=2, max=10_000, help="Samples of each prompt.")] = 8,
     num_steps: DenoisingSteps = None,
     policy: PolicyName = "",
     seed: Seed = None,

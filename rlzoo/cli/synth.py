@@ -20,7 +20,9 @@ from rlzoo.errors import ConfigError, DataError
 Checkpoint = Annotated[
     Path | None, typer.Option("--checkpoint", help="A run directory, one checkpoint in it, or a policy's weight file.")
 ]
-DenoisingSteps = Annotated[int | None, typer.Option("--num-steps", min=1, help="Denoising steps; unset: the policy's.")]
+DenoisingSteps = Annotated[
+    int | None, typer.Option("--num-steps", min=1, max=10_000, help="Denoising steps; unset: the policy's.")
+]
 
 
 def synth(

@@ -13,7 +13,6 @@ from rlzoo.api import Prompt, Samples, Scores
 from rlzoo.audio import require_rate
 from rlzoo.errors import ContractError, DataError
 
-
 MAX_ANSWER_BYTES = 16 << 20
 """Of one answer; beyond, something else than a scorer is answering."""
 
