@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import sys
+import tempfile
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,10 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+
+# The key that signs runs: not the user's, and one for all tests, whose fixtures make runs before a test begins.
+STATE = tempfile.TemporaryDirectory(prefix="rlzoo-tests-")
+os.environ["XDG_STATE_HOME"] = STATE.name
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
@@ -29,7 +34,6 @@ def isolated(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tm
     if request.node.get_closest_marker("weights") is None:
         monkeypatch.setenv("RLZOO_CACHE", str(tmp_path_factory.mktemp("cache")))
         monkeypatch.setenv("RLZOO_OFFLINE", "1")
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "state"))  # the key that signs runs
     monkeypatch.delenv("RLZOO_DISABLE_PLUGINS", raising=False)
     for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "SLURM_NTASKS", "SLURM_PROCID"):
         monkeypatch.delenv(name, raising=False)

@@ -121,7 +121,7 @@ def test_a_foreign_run_without_plugins_may_be_heard_but_its_scorer_is_not_starte
     from rlzoo.config.opening import open_run
 
     toys = toy_run().to_dict()["plugin_files"]
-    code, _, err = command("eval", copy, *(word for file in toys for word in ("--plugin", file)))
+    code, _, _ = command("eval", copy, *(word for file in toys for word in ("--plugin", file)))
     assert code != 0
     assert not (copy / "PWNED").exists()
     for extra in ({"name": "process", "command": ["x"]}, {"name": "composite", "parts": [part]}):
