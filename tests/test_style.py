@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 CEILINGS = {
     r"\b(?:can|cannot|could|could not|not) be had\b": 40,  # is (not) available
-    r"\b(?:is|are|was) no (?!longer|more|less|one\b)\w+": 70,  # is not a
+    r"\b(?:is|are|was) no (?!longer|more|less|one\b)\w+": 90,  # is not a
     r"\bthere are: ": 15,  # available:
     r"\bwhoever\b": 25,  # name who it is
     r"\banother \w+ than\b": 12,  # different from
