@@ -181,7 +181,7 @@ def test_half_a_last_line_is_left_out_and_a_damaged_one_inside_is_an_error(direc
     directory.append_metrics({"step": 3})
     assert [row["step"] for row in directory.metrics()] == [1, 2, 3]
     path.write_text('{"step": 1}\n{"st\n{"step": 3}\n')
-    with pytest.raises(DataError, match="line 2 is not valid JSON"):
+    with pytest.raises(DataError, match="line 2 is no JSON"):
         read_lines(path)
 
 
