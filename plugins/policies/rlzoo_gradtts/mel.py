@@ -10,7 +10,7 @@ from torchaudio.functional import melscale_fbanks
 from rlzoo.functional import length_mask
 from rlzoo_gradtts.network import NetworkConfig
 
-ITERATIONS = 16
+ITERATIONS = 32
 MOMENTUM = 0.99
 SILENCE = 1e-7
 
