@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlzoo.corpus._files import append_jsonl, read_jsonl, write_jsonl
-from rlzoo.corpus._render import arpabet, resample
+from rlzoo.corpus.engines.flite import arpabet
 from rlzoo.corpus.speech import read_metadata
+from rlzoo.corpus.waves import resample
 from rlzoo.errors import DataError, PluginError
 
 if TYPE_CHECKING:

@@ -157,4 +157,4 @@ def mu_law(wave: Wave, bits: int) -> Wave:
     """Companded with mu = 255 (ITU-T G.711's curve), rounded to 2^bits levels and expanded."""
     half = 2 ** (bits - 1) - 1
     code = np.round(np.sign(wave) * np.log1p(255 * np.abs(wave)) / math.log(256) * half) / half
-    return np.sign(code) * np.expm1(np.abs(code) * math.log(256)) / 255
+    return np.asarray(np.sign(code) * np.expm1(np.abs(code) * math.log(256)) / 255, dtype=np.float64)

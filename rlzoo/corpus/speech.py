@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from rlzoo.corpus._files import read_jsonl
-from rlzoo.corpus.flite import split_of
+from rlzoo.corpus.speak import split_of
 from rlzoo.corpus.textgrids import find_textgrids, read_textgrid
 from rlzoo.errors import DataError
 
@@ -66,6 +66,17 @@ class SpeechItem:
         from rlzoo.audio import read_audio
 
         return self.cut(*read_audio(self.wav, self.sample_rate))
+
+    def load_clean(self) -> Tensor | None:
+        """The used part before its recording condition, from clean/ beside wavs/; None if the corpus has none.
+
+        Raises:
+            DataError: see `load`.
+        """
+        from rlzoo.audio import read_audio
+
+        path = self.wav.parent.parent / "clean" / self.wav.name
+        return self.cut(*read_audio(path, self.sample_rate)) if path.is_file() else None
 
     def cut(self, wave: Tensor, rate: int) -> Tensor:
         """The used part of the whole recording (L,) at `rate` hertz."""

@@ -61,6 +61,10 @@ class TextFrontend:
             raise DataError(f"nothing to say in {shown!r}: it has no letter and no digit", "write at least one word")
         return words
 
+    def say(self, text: str) -> str:
+        """'Dr. No, 1962' -> 'doctor no nineteen sixty two'. DataError: nothing in `text` can be spoken."""
+        return " ".join(word for word in self.words(text) if word != PAUSE)
+
     def rows(self, prompt: Prompt, rows: Mapping[str, int]) -> list[int]:
         """`phone_rows` of the prompt's attribute "phones", where it has any, else of its text.
 

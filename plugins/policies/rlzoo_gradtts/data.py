@@ -38,16 +38,19 @@ class Utterance:
         return summarise(self.mel)
 
 
-def to_utterance(item: SpeechItem, wave: Tensor, config: NetworkConfig, mel: Mel) -> Utterance:
+def to_utterance(
+    item: SpeechItem, wave: Tensor, config: NetworkConfig, mel: Mel, quiet: Tensor | None = None
+) -> Utterance:
     """`item` with its audio (L,) at the voice's rate, cut to whole frames.
 
+    `quiet` (L,) is the same recording before its recording condition, if there is one: the pitch is measured there.
     DataError: too short for a spectrum, times that do not fit, a phone that the voice does not have.
     """
     total = len(wave) // config.hop
     if total < config.shortest:
         raise DataError(f"{len(wave)} samples, fewer than {config.shortest} frames of {config.hop}", "leave it out")
     frames = torch.tensor(frame_durations(item.ends, config.hop / config.sample_rate, total))
-    contour = pitch_contour(wave, total, config)
+    contour = pitch_contour(wave if quiet is None else quiet, total, config)
     return Utterance(
         item.id,
         item.text,
@@ -91,9 +94,9 @@ def pitch_contour(wave: Tensor, total: int, config: NetworkConfig) -> Tensor:
 def load_utterances(corpus: SpeechCorpus, config: NetworkConfig) -> list[Utterance]:
     """Everything in memory but what is too short for a spectrum."""
     mel = Mel(config)
-    loaded = ((item, item.load()) for item in corpus)
+    loaded = ((item, item.load(), item.load_clean()) for item in corpus)
     shortest = config.shortest * config.hop
-    found = [to_utterance(item, wave, config, mel) for item, wave in loaded if len(wave) >= shortest]
+    found = [to_utterance(item, wave, config, mel, quiet) for item, wave, quiet in loaded if len(wave) >= shortest]
     if not found:
         raise DataError(f"no usable recording in '{corpus.folder}'", "check metadata.csv and the phone times")
     return found

@@ -22,9 +22,13 @@ class Losses(nn.Module):
     """Mean squared errors of the mean spectrum, of v, of durations and of pitch, the last two in logarithms; of the
     style its divergence, weighted, and the mean squared error of its denoiser."""
 
-    def __init__(self, network: GradTTSNetwork) -> None:
+    def __init__(self, network: GradTTSNetwork, mean_steps: int = 0) -> None:
+        """The first `mean_steps` steps leave out the chain, which costs most of a step and learns from a mean that is
+        good."""
         super().__init__()
-        self.network = network
+        self.network, self.mean_steps = network, mean_steps
+        self.made: Tensor
+        self.register_buffer("made", torch.zeros((), dtype=torch.int64))
 
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """A batch on the CPU -> named losses, scalars on the network's device; their sum is what training lowers."""
@@ -35,16 +39,29 @@ class Losses(nn.Module):
         mask = length_mask(batch.sizes, size)[:, None].float()
         encoded, planned = network.encode(batch.ids, batch.phones)
         expanded = torch.zeros(len(batch.ids), size, encoded.shape[1], device=encoded.device)
+        contour = torch.zeros(len(batch.ids), size, device=encoded.device)
         for row, (count, start, frames, total) in enumerate(zip(phones, starts, sizes, totals, strict=True)):
             whole = network.expand(encoded[row, :, :count], batch.frames[row, :count], batch.contour[row, :total])
             expanded[row, :frames] = whole[start : start + frames]
-        features = network.decode(expanded, mask)
+            contour[row, :frames] = batch.contour[row, start : start + frames]
+        features, plain = network.decode(expanded, contour, mask)
         centre, log_variance = network.posterior(batch.summary)
         self._follow(centre, batch.clean)
         style = sample(centre, log_variance, generator)
         target = batch.mel * mask
-        mean = network.mean_spectrum(features, style) * mask
-        # The chain is trained on what the rest of the network is, and does not bend it.
+        mean = network.mean_spectrum(features, plain, style) * mask
+        real = length_mask(batch.phones, batch.ids.shape[1])
+        elements = mask.sum() * mean.shape[1]
+        parts = {
+            "mean": ((mean - target) ** 2).sum() / elements,
+            "durations": (planned.log_frames - (batch.frames + 0.5).log())[real].square().mean(),
+            "pitch": (planned.log_pitch - batch.log_pitch)[real].square().mean(),
+            "style": STYLE_WEIGHT * divergence(centre, log_variance).mean(),
+        }
+        self.made += 1
+        if int(self.made) <= self.mean_steps:
+            return parts
+        # The chain is trained on what the rest of the network is. It bends the features alone.
         fixed = style.detach()
         clean = (target - mean.detach()) / network.config.residual_scale
         sigma = noise_level(torch.rand(len(mean), generator=generator, device=mean.device))
@@ -56,14 +73,9 @@ class Losses(nn.Module):
         predicted = network.style_denoiser(noisy_style, sigma, text)
         noisy = (alpha_of(level) * clean + level * noise) * mask
         v = network.denoiser(noisy, sigma, features, predicted.detach(), mask)
-        real = length_mask(batch.phones, batch.ids.shape[1])
-        elements = mask.sum() * mean.shape[1]
         return {
-            "mean": ((mean - target) ** 2).sum() / elements,
+            **parts,
             "diffusion": ((v - (alpha_of(level) * noise - level * clean)) ** 2 * mask).sum() / elements,
-            "durations": (planned.log_frames - (batch.frames + 0.5).log())[real].square().mean(),
-            "pitch": (planned.log_pitch - batch.log_pitch)[real].square().mean(),
-            "style": STYLE_WEIGHT * divergence(centre, log_variance).mean(),
             # An error of the clean style over sigma is one of v.
             "style_diffusion": ((predicted - fixed) / sigma[:, None]).square().mean(),
         }

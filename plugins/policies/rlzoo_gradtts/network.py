@@ -160,6 +160,28 @@ def state_mask(frames: Tensor, style: int, bands: int, size: int) -> Tensor:
     return mask
 
 
+class PlainSpectrum(nn.Module):
+    """The log-mel spectrum of a text before its style: an envelope, and on it the ripple of the pitch's harmonics.
+
+    A voiced log spectrum repeats along frequency with the period of the pitch. Two terms of its Fourier series, with a
+    gain for every band, are enough; they fade where bands are wider than harmonics are apart.
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.envelope = nn.Conv1d(config.channels, config.bands, 1)
+        self.gains = nn.Conv1d(config.channels, 2 * config.bands, 1)
+        for parameter in self.gains.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, features: Tensor, phase: Tensor, fade: Tensor) -> Tensor:
+        """Features (B, C, T), band centres over the pitch in radians and how much ripple is left (B, M, T) each ->
+        (B, M, T)."""
+        once, twice = self.gains(features).chunk(2, 1)
+        spectrum: Tensor = self.envelope(features) + fade * (once * phase.cos() + fade**3 * twice * (2 * phase).cos())
+        return spectrum
+
+
 class GradTTSNetwork(nn.Module):
     """Phones -> frames and mean spectrum; noisy state -> clean one."""
 
@@ -173,6 +195,7 @@ class GradTTSNetwork(nn.Module):
         self.place = nn.Linear(4, c)
         self.comb = nn.Linear(config.bands, c)
         self.decoder = Convolutions(c, config.decoder_dilations)
+        self.plain = PlainSpectrum(config)
         self.mean = StyledMean(config.bands, config.style, c, config.style_hidden)
         self.reference = ReferenceEncoder(config.bands, config.style, 2 * config.style_hidden)
         self.style_denoiser = StyleDenoiser(config.style, c, config.style_hidden)
@@ -208,20 +231,27 @@ class GradTTSNetwork(nn.Module):
         phone = torch.repeat_interleave(torch.arange(len(frames), device=frames.device), frames, output_size=total)
         inside = (torch.arange(total, device=frames.device) - starts[phone]).float()
         size = frames[phone].float()
-        hertz = REFERENCE_PITCH * contour.exp()[:, None]
-        comb = (2 * math.pi * self.centres / hertz).cos() * torch.exp(-((2 * self.spacing / hertz) ** 2))
+        phase, fade = self.harmonics(contour)
+        comb = (phase.cos() * fade).t()
         place = torch.stack([inside / size, (size - 1 - inside) / size, size / 10, contour], 1)
         expanded: Tensor = encoded.t()[phone] + self.place(place) + self.comb(comb)
         return expanded
 
-    def decode(self, expanded: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, C), mask (B, 1, T) -> features (B, C, T)."""
-        features: Tensor = self.decoder(expanded.transpose(1, 2), mask)
-        return features
+    def harmonics(self, contour: Tensor) -> tuple[Tensor, Tensor]:
+        """Pitch (..., T) -> phase of every band among the harmonics, in radians, and how much of their ripple its width
+        leaves, (..., M, T) each."""
+        hertz = REFERENCE_PITCH * contour.exp()[..., None, :]
+        spread = 2 * self.spacing[:, None] / hertz
+        return 2 * math.pi * self.centres[:, None] / hertz, torch.exp(-(spread**2))
 
-    def mean_spectrum(self, features: Tensor, style: Tensor) -> Tensor:
-        """Features (B, C, T), styles (B, Z) -> mean log-mel spectrum (B, M, T)."""
-        mean: Tensor = self.mean(features, style) + self.average[:, None]
+    def decode(self, expanded: Tensor, contour: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, C), pitch (B, T), mask (B, 1, T) -> features (B, C, T), plain spectrum (B, M, T) less the average."""
+        features: Tensor = self.decoder(expanded.transpose(1, 2), mask)
+        return features, self.plain(features, *self.harmonics(contour)) * mask
+
+    def mean_spectrum(self, features: Tensor, plain: Tensor, style: Tensor) -> Tensor:
+        """What `decode` returns and styles (B, Z) -> mean log-mel spectrum (B, M, T)."""
+        mean: Tensor = self.mean(features, plain, style) + self.average[:, None]
         return mean
 
     def posterior(self, summary: Tensor) -> tuple[Tensor, Tensor]:
@@ -242,7 +272,7 @@ class GradTTSNetwork(nn.Module):
     def residual(self, x: Tensor, sigma: Tensor, features: Tensor, style: Tensor, mask: Tensor) -> Tensor:
         """Noisy residuals (B, M, T) at levels sigma (B,) in styles (B, Z) -> the clean ones that are predicted."""
         level = sigma[:, None, None]
-        v = self.denoiser(x * mask, sigma, features, style, mask)
+        v: Tensor = self.denoiser(x * mask, sigma, features, style, mask)
         return (alpha_of(level) * x - level * v) * mask
 
 

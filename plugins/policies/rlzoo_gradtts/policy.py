@@ -61,7 +61,7 @@ class GradTTSPolicy(GaussianDiffusionPolicy):
         return self.network.average.device
 
     def condition(self, prompts: Sequence[Prompt]) -> Batch:
-        """Tensors `frames` (B,) and `features` (B, C, T).
+        """Tensors `frames` (B,), `features` (B, C, T) and `plain` (B, M, T), the spectrum before its style.
 
         Each prompt is encoded by itself, so that no rounding of a duration can depend on its batch mates.
 
@@ -73,10 +73,11 @@ class GradTTSPolicy(GaussianDiffusionPolicy):
     def batch(self, rows: Sequence[Mapping[str, Tensor]]) -> Batch:
         """What `encode` says of B texts -> the tensors of `condition`."""
 
-        features = [row["features"].t() for row in rows]
-        frames = torch.tensor([len(row) for row in features], device=self.device)
-        padded = pad_sequence(features, batch_first=True).transpose(1, 2).contiguous()
-        return Batch({"frames": frames, "features": padded})
+        def pad(name: str) -> Tensor:
+            return pad_sequence([row[name].t() for row in rows], batch_first=True).transpose(1, 2).contiguous()
+
+        frames = torch.tensor([row["features"].shape[1] for row in rows], device=self.device)
+        return Batch({"frames": frames, "features": pad("features"), "plain": pad("plain")})
 
     def supervise(self, prompts: Sequence[Prompt], recordings: Samples) -> tuple[Tensor, Batch]:
         """Recordings with their own phones, durations and pitch, from the corpus they belong to; see `supervise.py`."""
@@ -88,7 +89,8 @@ class GradTTSPolicy(GaussianDiffusionPolicy):
 
     @torch.no_grad()
     def encode(self, ids: Tensor, frames: Tensor | None = None, contour: Tensor | None = None) -> dict[str, Tensor]:
-        """ids (P,), frames of each phone (P,) and pitch of each frame (T,), None: as planned -> `features` (C, T)."""
+        """ids (P,), frames of each phone (P,) and pitch of each frame (T,), None: as planned -> `features` (C, T),
+        `plain` (M, T)."""
         count = torch.tensor([len(ids)], device=self.device)
         encoded, planned = self.network.encode(ids[None].to(self.device), count)
         if frames is None:
@@ -98,14 +100,17 @@ class GradTTSPolicy(GaussianDiffusionPolicy):
         frames = frames.to(self.device)
         if contour is None:
             contour = along(planned.log_pitch[0], frames.cumsum(0) - frames / 2, int(frames.sum()))
-        expanded = self.network.expand(encoded[0], frames, contour.to(self.device))[None]
-        return {"features": self.network.decode(expanded, expanded.new_ones(1, 1, expanded.shape[1]))[0]}
+        contour = contour.to(self.device)
+        expanded = self.network.expand(encoded[0], frames, contour)[None]
+        features, plain = self.network.decode(expanded, contour[None], expanded.new_ones(1, 1, expanded.shape[1]))
+        return {"features": features[0], "plain": plain[0]}
 
     @torch.no_grad()
-    def to_state(self, mel: Tensor, features: Tensor) -> Tensor:
-        """A recording's log-mel spectrum (M, T) and its features (C, T) -> the clean state (M, 1 + T) it stands for."""
+    def to_state(self, mel: Tensor, row: Mapping[str, Tensor]) -> Tensor:
+        """A recording's log-mel spectrum (M, T) and what `encode` says of it -> the clean state (M, 1 + T)."""
         style, _ = self.network.posterior(summarise(mel)[None])
-        residual = (mel - self.network.mean_spectrum(features[None], style)[0]) / self.config.residual_scale
+        mean = self.network.mean_spectrum(row["features"][None], row["plain"][None], style)[0]
+        residual = (mel - mean) / self.config.residual_scale
         return torch.cat([column(style[0], self.config.bands), residual], 1)
 
     def state_shape(self, cond: Batch) -> tuple[int, ...]:
@@ -123,7 +128,8 @@ class GradTTSPolicy(GaussianDiffusionPolicy):
     def trim(self, cond: Batch) -> Batch:
         """Cut to the longest row's frames."""
         frames = int(cond.get("frames").max())
-        return Batch({**cond.tensors, "features": cond.get("features")[:, :, :frames]})
+        cut = {name: cond.get(name)[:, :, :frames] for name in ("features", "plain")}
+        return Batch({**cond.tensors, **cut})
 
     def forward(self, x_t: Tensor, t: Tensor, cond: Batch) -> Tensor:
         """(N, M, 1 + T), noise levels sigma (N,) -> the clean states that are predicted (N, M, 1 + T), zero on
@@ -176,5 +182,6 @@ class GradTTSPolicy(GaussianDiffusionPolicy):
 
     def spectra(self, x: Tensor, cond: Batch) -> Tensor:
         """Clean states (N, M, 1 + T) -> log-mel spectra (N, M, T)."""
-        mean = self.network.mean_spectrum(cond.get("features"), x[:, : self.config.style, 0])
+        style = x[:, : self.config.style, 0]
+        mean = self.network.mean_spectrum(cond.get("features"), cond.get("plain"), style)
         return mean + self.config.residual_scale * x[..., 1:]

@@ -47,7 +47,7 @@ class SpeechTask(Task):
             frames = sum(u.mel.shape[1] for u in self.utterances)
             total = torch.stack([u.mel.double().sum(1) for u in self.utterances]).sum(0)
             self.network.average.copy_(total / frames)
-        self.trained = Losses(self.network).to(self.device)
+        self.trained = Losses(self.network, options.mean_steps).to(self.device)
 
     def _open(self, data: Path, split: str) -> SpeechCorpus:
         return SpeechCorpus.open(
@@ -97,7 +97,7 @@ def validate(
     rows = [policy.encode(u.ids, u.frames, u.contour) for u in utterances]
     cond = policy.batch(rows)
     pairs = zip(utterances, rows, strict=True)
-    recorded = [policy.to_state(u.mel.to(policy.device), row["features"]).t() for u, row in pairs]
+    recorded = [policy.to_state(u.mel.to(policy.device), row).t() for u, row in pairs]
     mean = pad_sequence(recorded, batch_first=True).transpose(1, 2).contiguous()
     styles = mean[:, : policy.config.style, 0]
     mean[..., 1:] = 0

@@ -62,24 +62,23 @@ class StyleDenoiser(nn.Module):
 
 
 class StyledMean(nn.Module):
-    """The mean log-mel spectrum of a text in a style: what is spoken, coloured, and a floor of noise added to it."""
+    """The mean log-mel spectrum of a text in a style: the plain one, coloured, and a floor of noise added to it."""
 
     def __init__(self, bands: int, size: int, channels: int, hidden: int) -> None:
         super().__init__()
         self.bands = bands
-        self.plain = nn.Conv1d(channels, bands, 1)
         self.inner = nn.Conv1d(channels, channels, 1)
         self.styled = nn.Conv1d(channels, bands, 1)
         self.style = nn.Sequential(nn.Linear(size, hidden), nn.SiLU(), nn.Linear(hidden, 2 * bands + 2 * channels))
         nn.init.zeros_(self.styled.weight)
 
-    def forward(self, features: Tensor, z: Tensor) -> Tensor:
-        """Features (B, C, T), styles (B, Z) -> (B, M, T), less the corpus' average spectrum."""
+    def forward(self, features: Tensor, plain: Tensor, z: Tensor) -> Tensor:
+        """Features (B, C, T), plain spectrum (B, M, T), styles (B, Z) -> (B, M, T), less the corpus' average."""
         channels = features.shape[1]
         colour, floor, scale, shift = self.style(z)[..., None].split([self.bands, self.bands, channels, channels], 1)
         inner = F.relu(self.inner(features) * (1 + scale) + shift)
         # Magnitudes of speech and noise add up, so that words are learnt from noisy recordings, too.
-        return torch.logaddexp(self.plain(features) + self.styled(inner) + colour, floor - FLOOR)
+        return torch.logaddexp(plain + self.styled(inner) + colour, floor - FLOOR)
 
 
 FLOOR = 3.0

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -42,6 +41,6 @@ def supervise(policy: GradTTSPolicy, prompts: Sequence[Prompt], recordings: Samp
             check_planned(prompt, len(wave), (row["features"].shape[1] - 1) * policy.config.hop)
             mel = policy.mel(wave)
         rows.append(row)
-        states.append(policy.to_state(mel, row["features"]))
+        states.append(policy.to_state(mel, row))
     padded = pad_sequence([state.t() for state in states], batch_first=True).transpose(1, 2)
     return padded.contiguous(), policy.batch(rows)

@@ -10,18 +10,18 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, ClassVar
 
 import numpy as np
 
-from rlzoo.corpus.engines import Spoken
+from rlzoo.corpus.engines import Engine, Spoken
 from rlzoo.errors import DataError, PluginError
 from rlzoo.text import VOWELS, TextFrontend
 from rlzoo.text.normalize import PAUSE
-
-if TYPE_CHECKING:
-    import onnxruntime
 
 RATE = 24_000
 HOP = 300
@@ -31,53 +31,63 @@ LEADING_FRAMES, TRAILING_FRAMES = 8, 12
 DURATIONS = "/Clip_output_0"
 """The output of hibari's graph that holds the duration of each symbol."""
 
-_VOWELS = dict(zip(VOWELS, "ɑ æ ʌ ɔ W I ɛ ɜɹ A ɪ i O Y ʊ u".split(), strict=True))
+_VOWELS = {
+    **{"AA": "ɑ", "AE": "æ", "AH": "ʌ", "AO": "ɔ", "AW": "W", "AY": "I", "EH": "ɛ", "ER": "ɜɹ"},
+    **{"EY": "A", "IH": "ɪ", "IY": "i", "OW": "O", "OY": "Y", "UH": "ʊ", "UW": "u"},
+}
 _REDUCED = {"AH": "ə", "ER": "əɹ"}
-_CONSONANTS = dict(
-    pair.split(":")
-    for pair in (
-        "B:b CH:ʧ D:d DH:ð F:f G:ɡ HH:h JH:ʤ K:k L:l M:m N:n NG:ŋ P:p R:ɹ S:s SH:ʃ T:t TH:θ V:v W:w Y:j Z:z ZH:ʒ"
-    ).split()
-)
+_CONSONANTS = {
+    **{phone: phone.lower() for phone in ("B", "D", "F", "K", "L", "M", "N", "P", "S", "T", "V", "W", "Z")},
+    **{"CH": "ʧ", "DH": "ð", "G": "ɡ", "HH": "h", "JH": "ʤ", "NG": "ŋ"},
+    **{"R": "ɹ", "SH": "ʃ", "TH": "θ", "Y": "j", "ZH": "ʒ"},
+}
 _STRESS = {"1": "ˈ", "2": "ˌ"}
 UNSTRESSED = frozenset(
-    (
+    str.split(
         "a an the and or but nor of to in on at for from with by as into onto upon is are was were be been am do does "
         "did has have had will would can could shall should may might must he she it we you they i his her its our "
         "your their them him us me my that than if so which who whom"
-    ).split()
+    )
 )
 """Function words: a dictionary marks their vowel as stressed, but speakers do not stress them."""
 
 
-class HibariEngine:
-    """hibari's built-in voice.
+@dataclass(frozen=True)
+class HibariEngine(Engine):
+    """hibari's built-in voice."""
 
-    Raises:
-        PluginError: the package is missing.
-    """
+    name: ClassVar[str] = "hibari"
+    licence: ClassVar[str] = "Apache-2.0"
+    times: ClassVar[str] = "read from hibari's network, exact to 12.5 ms"
 
-    name = "hibari"
-    licence = "Apache-2.0"
+    @property
+    def label(self) -> str:
+        """The voice's name."""
+        return "heart"
 
-    def __init__(self) -> None:
+    def version(self) -> str:
+        """Version of the package. PluginError if it is missing."""
         try:
-            import hibari
-            import onnx
-            import onnxruntime
+            import hibari  # noqa: F401
         except ImportError as error:
             raise PluginError("the engine 'hibari' needs hibari-tts", "pip install 'rlzoo-speech[hibari]'") from error
-        model_path = Path(hibari.__file__).parent / "assets" / "hibari.onnx"
-        model = onnx.load(model_path)
+        return f"hibari-tts {version('hibari-tts')}"
+
+    @cached_property
+    def _model(self) -> tuple[Any, dict[str, int]]:
+        """The network with its durations as an output, and the ids of its symbols."""
+        import hibari
+        import onnx
+        import onnxruntime
+
+        assets = Path(hibari.__file__).parent / "assets"
+        model = onnx.load(assets / "hibari.onnx")
         model.graph.output.append(onnx.helper.make_tensor_value_info(DURATIONS, onnx.TensorProto.FLOAT, None))
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        self._session: onnxruntime.InferenceSession = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-        self._ids: dict[str, int] = json.loads((model_path.parent / "vocab.json").read_text(encoding="utf-8"))
-        self._frontend = TextFrontend("cmu", silence_ends=True)
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return session, json.loads((assets / "vocab.json").read_text(encoding="utf-8"))
 
     def speak(self, text: str) -> Spoken:
         """One sentence at 24 kHz, with phones and their end times; the same text always gives the same samples.
@@ -87,10 +97,11 @@ class HibariEngine:
         """
         from hibari import dsp
 
-        phones, symbols = self.spell(text)
-        ids = [0, *(self._ids[char] for symbol in symbols for char in symbol), 0]
+        session, known = self._model
+        phones, symbols = spell(text)
+        ids = [0, *(known[char] for symbol in symbols for char in symbol), 0]
         inputs = {"ids": np.array([ids], np.int64), "speed": np.ones(1, np.float32)}
-        *spectra, pitch, units = self._session.run(None, inputs)
+        *spectra, pitch, units = session.run(None, inputs)
         rng = np.random.default_rng(zlib.crc32(text.encode()))
         wave = dsp.synth(*(part[0] for part in spectra), pitch[0], rng)
         frames = 2 * np.asarray(units).reshape(-1).astype(int)
@@ -100,34 +111,38 @@ class HibariEngine:
         wave = wave[skip * HOP : len(wave) - cut * HOP]
         kept = [(phone, size) for phone, size in zip(phones, sizes, strict=True) if size]
         ends = np.cumsum([size for _, size in kept]) * HOP / RATE
-        words = " ".join(word for word in self._frontend.words(text) if word != PAUSE)
-        return Spoken(wave.astype(np.float64), RATE, words, [p for p, _ in kept], [round(e, 4) for e in ends.tolist()])
+        times = [round(end, 4) for end in ends.tolist()]
+        return Spoken(wave.astype(np.float64), RATE, FRONTEND.say(text), [phone for phone, _ in kept], times)
 
-    def spell(self, text: str) -> tuple[list[str], list[str]]:
-        """'Hello, Bob.' -> phones and, for each of them, hibari's symbols: ['sil', 'HH', ...], ['', 'h', ...].
 
-        A space between words stands before the symbols of the phone that follows it.
-        """
-        phones, symbols, space = ["sil"], [""], ""
-        words = self._frontend.words(text)
-        for word, pronounced in zip(words, self._frontend.pronunciations(words), strict=True):
-            if word == PAUSE:
-                # Quotes and brackets can put several pauses in one place, or one before the first word.
-                if phones[-1] not in ("sil", "sp"):
-                    phones.append("sp")
-                    symbols.append(",")
-                continue
-            for place, phone in enumerate(pronounced):
-                symbol = symbol_of(phone, stress=word not in UNSTRESSED)
-                if phone == "T" and is_flapped(pronounced, place):
-                    symbol = "T"
-                phones.append(phone)
-                symbols.append(space + symbol if place == 0 else symbol)
-            space = " "
-        if phones[-1] == "sp":
-            phones.pop()
-            symbols.pop()
-        return [*phones, "sil"], [*symbols, "."]
+FRONTEND = TextFrontend("cmu", silence_ends=True)
+
+
+def spell(text: str) -> tuple[list[str], list[str]]:
+    """'Hello, Bob.' -> phones and, for each of them, hibari's symbols: ['sil', 'HH', ...], ['', 'h', ...].
+
+    A space between words stands before the symbols of the phone that follows it.
+    """
+    phones, symbols, space = ["sil"], [""], ""
+    words = FRONTEND.words(text)
+    for word, pronounced in zip(words, FRONTEND.pronunciations(words), strict=True):
+        if word == PAUSE:
+            # Quotes and brackets can put several pauses in one place, or one before the first word.
+            if phones[-1] not in ("sil", "sp"):
+                phones.append("sp")
+                symbols.append(",")
+            continue
+        for place, phone in enumerate(pronounced):
+            symbol = symbol_of(phone, stress=word not in UNSTRESSED)
+            if phone == "T" and is_flapped(pronounced, place):
+                symbol = "T"
+            phones.append(phone)
+            symbols.append(space + symbol if place == 0 else symbol)
+        space = " "
+    if phones[-1] == "sp":
+        phones.pop()
+        symbols.pop()
+    return [*phones, "sil"], [*symbols, "."]
 
 
 def symbol_of(phone: str, *, stress: bool) -> str:
