@@ -23,7 +23,8 @@ def test_sentences_and_flite_make_a_corpus_together(tmp_path):
     assert call("sentences", "--count", 3, "--seed", 5, "--out", tmp_path / "s.txt").exit_code == 0
     assert len((tmp_path / "s.txt").read_text().splitlines()) == 3
     done = call(
-        "speak", "--engine", "flite", "--text", tmp_path / "s.txt", "--out", tmp_path / "c", "--rate", 8000, "--jobs", 1, "--quiet",
+        "speak", "--engine", "flite", "--text", tmp_path / "s.txt", "--out", tmp_path / "c", "--rate", 8000,
+        "--jobs", 1, "--quiet",
         "--feature", "duration_stretch=0.9",
     )  # fmt: skip
     assert done.exit_code == 0

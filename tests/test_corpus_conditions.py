@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rlzoo.corpus.conditions import (
+from rlzoo.speech.corpus.conditions import (
     FOUND,
     Condition,
     apply,

@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 import soundfile
 
-from rlzoo.corpus import speak
-from rlzoo.corpus._files import read_jsonl
-from rlzoo.corpus.engines.command import CommandEngine
-from rlzoo.corpus.engines.flite import FliteEngine, arpabet, parse_durations
-from rlzoo.corpus.engines.hibari import HibariEngine, spell
-from rlzoo.corpus.speak import Recipe, clean_text, distinct_sentences, speak_corpus, split_of
-from rlzoo.corpus.waves import resample
-from rlzoo.corpus.speech import SpeechCorpus
 from rlzoo.errors import DataError
+from rlzoo.speech.corpus import speak
+from rlzoo.speech.corpus._files import read_jsonl
+from rlzoo.speech.corpus.engines.command import CommandEngine
+from rlzoo.speech.corpus.engines.flite import FliteEngine, arpabet, parse_durations
+from rlzoo.speech.corpus.engines.hibari import HibariEngine, spell
+from rlzoo.speech.corpus.speak import Recipe, clean_text, distinct_sentences, speak_corpus
+from rlzoo.speech.corpus.speech import SpeechCorpus
+from rlzoo.speech.corpus.splits import split_of
+from rlzoo.speech.corpus.waves import resample
 from rlzoo.text import TextFrontend
 
 needs_flite = pytest.mark.skipif(shutil.which("flite") is None, reason="the program flite is not installed")

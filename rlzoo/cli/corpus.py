@@ -11,7 +11,7 @@ import typer
 from rlzoo.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from rlzoo.corpus.engines import Engine
+    from rlzoo.speech.corpus.engines import Engine
 
 app = typer.Typer(help="Make speech corpora for pretraining.", no_args_is_help=True)
 
@@ -67,7 +67,7 @@ def speak(
 
     flite and hibari say when each phone is spoken. Corpora of piper and of other programs are aligned afterwards.
     """
-    from rlzoo.corpus.speak import Recipe, speak_corpus
+    from rlzoo.speech.corpus.speak import Recipe, speak_corpus
 
     lines = [line for line in _lines(text) if min_characters <= len(line.strip()) <= max_characters]
     chosen = _engine(engine, voice, command, feature or [])
@@ -87,18 +87,18 @@ def _engine(name: EngineName, voice: str, command: str, features: list[str]) -> 
         if value and option not in taken:
             raise ConfigError(f"--engine {name.value} takes no {option}", "see rlzoo corpus speak --help")
     if name is EngineName.flite:
-        from rlzoo.corpus.engines.flite import FliteEngine
+        from rlzoo.speech.corpus.engines.flite import FliteEngine
 
         return FliteEngine(voice or "rms", tuple(sorted(_features(features).items())))
     if name is EngineName.piper:
-        from rlzoo.corpus.engines.piper import PiperEngine
+        from rlzoo.speech.corpus.engines.piper import PiperEngine
 
         return PiperEngine(voice)
     if name is EngineName.command:
-        from rlzoo.corpus.engines.command import CommandEngine
+        from rlzoo.speech.corpus.engines.command import CommandEngine
 
         return CommandEngine(command)
-    from rlzoo.corpus.engines.hibari import HibariEngine
+    from rlzoo.speech.corpus.engines.hibari import HibariEngine
 
     return HibariEngine()
 
@@ -110,8 +110,8 @@ def sentences(
     out: Annotated[Path | None, typer.Option("--out", help="Text file to write; default: standard output.")] = None,
 ) -> None:
     """Write sentences from the project's own grammar, for `rlzoo corpus speak`."""
-    from rlzoo.corpus._files import write_text
-    from rlzoo.corpus.sentences import generate_sentences
+    from rlzoo.speech.corpus._files import write_text
+    from rlzoo.speech.corpus.sentences import generate_sentences
 
     text = "\n".join(generate_sentences(count, seed)) + "\n"
     if out is None:
@@ -134,14 +134,14 @@ def align(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
     """Find phone times by forced alignment and write them to FOLDER/phones.jsonl."""
-    from rlzoo.corpus.align import align_corpus, read_pronunciations
+    from rlzoo.speech.corpus.align import align_corpus, read_pronunciations
 
     words = read_pronunciations(lexicon) if lexicon else None
     report = align_corpus(folder, pronunciations=words, overwrite=overwrite, progress=not quiet)
     typer.echo(f"{folder / 'phones.jsonl'}: {report.aligned} utterances")
     if textgrids is not None:
-        from rlzoo.corpus._files import read_jsonl
-        from rlzoo.corpus.textgrids import write_textgrid
+        from rlzoo.speech.corpus._files import read_jsonl
+        from rlzoo.speech.corpus.textgrids import write_textgrid
 
         for row in read_jsonl(folder / "phones.jsonl"):
             write_textgrid(textgrids / f"{row['id']}.TextGrid", row["phones"], row["ends"])
