@@ -326,9 +326,9 @@ def test_a_reward_must_take_what_the_policy_makes(toys):
 @pytest.mark.parametrize(
     ("reward", "sets", "judges"),
     [
-        ("dnsmos", (), ("guard",)),
-        ("nisqa", (), ("guard", "dnsmos")),
-        ("guard", (), ("dnsmos",)),
+        ("dnsmos", (), ("guard", "distillmos")),
+        ("nisqa", (), ("guard", "distillmos", "dnsmos")),
+        ("guard", (), ("distillmos", "dnsmos")),
         ("dnsmos", ("eval.judges=[]",), ()),
         ("dnsmos", ("eval.judges=['wer']",), ("wer",)),
     ],
@@ -401,7 +401,7 @@ def test_another_algorithm_changes_nothing_else(registry):
     configs = {name: resolve(given(algorithm=name, rewards=["dnsmos"]), registry).to_dict() for name in names}
     tables = {name: config.pop("algorithm") for name, config in configs.items()}
     assert len(names) > 12
-    assert configs["dlpo"]["eval"]["judges"] == ["guard"]
+    assert configs["dlpo"]["eval"]["judges"] == ["guard", "distillmos"]
     assert {name: table["name"] for name, table in tables.items()} == {name: name for name in names}
     for name in names:
         assert configs[name] == configs[names[0]], name
