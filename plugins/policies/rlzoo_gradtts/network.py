@@ -163,22 +163,25 @@ def state_mask(frames: Tensor, style: int, bands: int, size: int) -> Tensor:
 class PlainSpectrum(nn.Module):
     """The log-mel spectrum of a text before its style: an envelope, and on it the ripple of the pitch's harmonics.
 
-    A voiced log spectrum repeats along frequency with the period of the pitch. Two terms of its Fourier series, with a
-    gain for every band, are enough; they fade where bands are wider than harmonics are apart.
+    A voiced log spectrum repeats along frequency with the period of the pitch: the first terms of its Fourier series,
+    with a gain for every band. They fade where bands are wider than harmonics are apart, the finer ones first.
     """
+
+    TERMS = 4
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.envelope = nn.Conv1d(config.channels, config.bands, 1)
-        self.gains = nn.Conv1d(config.channels, 2 * config.bands, 1)
+        self.gains = nn.Conv1d(config.channels, self.TERMS * config.bands, 1)
         for parameter in self.gains.parameters():
             nn.init.zeros_(parameter)
 
     def forward(self, features: Tensor, phase: Tensor, fade: Tensor) -> Tensor:
         """Features (B, C, T), band centres over the pitch in radians and how much ripple is left (B, M, T) each ->
         (B, M, T)."""
-        once, twice = self.gains(features).chunk(2, 1)
-        spectrum: Tensor = self.envelope(features) + fade * (once * phase.cos() + fade**3 * twice * (2 * phase).cos())
+        spectrum: Tensor = self.envelope(features)
+        for order, gain in enumerate(self.gains(features).chunk(self.TERMS, 1), 1):
+            spectrum = spectrum + gain * fade ** (order * order) * (order * phase).cos()
         return spectrum
 
 
