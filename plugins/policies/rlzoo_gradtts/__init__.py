@@ -30,6 +30,9 @@ class GradTTSOptions(Options):
     """Regular expression for the convolutions that get adapters, such as `^layers`; empty: all of the denoiser."""
     style: Literal["sampled", "clean"] = "sampled"
     """Sample the style of every utterance, as the corpus has it, or fix it to that of the clean recordings."""
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.25
+    """How much of the residual is spoken: it is multiplied by this. 1 speaks all of it, which few denoising steps make
+    too noisy; Grad-TTS narrows its prior for the same end."""
     pace: Annotated[float, Field(gt=0.2, lt=5)] = 1.0
     """Speaking rate: 2 is twice as fast."""
 

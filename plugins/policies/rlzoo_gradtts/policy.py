@@ -184,4 +184,4 @@ class GradTTSPolicy(GaussianDiffusionPolicy):
         """Clean states (N, M, 1 + T) -> log-mel spectra (N, M, T)."""
         style = x[:, : self.config.style, 0]
         mean = self.network.mean_spectrum(cond.get("features"), cond.get("plain"), style)
-        return mean + self.config.residual_scale * x[..., 1:]
+        return mean + self.options.temperature * self.config.residual_scale * x[..., 1:]

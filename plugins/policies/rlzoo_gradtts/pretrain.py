@@ -67,7 +67,7 @@ class SpeechTask(Task):
 
     def validate(self, voice: Path, out: Path) -> dict[str, float]:
         """See `validate`."""
-        policy = GradTTSPolicy(GradTTSOptions(checkpoint=voice)).to(self.device)
+        policy = GradTTSPolicy(GradTTSOptions(checkpoint=voice, temperature=1.0)).to(self.device)
         return validate(policy, self.held_out, out, self.options.validation_steps, self.panel)
 
 
