@@ -42,7 +42,7 @@ def read(path: Path) -> Data:
         raise ConfigError(f"run file '{path}' is no TOML: {error}", "strings need quotes") from error
 
 
-def given(
+def user_layer(
     file: Mapping[str, Any] | None = None,
     *,
     algorithm: str = "",
@@ -79,7 +79,9 @@ def given(
     return data
 
 
-def layered(user: Mapping[str, Any], registry: Registry, *, preset: str = "", overrides: Iterable[str] = ()) -> Data:
+def build_layers(
+    user: Mapping[str, Any], registry: Registry, *, preset: str = "", overrides: Iterable[str] = ()
+) -> Data:
     """All layers in one mapping, unchecked but for names: built-in choices, policy's, preset, `user`, `overrides`."""
     overrides = list(overrides)
     name = _named("algorithm", user, overrides)
