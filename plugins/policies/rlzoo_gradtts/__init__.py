@@ -20,7 +20,7 @@ class GradTTSOptions(Options):
     """Denoising steps K unless the run says otherwise."""
     trainable: Literal["style", "biases", "lora", "denoiser"] = "style"
     """What RL updates: the denoiser of the style with a scale and a shift of the clean residual in every mel band (some
-    10,000 numbers, few enough for the few hundred samples of a CPU run), the biases of the denoiser too, low-rank
+    18,000 numbers, few enough for the few hundred samples of a CPU run), the biases of the denoiser too, low-rank
     adapters of its convolutions alone (extra `lora`), or all of it (for a GPU, with a learning rate near 1e-5)."""
     lora_rank: Annotated[int, Field(ge=1)] = 8
     """Rank of the adapters (`trainable = "lora"`)."""

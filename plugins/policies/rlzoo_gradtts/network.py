@@ -259,7 +259,7 @@ class GradTTSNetwork(nn.Module):
 
     def posterior(self, summary: Tensor) -> tuple[Tensor, Tensor]:
         """`summarise` of recordings (B, 4 M) -> mean and logarithm of the variance of their styles, (B, Z) each."""
-        level = torch.zeros(STATISTICS, len(self.average), device=summary.device)
+        level = self.average.new_zeros(STATISTICS, len(self.average))
         level[0] = level[2] = self.average  # a mean and a percentile are levels, the others are differences
         mean, log_variance = self.reference(summary - level.flatten())
         return mean, log_variance

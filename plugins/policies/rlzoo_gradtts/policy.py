@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from rlzoo.api import Batch, GaussianDiffusionPolicy, Media, Prompt, Samples, Schedule
+from rlzoo.parallel import map_rows
 from rlzoo.text import TextFrontend
 from rlzoo.voices import VoiceFormat
 from rlzoo_gradtts import GradTTSOptions, lora
@@ -137,13 +138,15 @@ class GradTTSPolicy(GaussianDiffusionPolicy):
         frames, features = cond.get("frames"), cond.get("features")
         if x_t.device.type != "cpu":
             return self._denoise(x_t, t, frames, features)
-        # Row by row a sample's last bit does not depend on its batch mates either, which Griffin-Lim would magnify.
-        width, rows = x_t.shape[2], []
-        for row, count in enumerate(frames.tolist()):
-            one = slice(row, row + 1)
-            clean = self._denoise(x_t[one, :, : count + 1], t[one], frames[one], features[one, :, :count])
-            rows.append(F.pad(clean, (0, width - count - 1)))
-        return torch.cat(rows)
+        # Row by row a sample's last bit does not depend on its batch mates, which Griffin-Lim would magnify.
+        width, counts = x_t.shape[2], frames.tolist()
+
+        def denoise(row: int, x: Tensor) -> Tensor:
+            count, one = counts[row], slice(row, row + 1)
+            clean = self._denoise(x[:, :, : count + 1], t[one], frames[one], features[one, :, :count])
+            return F.pad(clean, (0, width - count - 1))
+
+        return map_rows(denoise, x_t, list(self.parameters()))
 
     def _denoise(self, x_t: Tensor, t: Tensor, frames: Tensor, features: Tensor) -> Tensor:
         mask = state_mask(frames, self.config.style, *x_t.shape[1:]).to(x_t.dtype)
@@ -182,6 +185,15 @@ class GradTTSPolicy(GaussianDiffusionPolicy):
 
     def spectra(self, x: Tensor, cond: Batch) -> Tensor:
         """Clean states (N, M, 1 + T) -> log-mel spectra (N, M, T)."""
-        style = x[:, : self.config.style, 0]
-        mean = self.network.mean_spectrum(cond.get("features"), cond.get("plain"), style)
+        features, plain, style = cond.get("features"), cond.get("plain"), x[:, : self.config.style, 0]
+        if x.device.type != "cpu":
+            mean = self.network.mean_spectrum(features, plain, style)
+        else:
+            # Row by row, see `forward`: Griffin-Lim would magnify a last bit that depends on the batch's width.
+            rows = []
+            for row, count in enumerate(cond.get("frames").tolist()):
+                one = slice(row, row + 1)
+                own = self.network.mean_spectrum(features[one, :, :count], plain[one, :, :count], style[one])
+                rows.append(F.pad(own, (0, plain.shape[2] - count)))
+            mean = torch.cat(rows)
         return mean + self.options.temperature * self.config.residual_scale * x[..., 1:]

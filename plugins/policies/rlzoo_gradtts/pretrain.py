@@ -78,8 +78,9 @@ def start(options: PretrainOptions) -> tuple[dict[str, Tensor] | None, dict[str,
             "network": NetworkConfig(channels=options.channels, style=options.style_numbers).model_dump(),
             "text": options.text_style,
         }
-    if "channels" in options.model_fields_set:
-        raise ConfigError("channels and init are both set", "leave out channels: the voice in init has its own size")
+    for name in ("channels", "style_numbers"):
+        if name in options.model_fields_set:
+            raise ConfigError(f"{name} and init are both set", f"leave out {name}: the voice in init has its own size")
     weights, voice = VOICES.load(options.init)
     text = options.text_style if "text_style" in options.model_fields_set else voice["text"]
     return weights, {"network": voice["network"], "text": text, "init": options.init.name}
