@@ -500,7 +500,7 @@ def test_size_and_cost_are_what_the_readme_says() -> None:
     biases = sum(p.numel() for name, p in network.denoiser.named_parameters() if name.endswith("bias"))
     style = size_of(Bands(CONFIG.bands)) + size_of(network.style_denoiser)
     assert says(r": ([0-9,]+) numbers") == style
-    assert says(r"denoiser's biases: ([0-9,]+)") == style + biases
+    assert says(r"biases of the residual's denoiser: ([0-9,]+)") == style + biases
     assert says(r"all of the residual's denoiser: ([0-9.]+) million") == round(
         (style + size_of(network.denoiser)) / 1e6, 1
     )
