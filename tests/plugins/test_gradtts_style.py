@@ -31,10 +31,10 @@ def seeded() -> None:
     torch.manual_seed(0)
 
 
-def noisy(module: nn.Module) -> None:
+def noisy(module: nn.Module, std: float = 0.7) -> None:
     """Every parameter a draw, those that begin as zero, too; in float64."""
     for parameter in module.double().parameters():
-        nn.init.normal_(parameter, std=0.7)
+        nn.init.normal_(parameter, std=std)
 
 
 # --- what tells it ---------------------------------------------------------------------------------------------------
@@ -70,7 +70,7 @@ def test_the_posterior_is_of_what_differs_from_the_corpus() -> None:
     """A recording and the average, raised together: the same style. One of them alone: another one."""
     config = NetworkConfig(bands=12, channels=8, style=Z, style_hidden=8, encoder_layers=1)
     network, mel = GradTTSNetwork(config), torch.randn(12, 20)
-    noisy(network.reference)
+    noisy(network.reference, 0.2)
     network, mel, lift = network.double(), mel.double(), torch.randn(12, dtype=DOUBLE)
     with torch.no_grad():
         before = network.posterior(summarise(mel)[None])
