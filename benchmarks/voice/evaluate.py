@@ -6,7 +6,8 @@
 Text goes through the whole front-end and the learned durations. Writes evaluation.md, evaluation.json and
 spectrograms.png into --out, the table after every system, so that an interrupted evaluation leaves what it had. They
 hold nothing that is written by hand: what the figures mean is in README.md.
-Word error rate is that of the default recogniser of `wer`; rewards score at the rates they want, resampled from the voice's own.
+Word error rate is that of the default recogniser of `wer`. Rewards score at the rates they want, resampled from the
+voice's own.
 """
 
 from __future__ import annotations

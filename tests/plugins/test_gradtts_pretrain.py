@@ -446,3 +446,9 @@ def test_a_wrong_corpus_is_refused_before_anything_is_made(
     with pytest.raises(DataError, match=message):
         pretrain(copy, tmp_path / "run", PretrainOptions(**FAST, steps=1))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_would_never_train_the_chain_is_refused(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no step would train the denoisers"):
+        pretrain(corpus, tmp_path / "run", PretrainOptions(**FAST | {"mean_steps": 5}, steps=5))
+    assert not (tmp_path / "run").exists()

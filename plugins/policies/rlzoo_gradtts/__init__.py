@@ -49,7 +49,8 @@ class PretrainOptions(PretrainingOptions):
     style_numbers: Annotated[int, Field(ge=1, le=64)] = 8
     """Numbers of a style: how many ways there are in which recordings of one sentence can differ."""
     mean_steps: Annotated[int, Field(ge=0)] = 8000
-    """The first so many steps train all but the denoisers, which cost most of a step and learn from a good mean."""
+    """The first so many steps train all but the denoisers, which cost most of a step and learn from a good mean.
+    With `init` 0 unless it is set."""
     init: Path | None = None
     """Voice to go on from: fine-tune it on new recordings, with a learning rate near 5e-4."""
     utterances_per_step: Annotated[int, Field(ge=1)] = 12

@@ -207,7 +207,7 @@ class GradTTSNetwork(nn.Module):
         """(M,): mean log-mel spectrum of the corpus."""
         self.register_buffer("average", torch.zeros(config.bands))
         self.clean_style: Tensor
-        """(Z,): mean style of the recordings that the corpus calls clean; of all if it calls none so."""
+        """(Z,): mean style of the recordings without a condition."""
         self.register_buffer("clean_style", torch.zeros(config.style))
         centres, spacing = band_centres(config)
         self.centres: Tensor

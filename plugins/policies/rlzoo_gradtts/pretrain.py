@@ -32,6 +32,7 @@ class SpeechTask(Task):
 
     def __init__(self, data: Path, options: PretrainOptions) -> None:
         self.options = options
+        mean_steps(options)
         weights, self.origin = start(options)
         self.config = NetworkConfig.model_validate(self.origin["network"])
         self.device = choose_device(options.device)
@@ -47,7 +48,7 @@ class SpeechTask(Task):
             frames = sum(u.mel.shape[1] for u in self.utterances)
             total = torch.stack([u.mel.double().sum(1) for u in self.utterances]).sum(0)
             self.network.average.copy_(total / frames)
-        self.trained = Losses(self.network, options.mean_steps).to(self.device)
+        self.trained = Losses(self.network, mean_steps(options)).to(self.device)
 
     def _open(self, data: Path, split: str) -> SpeechCorpus:
         return SpeechCorpus.open(
@@ -69,6 +70,22 @@ class SpeechTask(Task):
         """See `validate`."""
         policy = GradTTSPolicy(GradTTSOptions(checkpoint=voice, temperature=1.0)).to(self.device)
         return validate(policy, self.held_out, out, self.options.validation_steps, self.panel)
+
+
+def mean_steps(options: PretrainOptions) -> int:
+    """Steps before the chain is trained; none for a voice that goes on from another unless the options say so.
+
+    Raises:
+        ConfigError: no step would train the chain.
+    """
+    if options.init is not None and "mean_steps" not in options.model_fields_set:
+        return 0
+    if options.mean_steps >= options.steps:
+        raise ConfigError(
+            f"steps is {options.steps} and mean_steps {options.mean_steps}: no step would train the denoisers",
+            "set mean_steps below steps, to about half of them",
+        )
+    return options.mean_steps
 
 
 def start(options: PretrainOptions) -> tuple[dict[str, Tensor] | None, dict[str, Any]]:
