@@ -71,7 +71,7 @@ def rlzoo_policies() -> list[PolicySpec]:
             offers=frozenset({"log-prob", "denoising-loss", "sampling-grad"}),
             emits="audio",
             pretrain="rlzoo_gradtts.pretrain:pretrain",
-            run={"train": {"learning_rate": 0.005, "micro_batch": 0, "times": "schedule"}},
+            run={"train": {"learning_rate": 0.002, "micro_batch": 0, "times": "schedule"}},
             reference="arXiv:2105.06337",
             tier="stable",
         )
