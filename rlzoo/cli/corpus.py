@@ -49,11 +49,15 @@ def speak(
         ConditionsName,
         typer.Option("--conditions", help="found: render each sentence under a random recording condition."),
     ] = ConditionsName.none,
-    rate: Annotated[int | None, typer.Option("--rate", min=4000, help="Hertz; default: the engine's own.")] = None,
+    rate: Annotated[
+        int | None, typer.Option("--rate", min=4000, max=192_000, help="Hertz; default: the engine's own.")
+    ] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Speak only the first so many lines.")] = None,
     min_characters: Annotated[int, typer.Option("--min-characters", min=1, help="Skip shorter lines.")] = 1,
     max_characters: Annotated[int, typer.Option("--max-characters", min=1, help="Skip longer lines.")] = 1000,
-    jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="Processes; default: every allowed core.")] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", min=1, max=1024, help="Processes; default: every allowed core.")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the split and of the recording conditions.")] = 0,
     feature: Annotated[
         list[str] | None, typer.Option("--feature", help="KEY=VALUE for flite; may be repeated.")
@@ -105,7 +109,7 @@ def _engine(name: EngineName, voice: str, command: str, features: list[str]) -> 
 
 @app.command("sentences")
 def sentences(
-    count: Annotated[int, typer.Option("--count", min=1, help="How many distinct sentences.")] = 6000,
+    count: Annotated[int, typer.Option("--count", min=1, max=10_000_000, help="How many distinct sentences.")] = 6000,
     seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same sentences.")] = 0,
     out: Annotated[Path | None, typer.Option("--out", help="Text file to write; default: standard output.")] = None,
 ) -> None:

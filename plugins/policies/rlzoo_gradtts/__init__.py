@@ -22,7 +22,7 @@ class GradTTSOptions(Options):
     """What RL updates: the denoiser of the style with a scale and a shift of the clean residual in every mel band (some
     18,000 numbers, few enough for the few hundred samples of a CPU run), the biases of the denoiser too, low-rank
     adapters of its convolutions alone (extra `lora`), or all of it (for a GPU, with a learning rate near 1e-5)."""
-    lora_rank: Annotated[int, Field(ge=1)] = 8
+    lora_rank: Annotated[int, Field(ge=1, le=10_000)] = 8
     """Rank of the adapters (`trainable = "lora"`)."""
     lora_alpha: Annotated[float, Field(gt=0)] = 8.0
     """The adapters' product is scaled by alpha / rank."""
@@ -44,19 +44,19 @@ class PretrainOptions(PretrainingOptions):
     """Folder of MFA TextGrids; unset: phones.jsonl of the corpus."""
     text_style: Literal["flite", "cmu"] = "cmu"
     """Whose pronunciation the corpus follows; stored with the voice, so that synthesis spells words alike."""
-    channels: Annotated[int, Field(ge=1)] = 128
+    channels: Annotated[int, Field(ge=1, le=10_000)] = 128
     """Width of the network."""
     style_numbers: Annotated[int, Field(ge=1, le=64)] = 8
     """Numbers of a style: how many ways there are in which recordings of one sentence can differ."""
-    mean_steps: Annotated[int, Field(ge=0)] = 8000
+    mean_steps: Annotated[int, Field(ge=0, le=100_000_000)] = 8000
     """The first so many steps train all but the denoisers, which cost most of a step and learn from a good mean.
     With `init` 0 unless it is set."""
     init: Path | None = None
     """Voice to go on from: fine-tune it on new recordings, with a learning rate near 5e-4."""
-    utterances_per_step: Annotated[int, Field(ge=1)] = 12
+    utterances_per_step: Annotated[int, Field(ge=1, le=10_000)] = 12
     window_frames: Annotated[int, Field(ge=8)] = 160
     """Frames of each utterance that a step learns from, at random; 12.5 ms each."""
-    validation_steps: tuple[Annotated[int, Field(ge=1)], ...] = (4, 25)
+    validation_steps: tuple[Annotated[int, Field(ge=1, le=10_000)], ...] = (4, 25)
     """Denoising steps K of the samples in validation."""
 
 
