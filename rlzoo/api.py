@@ -1,7 +1,14 @@
 """What a plugin's heavy modules import. Re-exports only."""
 
 from rlzoo._algorithm import Algorithm, Normalisation, TrainContext
-from rlzoo._policy import Gaussian, GaussianDiffusionPolicy, Policy, RectifiedFlowPolicy, StepDistribution
+from rlzoo._policy import (
+    Gaussian,
+    GaussianDiffusionPolicy,
+    Policy,
+    RectifiedFlowForm,
+    RectifiedFlowPolicy,
+    StepDistribution,
+)
 from rlzoo._reward import Reward
 from rlzoo._types import (
     Batch,
@@ -28,6 +35,7 @@ __all__ = [
     "Normalisation",
     "Policy",
     "Prompt",
+    "RectifiedFlowForm",
     "RectifiedFlowPolicy",
     "Reduction",
     "Reward",

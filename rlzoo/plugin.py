@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pluggy
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from rlzoo.assets import Asset
 from rlzoo.errors import PluginError
@@ -32,6 +32,11 @@ class Options(BaseModel):
     """Base of every plugin's options: closed, frozen, documented by the docstring under each field."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
+
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Clip = Fraction | tuple[Fraction, Fraction]
+"""Trust region of a ratio, for log-probabilities averaged over elements: half-width, or below 1 and above 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +148,7 @@ __all__ = [
     "AlgorithmSpec",
     "Asset",
     "Capability",
+    "Clip",
     "Hooks",
     "Kind",
     "Options",

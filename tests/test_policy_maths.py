@@ -119,8 +119,8 @@ def test_the_flow_step_is_that_of_flow_grpo(k: int) -> None:
     cond, schedule = policy.condition(PROMPTS), policy.schedule()
     x = random(3, 4) * cond.get("mask")
     t, s = float(schedule.times[k]), float(schedule.times[k + 1])
-    spread = t if t < 1 else float(schedule.times[1])
-    sigma = 0.7 * math.sqrt(spread / (1 - spread)) if k < 4 else 0.0
+    # At t = 1 the authors' code takes the next time in the denominator and leaves the numerator alone.
+    sigma = 0.7 * math.sqrt(t / (1 - (t if t < 1 else float(schedule.times[1])))) if k < 4 else 0.0
     v = policy.predict(x, torch.full((3,), t, dtype=torch.float64), cond)
     mean, std = flow_step(x, v, t, s, sigma)
     step = policy.transition(x, torch.full((3,), k), cond, schedule)

@@ -55,7 +55,11 @@ class LocalContext:
         self.reference: Policy = frozen_copy(policy)
         self.tables = (rollout or RolloutTable(), train or TrainTable())
         self.optimizer: torch.optim.Optimizer = torch.optim.AdamW(
-            policy.parameters(), lr=self.tables[1].learning_rate, weight_decay=self.tables[1].weight_decay
+            policy.parameters(),
+            lr=self.tables[1].learning_rate,
+            betas=self.tables[1].adam_betas,
+            eps=self.tables[1].adam_eps,
+            weight_decay=self.tables[1].weight_decay,
         )
         self.generator = torch.Generator().manual_seed(seed)
         self.device = next(policy.parameters()).device
@@ -104,6 +108,8 @@ class LocalContext:
             cond = policy.condition(prompts).repeat(repeats)
         schedule = policy.schedule(num_steps or self.tables[0].num_steps)
         schedule.stochastic[list(deterministic)] = False
+        if self.tables[0].deterministic:
+            schedule.stochastic[:] = False
         rows, steps, shape = len(cond), len(schedule), policy.state_shape(cond)
         group = torch.arange(len(prompts)).repeat_interleave(repeats)
         dtype, mask = next(policy.parameters()).dtype, policy.mask(cond)
@@ -158,13 +164,15 @@ class LocalContext:
         order = [prompt.id for prompt in self._prompts]
         return self._recordings[[order.index(prompt.id) for prompt in prompts]]
 
-    def advantages(self, values: Tensor, trajectory: Trajectory, normalise: Normalisation | None = None) -> Tensor:
+    def advantages(
+        self, scores: Scores | Tensor, trajectory: Trajectory, normalise: Normalisation | None = None
+    ) -> Tensor:
         """See `TrainContext`."""
-        table = self.tables[1]
-        mode = normalise or table.advantage
+        values = scores.values if isinstance(scores, Scores) else scores
+        mode = normalise or self.tables[1].advantage
         keys = torch.tensor([zlib.crc32(prompt.id.encode()) for prompt in trajectory.prompts])
         found, self._history = advantages(
-            values, mode, table.advantage_clip, lambda: trajectory.group, lambda: keys, self._history
+            values[None], torch.ones(1), self.tables[1], mode, lambda: trajectory.group, lambda: keys, self._history
         )
         return found
 
@@ -174,7 +182,8 @@ class LocalContext:
         pairs = torch.cartesian_prod(steps, torch.arange(len(trajectory)))
         for _ in range(self.tables[1].inner_epochs):
             order = torch.randperm(len(pairs), generator=self.generator)
-            for chosen in pairs[order].split(self.tables[1].minibatch or len(pairs)):
+            size = self.tables[1].minibatch or -(-len(pairs) // max(1, self.tables[1].num_minibatches))
+            for chosen in pairs[order].split(size):
                 k, row = chosen.unbind(1)
                 piece = _windows.transitions(self.policy, trajectory, row, k, self.tables[1].window_frames)
                 yield Minibatch([piece], len(chosen))

@@ -29,7 +29,7 @@ class AWM(Algorithm[AWMOptions]):
         """One optimisation iteration; see `Algorithm.step`."""
         o = self.options
         traj = ctx.rollout(keep="final")
-        adv_N = ctx.advantages(ctx.score(traj).values, traj)
+        adv_N = ctx.advantages(ctx.score(traj), traj)
         draws = [ctx.draw(traj, "awm", draw, o.draws) for draw in range(o.draws)]
         old = [torch.cat([self.matching(ctx, traj, rows, *draw)[0] for rows in ctx.pieces(traj)]) for draw in draws]
         ratios, losses, kls = RatioMeter(o.clip), MeanMeter(), MeanMeter()

@@ -46,9 +46,9 @@ class DLPO(Algorithm[DLPOOptions]):
         """One optimisation iteration; see `Algorithm.step`."""
         o = self.options
         traj = ctx.rollout()
-        values_N = ctx.score(traj).values
+        scores = ctx.score(traj)
         # The released code multiplies by the raw score; everything else takes the run's advantage.
-        reward_N = values_N if o.estimator == "released" else ctx.advantages(values_N, traj)
+        reward_N = scores.values if o.estimator == "released" else ctx.advantages(scores, traj)
         teacher = self.teacher(ctx, traj)
         charge_KN = self.charge(ctx, traj, teacher)
 

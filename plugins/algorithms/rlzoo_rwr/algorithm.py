@@ -20,7 +20,7 @@ class RWR(Algorithm[RWROptions]):
     def step(self, ctx: TrainContext) -> Mapping[str, float]:
         """One optimisation iteration; see `Algorithm.step`."""
         traj = ctx.rollout(keep="final")
-        weight_N = self.weights(ctx, ctx.advantages(ctx.score(traj).values, traj))
+        weight_N = self.weights(ctx, ctx.advantages(ctx.score(traj), traj))
         losses, draws = MeanMeter(), self.options.draws
         for part in range(parts := self.options.updates * draws):
             t_N, noise = ctx.draw(traj, "rwr", part, parts)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from rlzoo.api import Batch, GaussianDiffusionPolicy, Media, Prompt, Samples, Schedule
+from rlzoo.api import Batch, GaussianDiffusionPolicy, Media, Prompt, RectifiedFlowForm, Samples, Schedule
 from rlzoo.text import TextFrontend
 from rlzoo.voices import VoiceFormat
 from rlzoo_gradtts import GradTTSOptions, lora
@@ -31,6 +31,11 @@ TERMINAL_LEVEL = 0.999
 
 class GradTTSPolicy(GaussianDiffusionPolicy):
     """Text in, waveform out; the chain runs over the recording condition and (log-mel - mean) / scale, (M, 1 + T)."""
+
+    def __new__(cls, options: GradTTSOptions | None = None) -> Self:
+        """The class that `process` asks for; no options where a policy is copied."""
+        flow = cls is GradTTSPolicy and options is not None and options.process == "flow"
+        return super().__new__(GradTTSFlowPolicy if flow else cls)  # type: ignore[return-value]
 
     def __init__(self, options: GradTTSOptions) -> None:
         super().__init__()
@@ -174,3 +179,11 @@ class GradTTSPolicy(GaussianDiffusionPolicy):
         if not self.options.conditions:
             return self.mel.invert(mel)
         return hissing(self.mel.invert(coloured(mel, condition)), condition).clamp(-1, 1)
+
+
+class GradTTSFlowPolicy(RectifiedFlowForm, GradTTSPolicy):
+    """The same voice as a rectified flow, for methods that are published for flows."""
+
+    def __init__(self, options: GradTTSOptions) -> None:
+        super().__init__(options)
+        self.noise_form, self.noise_level = options.noise_form, options.noise_level
