@@ -1,7 +1,7 @@
 """What a plugin's heavy modules import. Re-exports only."""
 
-from rlzoo._algorithm import Algorithm, Normalisation, TrainContext
-from rlzoo._policy import (
+from rlzoo.core.algorithm import Algorithm, Normalisation, TrainContext
+from rlzoo.core.policy import (
     Gaussian,
     GaussianDiffusionPolicy,
     Policy,
@@ -9,8 +9,8 @@ from rlzoo._policy import (
     RectifiedFlowPolicy,
     StepDistribution,
 )
-from rlzoo._reward import Reward
-from rlzoo._types import (
+from rlzoo.core.reward import Reward
+from rlzoo.core.types import (
     Batch,
     Crop,
     Media,

@@ -18,8 +18,8 @@ from broken import rewards as broken_rewards
 from pydantic import ConfigDict
 from toy_contexts import gradient, local
 
+from rlzoo.config.registry import discover
 from rlzoo.plugin import AlgorithmSpec, Options, Spec
-from rlzoo.registry import discover
 from rlzoo.testing import (
     Broken,
     Skipped,

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from toy_contexts import local
 
 from rlzoo.api import Algorithm, Gaussian, Reward, Scores
-from rlzoo.config import Choice, RewardChoice
+from rlzoo.config.resolve import Choice, RewardChoice
 from rlzoo.engine import checkpoint, divergence, scoring
 from rlzoo.engine.ahead import Ahead
 from rlzoo.engine.budget import Counters
@@ -28,8 +28,8 @@ from rlzoo.engine.minibatches import select_steps
 from rlzoo.engine.processes import make_fabric
 from rlzoo.engine.run import build
 from rlzoo.errors import ConfigError, ContractError, Diverged, Interrupted
+from rlzoo.files.rundir import RunDirectory
 from rlzoo.plugin import AlgorithmSpec, Options, RewardSpec
-from rlzoo.rundir import RunDirectory
 from rlzoo.signals import stop_requests
 from rlzoo.testing.toy_runs import PolicyGradient, start, toy_run
 from rlzoo.testing.toys import FlowToy

@@ -8,8 +8,8 @@ import pytest
 from scipy import stats
 
 from rlzoo.bench.summary import COVERAGE
-from rlzoo.hacking import hacking_flag
-from rlzoo.statistics import (
+from rlzoo.stats.hacking import hacking_flag
+from rlzoo.stats.statistics import (
     aggregate,
     holm,
     iqm,

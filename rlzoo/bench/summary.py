@@ -15,8 +15,8 @@ import numpy as np
 
 from rlzoo.bench.cell import OVERRUN, Document
 from rlzoo.bench.suite import BASE
-from rlzoo.hacking import Verdict, hacking_flag
-from rlzoo.statistics import (
+from rlzoo.stats.hacking import Verdict, hacking_flag
+from rlzoo.stats.statistics import (
     Estimate,
     aggregate,
     iqm,

@@ -1,4 +1,4 @@
-"""Adjoint Matching: adjoints against automatic differentiation of the whole chain, and the optimum as its fixed point."""
+"""Adjoint Matching: adjoints against automatic differentiation of the whole chain, the loss written out."""
 
 from __future__ import annotations
 
