@@ -727,6 +727,21 @@ def test_one_update_is_adamw_on_the_clipped_gradient_with_decay(tmp_path, clip, 
         torch.testing.assert_close(p.detach().double(), expected, rtol=1e-5, atol=1e-7)
 
 
+def test_the_second_update_remembers_as_the_betas_say(tmp_path):
+    """Gradients 1 and 3 by hand: m and v are averages with the two decays, each over its bias correction."""
+    ctx = context(
+        tmp_path, train={"learning_rate": 0.01, "grad_clip": 1e9, "adam_betas": (0.5, 0.75), "adam_eps": 1e-12}
+    )
+    before = ctx.policy.bias.detach().double().clone()
+    for gradient in (1.0, 3.0):
+        (gradient * ctx.policy.bias).sum().backward()
+        ctx.apply_gradients()
+    m = (0.5 * 0.5 * 1 + 0.5 * 3) / (1 - 0.5**2)
+    v = (0.75 * 0.25 * 1 + 0.25 * 9) / (1 - 0.75**2)
+    expected = before - 0.01 * 1 - 0.01 * m / v**0.5
+    torch.testing.assert_close(ctx.policy.bias.detach().double(), expected, rtol=1e-5, atol=1e-7)
+
+
 # --- signals ---------------------------------------------------------------------------------------------------------
 
 

@@ -168,7 +168,6 @@ def test_a_shared_prior_starts_a_group_from_one_noise_and_then_parts():
     assert torch.equal(done.states[0, 0::2], plain.states[0, 0::2]), "the first of a group starts as it always does"
 
 
-@pytest.mark.parametrize("policy", POLICIES, ids=["gaussian", "flow"])
 def test_the_first_draw_is_not_the_prior_again(monkeypatch):
     """Whether or not a row starts from its own prior, the steps' draws are those behind it."""
     seen = []
@@ -182,6 +181,7 @@ def test_the_first_draw_is_not_the_prior_again(monkeypatch):
     assert all(torch.equal(a, b) for a, b in zip(own, seen, strict=True))
 
 
+@pytest.mark.parametrize("policy", POLICIES, ids=["gaussian", "flow"])
 def test_log_probs_are_those_of_the_transition_and_zero_where_there_is_no_density(policy):
     _, cond, done = sampled(policy, PROMPTS)
     schedule = policy.schedule()

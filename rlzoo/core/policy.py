@@ -354,7 +354,7 @@ class RectifiedFlowForm(FlowSteps, GaussianDiffusionPolicy):
 
     def _as_diffusion(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         sigma, scale = self.noise_level_of(t)
-        highest = float(super().schedule().times[0])
+        highest = float(super().schedule().times[0])  # type: ignore[safe-super]  # of the class behind this one
         return x_t * per_row(scale, x_t), sigma.clamp(max=highest)
 
     def predict(self, x_t: Tensor, t: Tensor, cond: Batch) -> Tensor:
@@ -363,7 +363,7 @@ class RectifiedFlowForm(FlowSteps, GaussianDiffusionPolicy):
 
     def schedule(self, num_steps: int | None = None) -> Schedule:
         """The diffusion's noise levels as times, but for the first, which is 1."""
-        found = super().schedule(num_steps)
+        found = super().schedule(num_steps)  # type: ignore[safe-super]
         times = found.times / (found.times + (1 - found.times**2).sqrt())
         times[0] = 1.0
         return Schedule(times, found.stochastic)
@@ -380,7 +380,7 @@ class RectifiedFlowForm(FlowSteps, GaussianDiffusionPolicy):
         return super().clean(x, prediction, sigma)
 
     def sample_times(self, uniform: Tensor) -> Tensor:
-        sigma = super().sample_times(uniform)
+        sigma = super().sample_times(uniform)  # type: ignore[safe-super]
         return sigma / (sigma + (1 - sigma**2).clamp(min=0).sqrt())
 
     def transition(

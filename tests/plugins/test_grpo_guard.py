@@ -6,7 +6,17 @@ import pytest
 import torch
 from rlzoo_grpo_guard import GRPOGuardOptions
 from rlzoo_grpo_guard.algorithm import GRPOGuard
-from toy_contexts import TOYS, assert_ranks_agree, drifted, gradient, gradient_of, log_probs, steps_of, transition
+from toy_contexts import (
+    TOYS,
+    assert_ranks_agree,
+    drifted,
+    gradient,
+    gradient_of,
+    local,
+    log_probs,
+    steps_of,
+    transition,
+)
 
 from rlzoo.functional import frozen_copy
 
@@ -65,6 +75,28 @@ def test_the_normalised_ratio_is_centred_where_the_plain_one_is_not() -> None:
             error = float(normal.std()) / len(traj) ** 0.5
             assert abs(float(normal.mean())) < 4 * error
             assert float((ours.std * plain[row]).mean()) < -4 * error
+
+
+def test_the_weights_that_sampled_are_those_of_this_step() -> None:
+    """In the second step the first update is again one of ratio 1, whatever the first step has done."""
+    ctx, algorithm = local(update=True, learning_rate=0.05, minibatch=8), GRPOGuard(GRPOGuardOptions())
+    algorithm.setup(ctx)
+    algorithm.step(ctx)
+    first = []
+    transition = algorithm.old.transition
+
+    def heard(*args):
+        first.append(
+            [torch.equal(a, b) for a, b in zip(*map(list, (sampled, algorithm.old.parameters())), strict=True)]
+        )
+        return transition(*args)
+
+    sampled = [p.detach().clone() for p in ctx.policy.parameters()]
+    algorithm.old.transition = heard
+    algorithm.step(ctx)
+    assert len(first) > 1
+    assert all(all(same) for same in first)
+    assert not any(torch.equal(a, b) for a, b in zip(sampled, ctx.policy.parameters(), strict=True))
 
 
 def test_two_processes_learn_what_one_learns() -> None:
