@@ -13,6 +13,7 @@ from rlzoo.core.reward import Reward
 from rlzoo.core.types import (
     Batch,
     Crop,
+    DenoisingBatch,
     Media,
     Minibatch,
     Prompt,
@@ -28,6 +29,7 @@ __all__ = [
     "Algorithm",
     "Batch",
     "Crop",
+    "DenoisingBatch",
     "Gaussian",
     "GaussianDiffusionPolicy",
     "Media",
