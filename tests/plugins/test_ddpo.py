@@ -40,8 +40,8 @@ def test_the_whole_step_is_the_plain_reference(kind, clip: float) -> None:
         if kind is GaussianToy:
             mean, std = ddpm_step(traj.states[k], output, t, s)
         else:
-            spread = t if t < 1 else float(traj.schedule.times[1])
-            mean, std = flow_step(traj.states[k], output, t, s, 0.7 * math.sqrt(spread / (1 - spread)))
+            left = 1 - (t if t < 1 else float(traj.schedule.times[1]))
+            mean, std = flow_step(traj.states[k], output, t, s, 0.7 * math.sqrt(t / left))
         for row in range(len(traj)):
             logp = mean_log_density(traj.states[k + 1, row], mean[row], std, int(traj.samples.lengths[row]))
             ratio = (logp - traj.log_probs[k, row]).exp()
