@@ -140,8 +140,8 @@ class EvalTable(Options):
     deterministic: bool | None = None
     """Sample without noise between the first state and the last; unset: as in `[rollout]`."""
     judges: tuple[str, ...] | None = None
-    """Rewards that only judge, by name, with their default options; unset: `guard` and `dnsmos`, less what rewards and
-    what cannot judge what the policy makes; `[]`: none."""
+    """Rewards that only judge, by name, with their default options; unset: `guard`, `distillmos` and `dnsmos`, less
+    what rewards and what cannot judge what the policy makes; `[]`: none."""
 
 
 CORE_TABLES: Mapping[str, type[Options]] = {"rollout": RolloutTable, "train": TrainTable, "eval": EvalTable}

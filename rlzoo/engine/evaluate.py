@@ -75,7 +75,9 @@ def _judge(
     schedule = ctx.policy.schedule(table.num_steps or ctx.rollout_table.num_steps)
     if ctx.rollout_table.deterministic if table.deterministic is None else table.deterministic:
         schedule = replace(schedule, stochastic=torch.zeros_like(schedule.stochastic))
-    plan = rollout.Plan(schedule, seeds, seeds, 0, ctx.logprob_reduction, ctx.rollout_table.micro_batch, ())
+    plan = rollout.SamplingPlan(
+        schedule=schedule, seeds=seeds, reduction=ctx.logprob_reduction, micro_batch=ctx.rollout_table.micro_batch
+    )
     samples = rollout.sample(ctx.policy, cond, plan).samples
     scored = scoring.score(scorers, samples, rows, ctx.rollout_table.micro_batch, ctx.failures)
     weighted = scoring.Scored(scored.values[: len(ctx.scorers)], {})
