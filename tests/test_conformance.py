@@ -89,7 +89,8 @@ NO_RESULT = {
     "dpo": {"preferences", "pairs_per_step"},  # a file
     "draft": {"checkpointing"},  # memory
     "onlydl": {"monitor"},  # a figure in the log
-    "grpo": {"window_range"},  # a pair of numbers: tests/plugins/test_grpo.py
+    "grpo": {"window_range", "at_end"},  # a pair of numbers; of a late step: tests/plugins/test_grpo.py
+    "nft": {"decay_max"},  # of a late step: tests/plugins/test_nft.py
 }
 """Options that change no weight of a toy."""
 
@@ -101,6 +102,8 @@ def alternatives(options: type[Options], name: str) -> list[Any]:
     candidates = [value for value in (True, False, *get_args(field.annotation)) if value != default]
     if isinstance(default, int | float) and not isinstance(default, bool):
         candidates = [0.9 if default < 0.5 else 0.1, default * 2, default + 1]
+    elif default is None:
+        candidates += [1, 0.5]
     allowed = []
     for value in candidates:
         if isinstance(value, str | int | float):
