@@ -25,7 +25,7 @@ def shared(ctx, traj, number, draws):
 @pytest.mark.parametrize("kind", TOYS)
 def test_the_gradient_is_that_of_the_preference_between_the_parts_of_a_group(kind) -> None:
     """-log sigmoid(-z) / beta over whole groups, off the starting weights, with a penalty."""
-    got = gradient(local(kind, shift=0.1), DGPO(DGPOOptions(beta=3.0, draws=2, kl=0.3)))
+    got = gradient(local(kind, shift=0.1), DGPO(DGPOOptions(beta=20.0, draws=2, kl=0.3)))
     ctx = local(kind, shift=0.1)
     traj = ctx.rollout(keep="final")
     advantages, mask = ctx.score(traj).values, ctx.policy.mask(traj.cond)
@@ -33,10 +33,10 @@ def test_the_gradient_is_that_of_the_preference_between_the_parts_of_a_group(kin
     for number in range(2):
         there = (traj.final, traj.cond, *shared(ctx, traj, number, 2))
         (ours, prediction), (theirs, frozen) = squared(ctx.policy, *there), squared(ctx.reference, *there)
-        z = 3.0 * (advantages * (ours - theirs.detach())).view(2, 4).mean(1)
+        z = 20.0 * (advantages * (ours - theirs.detach())).view(2, 4).mean(1)
         assert z.abs().max() > 0.1
         kl = ((prediction - frozen.detach()) ** 2 * mask).sum(1) / mask.sum(1)
-        total = total + (-torch.nn.functional.logsigmoid(-z) / 3.0).mean() / 2 + 0.3 * kl.mean() / 2
+        total = total + (-torch.nn.functional.logsigmoid(-z) / 20.0).mean() / 2 + 0.3 * kl.mean() / 2
     torch.testing.assert_close(got, gradient_of(total, ctx), atol=1e-9, rtol=1e-6)
 
 
