@@ -14,7 +14,7 @@ def test_off_the_sampling_policy_the_ratio_the_clip_and_the_anchor_are_the_equat
     """Second update of a step, with an average that has left the starting weights: all parts differ."""
 
     def prepared():
-        ctx = local(shift=0.1)
+        ctx = local(shift=0.1, samples=16)
         algorithm = AWM(AWMOptions(draws=1, updates=2, kl=0.3, anchor=anchor, clip=(0.001, 0.0005)))
         algorithm.setup(ctx)
         if algorithm.anchor is not None:
