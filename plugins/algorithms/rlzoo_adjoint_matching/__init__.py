@@ -15,7 +15,7 @@ class AdjointMatchingOptions(Options):
 
     beta: Annotated[float, Field(gt=0)] = 0.01
     """Weight of the KL of a trajectory to the starting weights; the paper's reward multiplier is 1 / beta."""
-    steps: Annotated[int, Field(ge=1)] | None = None
+    steps: Annotated[int, Field(ge=1, le=10_000)] | None = None
     """Denoising steps of each trajectory that are matched, at random and always the last drawn one; unset: all."""
 
 

@@ -17,9 +17,9 @@ class DGPOOptions(Options):
     """How sharply a group counts less once it is preferred as its advantages say."""
     kl: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the squared distance to the predictions of the starting weights."""
-    draws: Annotated[int, Field(ge=1)] = 4
+    draws: Annotated[int, Field(ge=1, le=10_000)] = 4
     """Times and noises per group; the samples of a group share them."""
-    updates: Annotated[int, Field(ge=1)] = 1
+    updates: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Gradient updates on each step's samples, all with the same draws."""
     clip: Clip = 1e-3
     """A sample is left out of further updates once exp(old loss - loss) has moved so far its advantage's way; or

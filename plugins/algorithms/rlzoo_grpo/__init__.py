@@ -25,15 +25,15 @@ class GRPOOptions(Options):
     """Ratio of densities, or the exponential of how much nearer the draw lies, squared, as in Flow-CPS's code."""
     init_same_noise: bool | None = None
     """Whether the samples of a prompt start from one noise; unset: in `dance` alone."""
-    window: Annotated[int, Field(ge=1)] = 2
+    window: Annotated[int, Field(ge=1, le=10_000)] = 2
     """Steps in a row that are drawn and trained (`mix`)."""
     place: Literal["progressive", "random"] = "progressive"
     """The window slides, or lies at a random place in every optimisation step, as in Flow-GRPO-Fast (`mix`)."""
-    window_range: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)]] | None = None
+    window_range: tuple[Annotated[int, Field(ge=0, le=10_000)], Annotated[int, Field(ge=1, le=10_000)]] | None = None
     """First step of the window's range and the one behind its last (`mix`); unset: all steps that have noise."""
-    shift_every: Annotated[int, Field(ge=1)] = 5
+    shift_every: Annotated[int, Field(ge=1, le=10_000)] = 5
     """Optimisation steps after which the window moves (`mix`)."""
-    stride: Annotated[int, Field(ge=1)] = 1
+    stride: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Denoising steps by which it moves, from the noisiest on (`mix`)."""
     at_end: Literal["stay", "restart"] = "stay"
     """At the last steps that have noise the window stays, as published, or starts again (`mix`)."""

@@ -13,7 +13,7 @@ from rlzoo.plugin import AlgorithmSpec, Clip, Options, hookimpl
 class TempFlowOptions(Options):
     """Options of TempFlow-GRPO; the README of this plugin has the equations."""
 
-    branches: Annotated[int, Field(ge=1)] = 1
+    branches: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Denoising steps at which samples branch in one optimisation step, each with rollouts of its own; at most all."""
     weights: Literal["noise", "none"] = "noise"
     """Weigh a step's loss by its noise, relative to the mean over steps, or weigh all alike."""
