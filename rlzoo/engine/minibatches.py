@@ -16,6 +16,7 @@ from rlzoo.config.schema import TrainTable
 from rlzoo.core.policy import Policy
 from rlzoo.core.types import Minibatch, Trajectory, Transitions
 from rlzoo.engine.windows import transitions
+from rlzoo.errors import ConfigError
 
 
 def select_steps(stochastic: Tensor, rows: int, table: TrainTable, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -46,11 +47,17 @@ def minibatches(
     limit: int | None = None,
 ) -> Iterator[Minibatch]:
     """The gradient updates of one step. `rows` are this process's rows among all; `limit` thins the pairs evenly."""
+    if not trajectory.schedule.stochastic.any():
+        raise ConfigError(
+            "no denoising step of this rollout has a density to train",
+            "set rollout.deterministic = false and rollout.num_steps to 2 or more, or choose an algorithm that learns "
+            "finished samples, such as nft, awm or rwr",
+        )
     row_P, k_P = select_steps(trajectory.schedule.stochastic.cpu(), trajectory.size, table, generator)
     if limit is not None and len(row_P) > limit:
         keep = torch.linspace(0, len(row_P) - 1, limit).long()
         row_P, k_P = row_P[keep], k_P[keep]
-    size = table.minibatch or len(row_P)
+    size = table.minibatch or -(-len(row_P) // max(1, table.num_minibatches))
     for _ in range(table.inner_epochs):
         order = torch.randperm(len(row_P), generator=generator)
         for chunk in order.split(size):

@@ -31,12 +31,12 @@ class DPOK(Algorithm[DPOKOptions]):
         """One optimisation iteration; see `Algorithm.step`."""
         o = self.options
         traj = ctx.rollout()
-        values_N = ctx.score(traj).values
+        scores = ctx.score(traj)
         metrics: dict[str, float] = {}
         if o.baseline == "value":
-            adv_KN, metrics["train/value_error"] = self.value_advantages(ctx, traj, values_N)
+            adv_KN, metrics["train/value_error"] = self.value_advantages(ctx, traj, scores.values)
         else:
-            adv_KN = ctx.advantages(values_N, traj).expand_as(traj.log_probs)
+            adv_KN = ctx.advantages(scores, traj).expand_as(traj.log_probs)
 
         ratios, kls = RatioMeter(o.clip), MeanMeter()
         for batch in ctx.minibatches(traj):

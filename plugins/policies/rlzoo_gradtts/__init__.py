@@ -18,6 +18,12 @@ class GradTTSOptions(Options):
     """Voice to start from, a .safetensors; unset: the voice that ships."""
     num_steps: Annotated[int, Field(ge=1, le=1000)] = 4
     """Denoising steps K unless the run says otherwise."""
+    process: Literal["diffusion", "flow"] = "diffusion"
+    """Sample as the diffusion that the voice was trained as, or, with the same weights, as a rectified flow."""
+    noise_form: Literal["flow", "constant", "cps"] = "flow"
+    """Noise of a flow's steps (`process = "flow"`): Flow-GRPO's, DanceGRPO's, or Flow-CPS's."""
+    noise_level: Annotated[float, Field(ge=0, le=100)] = 0.7
+    """How much of it; 0.3 in DanceGRPO, 0.8 in Flow-CPS."""
     trainable: Literal["style", "biases", "lora", "denoiser"] = "style"
     """What RL updates: the denoiser of the style with a scale and a shift of the clean residual in every mel band (some
     18,000 numbers, few enough for the few hundred samples of a CPU run), the biases of the denoiser too, low-rank

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from rlzoo.api import Batch, GaussianDiffusionPolicy, Media, Prompt, Samples, Schedule
+from rlzoo.api import Batch, GaussianDiffusionPolicy, Media, Prompt, RectifiedFlowForm, Samples, Schedule
 from rlzoo.parallel import map_rows
 from rlzoo.text import TextFrontend
 from rlzoo.voices import VoiceFormat
@@ -32,6 +32,11 @@ TERMINAL_LEVEL = 0.999
 
 class GradTTSPolicy(GaussianDiffusionPolicy):
     """Text in, waveform out; the chain runs over the style and (log-mel - mean of that style) / scale, (M, 1 + T)."""
+
+    def __new__(cls, options: GradTTSOptions | None = None) -> Self:
+        """The class that `process` asks for; no options where a policy is copied."""
+        flow = cls is GradTTSPolicy and options is not None and options.process == "flow"
+        return super().__new__(GradTTSFlowPolicy if flow else cls)  # type: ignore[return-value]
 
     def __init__(self, options: GradTTSOptions) -> None:
         super().__init__()
@@ -197,3 +202,11 @@ class GradTTSPolicy(GaussianDiffusionPolicy):
                 rows.append(F.pad(own, (0, plain.shape[2] - count)))
             mean = torch.cat(rows)
         return mean + self.options.temperature * self.config.residual_scale * x[..., 1:]
+
+
+class GradTTSFlowPolicy(RectifiedFlowForm, GradTTSPolicy):
+    """The same voice as a rectified flow, for methods that are published for flows."""
+
+    def __init__(self, options: GradTTSOptions) -> None:
+        super().__init__(options)
+        self.noise_form, self.noise_level = options.noise_form, options.noise_level
