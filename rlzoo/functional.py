@@ -34,6 +34,16 @@ def length_mask(lengths: Tensor, size: int) -> Tensor:
     return torch.arange(size, device=lengths.device) < lengths[:, None]
 
 
+def with_backward(lstm: nn.LSTM) -> nn.LSTM:
+    """The LSTM in the mode in which cuDNN has a backward pass for it: training, wherever gradients are kept.
+
+    Without dropout between its layers, which ValueError refuses, both modes are one function.
+    """
+    if lstm.dropout:
+        raise ValueError(f"an LSTM with dropout {lstm.dropout} is another function in training mode")
+    return lstm.train(torch.is_grad_enabled())
+
+
 def masked_mean(x: Tensor, mask: Tensor | None) -> Tensor:
     """(N, *S), bool (N, *S) -> (N,): mean over the valid elements of each row; None counts all of them."""
     return masked_reduce(x, mask, "mean")
@@ -320,4 +330,5 @@ __all__ = [
     "row_uniform",
     "softmax_weights",
     "standardise",
+    "with_backward",
 ]

@@ -112,7 +112,7 @@ def _judge(plan: Plan, asked: Asked, cache: ScoreCache | None) -> dict[str, Any]
 
     scorers = speak.make_scorers(plan.judges, asked.device, cache)
     if isinstance(plan.subject.source, Source):
-        tuned, base = _recorded(plan, scorers)
+        tuned, base = _recorded(plan, asked, scorers)
     else:
         tuned, base = _spoken(plan, asked, scorers)
     trained = [s.name for s in scorers if s.weight]
@@ -160,14 +160,14 @@ def _load(subject: Subject, device: str) -> Policy:
     return speak.load(subject.source, device, start=subject.start)
 
 
-def _recorded(plan: Plan, scorers: Sequence[Scorer]) -> tuple[Judged, Judged | None]:
+def _recorded(plan: Plan, asked: Asked, scorers: Sequence[Scorer]) -> tuple[Judged, Judged | None]:
     from rlzoo._types import Prompt
     from rlzoo.engine import speak
 
     def judged(items: list[tuple[dict[str, Any], Path]], label: str) -> Judged:
         told = [(Prompt(prompt["id"], prompt["text"], prompt["attributes"]), path) for prompt, path in items]
         return speak.judge_recordings(
-            told, scorers, Path("failures"), lambda done, total: _progress(label, done, total)
+            told, scorers, asked.device, Path("failures"), lambda done, total: _progress(label, done, total)
         )
 
     source = plan.subject.source

@@ -13,12 +13,14 @@ from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from torch import Tensor
 
 from rlzoo._allocator import keep_freed_memory
+from rlzoo._precision import use_real_float32
 from rlzoo.errors import ConfigError
 
 
 def make_fabric(device: str, precision: str) -> Fabric:
     """Join the processes of this launch. ConfigError for a device that is not here."""
     keep_freed_memory()
+    use_real_float32()
     world, nodes = _launched_processes()
     kind, _, index = device.partition(":")
     if kind not in {"auto", "cpu", "cuda"} or (index and not (kind == "cuda" and index.isdigit())):
