@@ -1,9 +1,9 @@
 """What a plugin's heavy modules import. Re-exports only."""
 
-from rlzoo._algorithm import Algorithm, Normalisation, TrainContext
-from rlzoo._policy import Gaussian, GaussianDiffusionPolicy, Policy, RectifiedFlowPolicy, StepDistribution
-from rlzoo._reward import Reward
-from rlzoo._types import (
+from rlzoo.core.algorithm import Algorithm, Normalisation, TrainContext
+from rlzoo.core.policy import Gaussian, GaussianDiffusionPolicy, Policy, RectifiedFlowPolicy, StepDistribution
+from rlzoo.core.reward import Reward
+from rlzoo.core.types import (
     Batch,
     Crop,
     Media,

@@ -26,7 +26,7 @@ from measure import difference, machine
 from rlzoo_wavegrad2.network import PRESETS
 from sides import Apart, Case, Side, Work
 
-from rlzoo._precision import use_real_float32
+from rlzoo.core.precision import use_real_float32
 
 TOLERANCE = {"fp32": 1e-4, "bf16": 5e-2}
 PATIENCE = 45.0

@@ -12,13 +12,13 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from rlzoo import _windows, functional
-from rlzoo._advantages import advantages
-from rlzoo._algorithm import Normalisation
-from rlzoo._policy import Policy
-from rlzoo._tables import RolloutTable, TrainTable
-from rlzoo._types import Batch, Minibatch, Prompt, Reduction, Samples, Schedule, Scores, Trajectory
-from rlzoo.engine import divergence, processes, rollout, scoring
+from rlzoo import functional
+from rlzoo.config.schema import RolloutTable, TrainTable
+from rlzoo.core.algorithm import Normalisation
+from rlzoo.core.policy import Policy
+from rlzoo.core.types import Batch, Minibatch, Prompt, Reduction, Samples, Schedule, Scores, Trajectory
+from rlzoo.engine import divergence, processes, rollout, scoring, windows
+from rlzoo.engine.advantages import advantages
 from rlzoo.engine.ahead import Ahead
 from rlzoo.engine.budget import Counters
 from rlzoo.engine.events import Observer, Progress
@@ -293,7 +293,7 @@ class Context:
         self, purpose: str, seeds: Sequence[int | str], cond: Batch, *states: Tensor
     ) -> tuple[Batch, list[Tensor]]:
         """Cut to one window per row as `train.window_frames` says; see `TrainContext.crop`."""
-        return _windows.crop_states(self.policy, purpose, seeds, cond, states, self.train.window_frames)
+        return windows.crop_states(self.policy, purpose, seeds, cond, states, self.train.window_frames)
 
     def gather(self, values: Tensor) -> Tensor:
         """(N, ...) of this rank -> (N over all ranks, ...), in rank order."""

@@ -12,8 +12,8 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from torch import Tensor
 
-from rlzoo._allocator import keep_freed_memory
-from rlzoo._precision import use_real_float32
+from rlzoo.core.precision import use_real_float32
+from rlzoo.engine.allocator import keep_freed_memory
 from rlzoo.errors import ConfigError
 
 

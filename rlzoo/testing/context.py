@@ -16,13 +16,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from rlzoo import _windows
-from rlzoo._advantages import advantages
-from rlzoo._algorithm import Normalisation
-from rlzoo._policy import Policy
-from rlzoo._reward import Reward
-from rlzoo._tables import RolloutTable, TrainTable
-from rlzoo._types import Batch, Minibatch, Prompt, Reduction, Samples, Scores, Trajectory
+from rlzoo.config.schema import RolloutTable, TrainTable
+from rlzoo.core.algorithm import Normalisation
+from rlzoo.core.policy import Policy
+from rlzoo.core.reward import Reward
+from rlzoo.core.types import Batch, Minibatch, Prompt, Reduction, Samples, Scores, Trajectory
+from rlzoo.engine.advantages import advantages
+from rlzoo.engine.windows import crop_states, transitions, windows_of
 from rlzoo.errors import DataError
 from rlzoo.functional import (
     frozen_copy,
@@ -114,7 +114,7 @@ class LocalContext:
         noises = [draw() for _ in range(steps)]
         seeds = tuple(torch.randint(2**62, (rows,), generator=self.generator).tolist())
         size = self.tables[1].window_frames if keep == "all" else 0
-        windows = _windows.windows_of(policy, cond, seeds, steps, size) if size else []
+        windows = windows_of(policy, cond, seeds, steps, size) if size else []
         states, log_probs, in_windows = [x], [], []
         for k, noise in enumerate(noises):
             with nullcontext() if k >= steps - grad_steps else torch.no_grad():
@@ -176,7 +176,7 @@ class LocalContext:
             order = torch.randperm(len(pairs), generator=self.generator)
             for chosen in pairs[order].split(self.tables[1].minibatch or len(pairs)):
                 k, row = chosen.unbind(1)
-                piece = _windows.transitions(self.policy, trajectory, row, k, self.tables[1].window_frames)
+                piece = transitions(self.policy, trajectory, row, k, self.tables[1].window_frames)
                 yield Minibatch([piece], len(chosen))
 
     def pieces(self, trajectory: Trajectory) -> Iterator[Tensor]:
@@ -204,7 +204,7 @@ class LocalContext:
         self, purpose: str, seeds: Sequence[int | str], cond: Batch, *states: Tensor
     ) -> tuple[Batch, list[Tensor]]:
         """See `TrainContext`."""
-        return _windows.crop_states(self.policy, purpose, seeds, cond, states, self.tables[1].window_frames)
+        return crop_states(self.policy, purpose, seeds, cond, states, self.tables[1].window_frames)
 
     def gather(self, values: Tensor) -> Tensor:
         """One process: the values themselves."""
