@@ -160,12 +160,8 @@ def _load(subject: Subject, device: str) -> Policy:
     return speak.load(subject.source, device, start=subject.start)
 
 
-def _recorded(plan: Plan, scorers: Sequence[Scorer]) -> tuple[Judged, Judged | None]:
-    pass
-
-
 def _recorded(plan: Plan, asked: Asked, scorers: Sequence[Scorer]) -> tuple[Judged, Judged | None]:
-    from rlzoo._types import Prompt
+    from rlzoo.core.types import Prompt
     from rlzoo.engine import speak
 
     def judged(items: list[tuple[dict[str, Any], Path]], label: str) -> Judged:

@@ -70,9 +70,7 @@ class Count:
 class FakeCuda:
     """The device while it is entered, in every thread that is started meanwhile. Not to be nested."""
 
-    def __init__(self, devices: int = 1) -> None:
-        self.devices = devices
-        """How many there seem to be; a process has one of them."""
+    def __init__(self) -> None:
         self.kernels: Counter[str] = Counter()
         self.waits: Counter[str] = Counter()
         self._stack = ExitStack()
@@ -376,7 +374,7 @@ def _patches(gpu: FakeCuda) -> Iterator[Any]:
         "is_available": lambda: True,
         "is_initialized": lambda: True,
         "is_bf16_supported": lambda *a, **k: True,
-        "device_count": lambda: gpu.devices,
+        "device_count": lambda: 1,
         "current_device": lambda: 0,
         "mem_get_info": lambda device=None: (70 << 30, 80 << 30),
         "memory_allocated": lambda device=None: 0,

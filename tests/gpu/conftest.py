@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from rlzoo.config import ResolvedRun, resolve
+from rlzoo.config.resolve import resolve
+from rlzoo.config.schema import ResolvedRun
 from rlzoo.testing import toy_runs
 from rlzoo.testing.fakecuda import FakeCuda
 

@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from rlzoo.registry import discover
-from rlzoo.rundir import RunDirectory
-from torch import nn
+from lightning_fabric import Fabric
+from torch import Tensor, nn
 
 from rlzoo.api import TrainContext
-from rlzoo.config import ResolvedRun
+from rlzoo.config.registry import discover
+from rlzoo.config.schema import ResolvedRun
 from rlzoo.engine import loop
 from rlzoo.engine.loop import train
 from rlzoo.engine.processes import make_fabric
 from rlzoo.engine.run import build
+from rlzoo.files.rundir import RunDirectory
 from rlzoo.testing.fakecuda import FakeCuda
+from rlzoo.testing.ranks import Exchange
 from rlzoo.testing.toy_runs import PolicyGradient, start
 
 ALGORITHMS = sorted(discover().names("algorithm"))
 SUMS = {"logprob_reduction": "sum"}
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def same(ours: RunDirectory, theirs: RunDirectory) -> None:
@@ -76,38 +75,41 @@ def test_windows_averages_bfloat16_sums_and_scores_in_a_thread(
     assert gpu.kernels.total() > 1000
 
 
-WORKER = """
-import sys
-from pathlib import Path
-from unittest import mock
-from lightning_fabric.strategies import ddp
-from rlzoo.config import ResolvedRun
-from rlzoo.engine.loop import train
-from rlzoo.engine.processes import make_fabric
-from rlzoo.engine.run import build
-from rlzoo.rundir import RunDirectory
-from rlzoo.testing.fakecuda import FakeCuda
-rundir = RunDirectory.open(Path(sys.argv[1]))
-# NCCL needs the real thing.
-with FakeCuda(devices=2), mock.patch.object(ddp, "_get_default_process_group_backend_for_device", return_value="gloo"):
-    train(ResolvedRun.from_dict(rundir.config()), rundir)
-"""
+class Rank(Fabric):
+    """One of two processes that are threads: it exchanges through memory what NCCL would send."""
+
+    def __init__(self, rank: int, exchange: Exchange) -> None:
+        super().__init__(accelerator="cuda", devices=1)
+        self.rank, self.exchange = rank, exchange
+
+    world_size = property(lambda self: self.exchange.ranks)
+    global_rank = property(lambda self: self.rank)
+
+    def all_gather(self, data: Tensor, group: object = None, sync_grads: bool = False) -> Tensor:
+        return torch.stack(self.exchange.swap(self.rank, data))
+
+    def all_reduce(self, data: Tensor, group: object = None, reduce_op: object = "sum") -> Tensor:
+        return torch.stack(self.exchange.swap(self.rank, data)).sum(0)
 
 
-@pytest.mark.usefixtures("quick")
-def test_two_ranks_equal_one(toy: Callable[..., ResolvedRun], tmp_path: Path) -> None:
-    run = toy("ddpo", train={"steps": 1, "eval_every": 0})
-    one, two = start(run, tmp_path / "one"), start(run, tmp_path / "two")
-    with FakeCuda():
-        train(run, one)
-    (tmp_path / "worker.py").write_text(WORKER)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [*command, str(tmp_path / "worker.py"), str(two.path)], env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    same(two, one)
+@pytest.mark.parametrize("name", ["ddpo", "nft"])
+def test_two_ranks_equal_one(name: str, gpu: FakeCuda, toy: Callable[..., ResolvedRun], tmp_path: Path) -> None:
+    run = toy(name, rollout={"prompts_per_step": 4})
+
+    def weights(ranks: int) -> list[Tensor]:
+        exchange = Exchange(ranks)
+        lives = [
+            build(run, start(run, tmp_path / f"{ranks}-{rank}"), Rank(rank, exchange), lambda event: None)
+            for rank in range(ranks)
+        ]
+        with ThreadPoolExecutor(ranks) as pool:
+            list(pool.map(lambda live: live.algorithm.step(live.ctx), lives))
+        return [torch.cat([p.detach().flatten() for p in live.ctx.policy.parameters()]) for live in lives]
+
+    (one,), two = weights(1), weights(2)
+    assert one.is_cuda
+    assert torch.equal(*two)
+    torch.testing.assert_close(two[0], one, rtol=0, atol=1e-5)
 
 
 class Planted(PolicyGradient):

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import rlzoo_gradtts.pretrain
 import rlzoo_wavegrad2.pretrain
-from rlzoo.registry import discover
 from rlzoo_gradtts import PretrainOptions as GradTTSPretrain
 from rlzoo_wavegrad2 import PretrainOptions as WaveGrad2Pretrain
 from rlzoo_wavegrad2.network import PRESETS, NetworkConfig
 from typer.testing import CliRunner
 
 from rlzoo.cli import app
-from rlzoo.config import ResolvedRun
+from rlzoo.config.registry import discover
+from rlzoo.config.schema import ResolvedRun
 from rlzoo.engine.loop import train
 from rlzoo.testing.fakecuda import FakeCuda
 from rlzoo.testing.toy_runs import start

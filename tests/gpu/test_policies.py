@@ -9,11 +9,11 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
-from rlzoo.registry import discover, import_target
 from torch import Tensor
 
 from rlzoo.api import Batch, Policy, Prompt, Samples, Schedule
-from rlzoo.config import ResolvedRun
+from rlzoo.config.registry import discover, import_target
+from rlzoo.config.schema import ResolvedRun
 from rlzoo.engine.loop import train
 from rlzoo.engine.rollout import Plan, Rollout, sample
 from rlzoo.plugin import PolicySpec

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import torch
-from rlzoo.registry import discover, import_target, weights_at_hand
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence
 
 from rlzoo.api import Media, Prompt, Reward, Samples, Scores
 from rlzoo.audio import resample_samples, valid_mask, write_audio
+from rlzoo.config.registry import discover, import_target, weights_at_hand
 from rlzoo.plugin import Options
 from rlzoo.testing.fakecuda import FakeCuda
 from rlzoo.testing.rewards import voice_like
