@@ -46,6 +46,7 @@ _FREE = {
     aten.lift_fresh, aten._unsafe_view, aten._reshape_alias, aten.is_same_size, aten._local_scalar_dense,
 }  # fmt: skip
 _INDEXING = {aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_}
+_FILLS = {aten.fill, aten.fill_, aten.masked_fill, aten.masked_fill_}
 _COPIES = {aten.copy_, aten.copy}
 _PACKING = {aten._pack_padded_sequence, aten._pack_padded_sequence_backward}
 _MOVES = {Tensor.to, Tensor.cuda, Tensor.cpu}
@@ -182,6 +183,11 @@ class _Names(TorchFunctionMode):
                 self.gpu.wait(name)
         device = kwargs.pop("device", None)
         device = None if device is None else _named(device)
+        if func is Tensor.new_tensor and device is None:
+            device = _home(own)
+        if device is CUDA and kwargs.get("pin_memory"):
+            raise WrongDevice("Only dense CPU tensors can be pinned")
+        pinned = kwargs.pop("pin_memory", False)
         self._check_generator(kwargs.get("generator"), device or (None if first is None else _home(own)) or CPU)
         out = func(*args, **kwargs)
         if name in ("lstm", "gru") and own is CUDA and torch.is_grad_enabled():
@@ -190,7 +196,7 @@ class _Names(TorchFunctionMode):
             return out
         given = {id(x.untyped_storage()): x for x in _tensors(args)}
         there = {tag_of(x) for x in given.values()} | {tag_of(x) for x in _tensors(kwargs)}
-        mine = device or (CUDA if CUDA in there or (func is Tensor.new_tensor and own is CUDA) else CPU)
+        mine = PINNED if pinned else device or (CUDA if CUDA in there else CPU)
         if func in _FROM_LISTS and mine is CUDA:
             self.gpu.wait(f"{name}(..., device=cuda)")
         for x in _tensors(out):
@@ -331,7 +337,8 @@ class _Operations(TorchDispatchMode):
                 return
         here = [x for x, tag in zip(given, tags, strict=True) if _home(tag) is CPU and tag is not INSIDE]
         writes = func._schema.name.endswith("_") or "out" in func._overloadname
-        if torch.Tag.pointwise in func.tags and all(x.dim() == 0 for x in here) and (tags[0] is CUDA or not writes):
+        scalars = torch.Tag.pointwise in func.tags or packet in _FILLS
+        if scalars and all(x.dim() == 0 for x in here) and (tags[0] is CUDA or not writes):
             return
         shapes = ", ".join(f"{tag}{tuple(x.shape)}" for x, tag in zip(given, tags, strict=True))
         raise WrongDevice(

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from rlzoo.config.resolve import resolve
-from rlzoo.config.schema import ResolvedRun
+from rlzoo.config.resolve import ResolvedRun, resolve
 from rlzoo.testing import toy_runs
 from rlzoo.testing.fakecuda import FakeCuda
 

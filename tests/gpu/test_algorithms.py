@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from rlzoo.api import TrainContext
 from rlzoo.config.registry import discover
-from rlzoo.config.schema import ResolvedRun
+from rlzoo.config.resolve import ResolvedRun
 from rlzoo.engine import loop
 from rlzoo.engine.loop import train
 from rlzoo.engine.processes import make_fabric

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from rlzoo.cli import app
 from rlzoo.config.registry import discover
-from rlzoo.config.schema import ResolvedRun
+from rlzoo.config.resolve import ResolvedRun
 from rlzoo.engine.loop import train
 from rlzoo.testing.fakecuda import FakeCuda
 from rlzoo.testing.toy_runs import start

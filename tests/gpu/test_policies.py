@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rlzoo.api import Batch, Policy, Prompt, Samples, Schedule
 from rlzoo.config.registry import discover, import_target
-from rlzoo.config.schema import ResolvedRun
+from rlzoo.config.resolve import ResolvedRun
 from rlzoo.engine.loop import train
 from rlzoo.engine.rollout import Plan, Rollout, sample
 from rlzoo.plugin import PolicySpec
