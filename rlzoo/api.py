@@ -6,6 +6,7 @@ from rlzoo.core.reward import Reward
 from rlzoo.core.types import (
     Batch,
     Crop,
+    DenoisingBatch,
     Media,
     Minibatch,
     Prompt,
@@ -21,6 +22,7 @@ __all__ = [
     "Algorithm",
     "Batch",
     "Crop",
+    "DenoisingBatch",
     "Gaussian",
     "GaussianDiffusionPolicy",
     "Media",

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rlzoo.core.policy import Policy
 from rlzoo.core.specs import Options
-from rlzoo.core.types import Batch, Minibatch, Prompt, Reduction, Samples, Scores, Trajectory
+from rlzoo.core.types import Batch, DenoisingBatch, Minibatch, Prompt, Reduction, Samples, Scores, Trajectory
 
 O = TypeVar("O", bound=Options)
 Normalisation = Literal["prompt", "group", "batch", "none"]
@@ -99,8 +99,26 @@ class TrainContext(Protocol):
         """Shuffled stochastic transitions as `train.inner_epochs`, `train.minibatch`, `train.step_selection` say."""
         ...
 
-    def pieces(self, trajectory: Trajectory) -> Iterable[Tensor]:
-        """Indices (n,) of this rank's rows, `train.micro_batch` at a time: what fits through the network at once."""
+    def micro_batches(self, rows: int) -> Iterable[Tensor]:
+        """Indices 0 ... `rows` - 1, (n,) int64, `train.micro_batch` at a time: what fits in memory."""
+        ...
+
+    def denoising_batches(
+        self,
+        trajectory: Trajectory,
+        purpose: str,
+        *,
+        update: int = 0,
+        updates: int = 1,
+        draws: int = 1,
+        rows: Tensor | None = None,
+    ) -> Iterable[DenoisingBatch]:
+        """Micro-batches of this rank's clean samples with times and noise, for a denoising loss.
+
+        Each row comes `draws` times in each of `updates` gradient updates; this is update number `update`. All times of
+        a row lie evenly apart (see `draw`). `rows` (m,) int64 restricts it to some rows. The same arguments give the
+        same batches again.
+        """
         ...
 
     def share(self, prompts: Sequence[Prompt]) -> list[Prompt]:
@@ -124,7 +142,7 @@ class TrainContext(Protocol):
     ) -> tuple[Batch, list[Tensor]]:
         """Conditioning and states (n, *S) cut to one window per row as `train.window_frames` says; else as they are.
 
-        For losses over `pieces`; transitions come cropped. A row's window depends on its seed and `purpose` alone.
+        Transitions and denoising batches come cropped. A row's window depends on its seed and `purpose` alone.
         """
         ...
 

@@ -184,6 +184,17 @@ class Minibatch:
 
 
 @dataclass(frozen=True)
+class DenoisingBatch:
+    """n clean states with noise and training times, ready for a denoising loss; cut to windows if the run uses them."""
+
+    rows: Tensor  # (n,) int64, rows of the trajectory on this rank
+    clean: Tensor  # (n, *S)
+    noise: Tensor  # (n, *S)
+    t: Tensor  # (n,) training times
+    cond: Batch
+
+
+@dataclass(frozen=True)
 class Trajectory:
     """N rollouts of this rank. A row's noise depends on (seed, step, prompt, repetition) and on nothing else."""
 

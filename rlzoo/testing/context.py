@@ -8,7 +8,7 @@ checkpoints and checks.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import Any, Literal
@@ -20,8 +20,9 @@ from rlzoo.config.schema import RolloutTable, TrainTable
 from rlzoo.core.algorithm import Normalisation
 from rlzoo.core.policy import Policy
 from rlzoo.core.reward import Reward
-from rlzoo.core.types import Batch, Minibatch, Prompt, Reduction, Samples, Scores, Trajectory
+from rlzoo.core.types import Batch, DenoisingBatch, Minibatch, Prompt, Reduction, Samples, Scores, Trajectory
 from rlzoo.engine.advantages import advantages
+from rlzoo.engine.denoising import denoising_batches
 from rlzoo.engine.windows import crop_states, transitions, windows_of
 from rlzoo.errors import DataError
 from rlzoo.functional import (
@@ -179,9 +180,22 @@ class LocalContext:
                 piece = transitions(self.policy, trajectory, row, k, self.tables[1].window_frames)
                 yield Minibatch([piece], len(chosen))
 
-    def pieces(self, trajectory: Trajectory) -> Iterator[Tensor]:
-        """All rows, `train.micro_batch` at a time."""
-        yield from torch.arange(len(trajectory)).split(self.tables[1].micro_batch or len(trajectory))
+    def micro_batches(self, rows: int) -> Iterable[Tensor]:
+        """Indices of so many rows, `train.micro_batch` at a time."""
+        return torch.arange(rows).split(self.tables[1].micro_batch or rows) if rows else ()
+
+    def denoising_batches(
+        self,
+        trajectory: Trajectory,
+        purpose: str,
+        *,
+        update: int = 0,
+        updates: int = 1,
+        draws: int = 1,
+        rows: Tensor | None = None,
+    ) -> Iterator[DenoisingBatch]:
+        """See `TrainContext.denoising_batches`."""
+        return denoising_batches(self, trajectory, purpose, update, updates, draws, rows)
 
     def share(self, prompts: Sequence[Prompt]) -> list[Prompt]:
         """One process: all of them."""
