@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -82,11 +83,16 @@ def parts() -> list[str]:
 
 
 @pytest.fixture
-def tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+def tf32() -> Iterator[None]:
     """As a user may have set it, by the newer switches, which make reading the older ones an error."""
     backends = torch.backends
-    for part in (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn):
-        monkeypatch.setattr(part, "fp32_precision", "tf32")
+    switches = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)
+    before = parts()
+    for switch in switches:
+        switch.fp32_precision = "tf32"
+    yield
+    for switch, value in zip(switches, before, strict=True):
+        switch.fp32_precision = value
 
 
 @pytest.mark.usefixtures("tf32")
