@@ -36,17 +36,21 @@ Counts = dict[str, tuple[float, float]]
 def transition(gpu: FakeCuda, name: str, **options: Any) -> Counts:
     """One denoising step of 4 rows, as the difference of rollouts of 4 and of 2 steps."""
     from rlzoo.api import Prompt
-    from rlzoo.engine.rollout import Plan, sample
+    from rlzoo.engine import rollout
 
+    Plan = getattr(rollout, "SamplingPlan", None) or rollout.Plan  # its older name
     policy = voice(name, **options).to("cuda").eval()
     with torch.no_grad():
         cond = policy.condition([Prompt("a", "Yes."), Prompt("b", "Go on.")]).repeat(2)
     found, inside = [], []
     for steps in (2, 2, 4):
         seeds = (1, 2, 3, 4)
-        plan = Plan(policy.schedule(steps), seeds, seeds, 0, "mean", 4, (), kept=tuple(range(steps + 1)))
+        plan = Plan(
+            schedule=policy.schedule(steps), seeds=seeds, prior_seeds=seeds, grad_steps=0, reduction="mean",
+            micro_batch=4, probe=(), kept=tuple(range(steps + 1)),
+        )  # fmt: skip
         with gpu.counted() as count, network(gpu, policy) as own:
-            sample(policy, cond, plan)
+            rollout.sample(policy, cond, plan)
         found.append(count)
         inside.append(own)
     every = (found[2].kernels - found[1].kernels) / 2

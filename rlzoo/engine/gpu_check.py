@@ -21,7 +21,7 @@ from rlzoo.core.reward import Reward
 from rlzoo.core.specs import Spec
 from rlzoo.core.types import Batch, Prompt, Samples
 from rlzoo.engine import estimate
-from rlzoo.engine.rollout import Plan, Rollout, sample
+from rlzoo.engine.rollout import Rollout, SamplingPlan, sample
 from rlzoo.engine.selfcheck import RATIO_TOLERANCE
 from rlzoo.errors import RlzooError
 from rlzoo.speech.audio import resample_samples, to_samples
@@ -87,7 +87,8 @@ def _required(spec: Spec) -> list[str]:
 
 def _rollout(policy: Policy, cond: Batch, micro_batch: int) -> Rollout:
     seeds, schedule = tuple(range(len(cond))), policy.schedule(STEPS)
-    return sample(policy, cond, Plan(schedule, seeds, seeds, 0, "mean", micro_batch, (), kept=tuple(range(STEPS + 1))))
+    kept = tuple(range(STEPS + 1))
+    return sample(policy, cond, SamplingPlan(schedule=schedule, seeds=seeds, micro_batch=micro_batch, kept=kept))
 
 
 def _log_probs(policy: Policy, cond: Batch, done: Rollout) -> Tensor:

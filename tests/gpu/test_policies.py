@@ -15,7 +15,7 @@ from rlzoo.api import Batch, Policy, Prompt, Samples, Schedule
 from rlzoo.config.registry import discover, import_target
 from rlzoo.config.resolve import ResolvedRun
 from rlzoo.engine.loop import train
-from rlzoo.engine.rollout import Plan, Rollout, sample
+from rlzoo.engine.rollout import Rollout, SamplingPlan, sample
 from rlzoo.plugin import PolicySpec
 from rlzoo.testing.fakecuda import Count, FakeCuda
 from rlzoo.testing.specs import TOY_FLOW, TOY_GAUSSIAN, ToyPolicyOptions
@@ -48,7 +48,15 @@ def rolled(
     window = 2 if "window" in spec.offers and windows and not grad_steps else 0
     seeds, schedule = (1, 2), policy.schedule(steps)
     kept = tuple(range(steps + 1))
-    plan = Plan(schedule, seeds, seeds, grad_steps, "mean", micro_batch, (0, 0), window_frames=window, kept=kept)
+    plan = SamplingPlan(
+        schedule=schedule,
+        seeds=seeds,
+        grad_steps=grad_steps,
+        micro_batch=micro_batch,
+        probe=(0, 0),
+        window_frames=window,
+        kept=kept,
+    )
     return sample(policy, cond, plan)
 
 
