@@ -27,7 +27,7 @@ WAVES = [voice_like(seconds, RATE, seed) for seed, seconds in enumerate((0.7, 1.
 Maker = Callable[[Path, pytest.MonkeyPatch], dict[str, Any]]
 
 
-def tests_of(plugin: str) -> Any:
+def module_of(plugin: str) -> Any:
     """The module of this plugin's tests, which knows how to make weights of its kind."""
     name = f"gpu_{plugin}"
     if name not in sys.modules:
@@ -41,14 +41,14 @@ def tests_of(plugin: str) -> Any:
 
 def nisqa(arguments: str) -> Maker:
     def make(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-        known = tests_of("nisqa")
+        known = module_of("nisqa")
         return {"checkpoint": known.random_checkpoint(getattr(known, arguments), folder / "nisqa.tar")}
 
     return make
 
 
 def dnsmos_pro(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    return {"checkpoint": tests_of("dnsmos_pro").scripted(folder / "pro.pt")}
+    return {"checkpoint": module_of("dnsmos_pro").scripted(folder / "pro.pt")}
 
 
 def utmos(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def utmos(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def similarity(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    weights = tests_of("similarity").weights
+    weights = module_of("similarity").weights
     torch.save(weights._get_wrapped_function()(), folder / "ecapa.ckpt")
     return {"checkpoint": folder / "ecapa.ckpt"}  # compared with each prompt's own recording
 
@@ -78,7 +78,7 @@ def preference(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     from rlzoo_preference import TrainPreferenceOptions
     from rlzoo_preference.train import train
 
-    known = tests_of("preference")
+    known = module_of("preference")
     monkeypatch.setattr(known, "PROMPTS", 12)
     pairs = known.answers(folder, known.less_noise)
     train(pairs, folder / "preference.safetensors", TrainPreferenceOptions(), lambda line: None)
