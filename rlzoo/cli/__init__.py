@@ -14,6 +14,7 @@ from rlzoo.cli import (
     corpus,
     doctor,
     evaluate,
+    export,
     listen,
     noise_scale,
     plugins,
@@ -56,6 +57,7 @@ def root(
 app.command("run")(run.run)
 app.command("synth")(synth.synth)
 app.command("eval")(evaluate.evaluate)
+app.command("export")(export.export)
 app.command("pretrain")(pretrain.pretrain)
 app.command("tune-schedule")(tune.tune_schedule)
 app.command("noise-scale")(noise_scale.noise_scale)
