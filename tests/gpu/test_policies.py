@@ -16,6 +16,7 @@ from rlzoo.config.registry import discover, import_target
 from rlzoo.config.resolve import ResolvedRun
 from rlzoo.engine.loop import train
 from rlzoo.engine.rollout import Rollout, SamplingPlan, sample
+from rlzoo.errors import RlzooError
 from rlzoo.plugin import PolicySpec
 from rlzoo.testing.fakecuda import Count, FakeCuda
 from rlzoo.testing.specs import TOY_FLOW, TOY_GAUSSIAN, ToyPolicyOptions
@@ -36,7 +37,10 @@ def variants(spec: PolicySpec) -> list[dict[str, Any]]:
 
 def make(spec: PolicySpec, options: dict[str, Any], device: str) -> Policy:
     known = {"pretrain_steps": 30} if "pretrain_steps" in spec.options.model_fields else {}
-    policy: Policy = import_target(spec.target, spec.name, spec.extra)(spec.options(**known, **options))
+    try:
+        policy: Policy = import_target(spec.target, spec.name, spec.extra)(spec.options(**known, **options))
+    except RlzooError as error:
+        pytest.skip(f"'{spec.name}' cannot be made here: {error.message}")
     return policy.to(device).eval()
 
 

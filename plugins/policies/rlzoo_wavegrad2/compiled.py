@@ -7,14 +7,12 @@ evaluations without a gradient are CUDA graphs, of which one is recorded per siz
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from functools import cache
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from rlzoo.errors import ConfigError
@@ -45,8 +43,6 @@ def denoise(decoder: Denoiser, noisy: Tensor, hidden: Tensor, level: Tensor, fra
     waves = F.pad(noisy, (0, extra * hop)).contiguous().unflatten(1, (-1, hop))
     wide = F.pad(hidden, (0, extra)).contiguous()
     has_graph = noisy.device.type == "cuda" and not torch.is_grad_enabled()
-    if not torch.is_grad_enabled():
-        decoder = _still(decoder)
     try:
         out = _compiled(BACKEND, has_graph)(decoder, waves, wide, level, frames)
     except TorchDynamoException as error:
@@ -57,20 +53,6 @@ def denoise(decoder: Denoiser, noisy: Tensor, hidden: Tensor, level: Tensor, fra
         ) from error
     # A CUDA graph writes its next result where this one is.
     return out[:, :size].clone() if has_graph else out[:, :size]
-
-
-_STILL: WeakKeyDictionary[Denoiser, Denoiser] = WeakKeyDictionary()
-
-
-def _still(decoder: Denoiser) -> Denoiser:
-    """The same weights in a module that takes no gradient: a graph asks for that, and a policy and its frozen
-    reference, of which one is trained, would need one each."""
-    known = _STILL.get(decoder)
-    weights = list(decoder.parameters())
-    if known is None or any(a.data_ptr() != b.data_ptr() for a, b in zip(weights, known.parameters(), strict=True)):
-        shared: dict[int, Any] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in weights}
-        known = _STILL[decoder] = copy.deepcopy(decoder, shared | {id(b): b for b in decoder.buffers()})
-    return known
 
 
 @cache
