@@ -63,6 +63,7 @@ def test_every_algorithm_moves_between_devices(name: str, toy: Callable[..., Res
     same(moved, here)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(("policy", "more"), [("toy-gaussian", {"window_frames": 2}), ("toy-flow", SUMS)])
 def test_windows_averages_bfloat16_sums_and_scores_in_a_thread(
@@ -92,6 +93,7 @@ class Rank(Fabric):
         return torch.stack(self.exchange.swap(self.rank, data)).sum(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ddpo", "nft"])
 def test_two_ranks_equal_one(name: str, gpu: FakeCuda, toy: Callable[..., ResolvedRun], tmp_path: Path) -> None:
     run = toy(name, rollout={"prompts_per_step": 4})
@@ -143,6 +145,7 @@ class Planted(PolicyGradient):
         return {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "mistake",
     [

@@ -20,6 +20,7 @@ from rlzoo.engine.loop import train
 from rlzoo.testing.fakecuda import FakeCuda
 from rlzoo.testing.toy_runs import start
 
+pytestmark = pytest.mark.slow
 SPEAKING = sorted(name for name, spec in discover().specs["policy"].items() if spec.emits == "audio")
 
 

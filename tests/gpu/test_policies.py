@@ -23,6 +23,7 @@ from rlzoo.testing.specs import TOY_FLOW, TOY_GAUSSIAN, ToyPolicyOptions
 from rlzoo.testing.toy_runs import start
 from rlzoo.testing.toys import GaussianToy
 
+pytestmark = pytest.mark.slow
 POLICIES = {spec.name: spec for spec in (*discover().specs["policy"].values(), TOY_GAUSSIAN, TOY_FLOW)}
 PROMPTS = [Prompt("a", "Yes."), Prompt("b", "Go on.")]
 

@@ -20,6 +20,7 @@ from rlzoo.plugin import Options
 from rlzoo.testing.fakecuda import FakeCuda
 from rlzoo.testing.rewards import voice_like
 
+pytestmark = pytest.mark.slow
 REGISTRY = discover()
 REWARDS = sorted(REGISTRY.names("reward"))
 RATE = 16_000
