@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Annotated
 
@@ -75,6 +76,9 @@ app.add_typer(listen.app, name="listen")
 
 def main() -> None:
     """Entry point of the command `rlzoo`: runs it and exits with the code of `rlzoo.errors`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a letter that the terminal lacks is no reason to lose a run
+            stream.reconfigure(errors="backslashreplace")
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     code = exit_code(lambda: app(arguments, prog_name="rlzoo"), debug=debug)

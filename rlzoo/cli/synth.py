@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from rlzoo.cli._shared import Device, PluginFiles, PolicyName, Seed, Sets, policy_options
+from rlzoo.cli._shared import Device, PluginFiles, PolicyName, Seed, Sets, Trust, policy_options
 from rlzoo.config.registry import discover
 from rlzoo.engine.console import err, out
 from rlzoo.engine.source import policy_source
@@ -19,7 +19,9 @@ from rlzoo.errors import ConfigError, DataError
 Checkpoint = Annotated[
     Path | None, typer.Option("--checkpoint", help="A run directory, one checkpoint in it, or a policy's weight file.")
 ]
-DenoisingSteps = Annotated[int | None, typer.Option("--num-steps", min=1, help="Denoising steps; unset: the policy's.")]
+DenoisingSteps = Annotated[
+    int | None, typer.Option("--num-steps", min=1, max=10_000, help="Denoising steps; unset: the policy's.")
+]
 
 
 def synth(
@@ -36,6 +38,7 @@ def synth(
     device: Device = "auto",
     sets: Sets = [],  # noqa: B006
     plugin: PluginFiles = [],  # noqa: B006
+    trust: Trust = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the file where it exists.")] = False,
     stream: Annotated[
         bool, typer.Option("--stream", help="Sentence by sentence, each written while the next one is being made.")
@@ -68,7 +71,7 @@ def synth(
     from rlzoo.engine.stream import speak_sentences, write_wav
     from rlzoo.speech.audio import write_audio
 
-    voice = load(source, device)
+    voice = load(source, device, seed=seed or 0, trust=trust)
     rate = voice.media.sample_rate
     if voice.media.kind != "audio" or rate is None:
         raise ConfigError(f"this policy makes {voice.media.kind}, not audio", "name a policy that speaks")

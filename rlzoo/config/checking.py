@@ -67,7 +67,15 @@ def _explain(model: type[Options], problem: Any, where: str, also: type[Options]
     text = problem["msg"].removeprefix("Input ").removeprefix("Value error, ")
     text = text[:1].lower() + text[1:]
     field = _fields_at(model, loc[:-1]).get(loc[-1]) if loc else None
-    return f"{path}: {text}, not {problem['input']!r}", _default(field)
+    return f"{path}: {text}, not {_short(problem['input'])}", _default(field)
+
+
+def _short(value: Any) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of thousands of digits
+        return f"a number of {value.bit_length()} bits" if isinstance(value, int) else f"a {type(value).__name__}"
+    return text if len(text) <= 200 else f"{text[:200]} ..."
 
 
 def _default(field: FieldInfo | None) -> str:

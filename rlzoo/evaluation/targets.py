@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlzoo.config.layers import DEFAULT_POLICY, DEFAULT_PROMPTS
+from rlzoo.config.layers import DEFAULT_POLICY, DEFAULT_PROMPTS, prompts_table
+from rlzoo.config.opening import open_run
 from rlzoo.config.registry import Registry, weights_at_hand
 from rlzoo.config.resolve import Choice, ResolvedRun, check_accepts, choose, default_judges
 from rlzoo.engine.source import policy_of
@@ -32,6 +33,7 @@ class Request:
     num_steps: int | None
     seed: int | None
     device: str
+    trust: bool = False
 
     def __post_init__(self) -> None:
         foreign = sorted(self.tables.keys() - {"policy", "prompts", "judges"})
@@ -81,8 +83,8 @@ def _subject(path: Path, asked: Request) -> Subject:
             raise ConfigError(
                 f"'{path}' is a run, which names its policy itself", "leave out --policy and --set policy"
             )
-        config = RunDirectory.open(path.absolute().parents[1] if inside else path).config()
-        return Subject(str(path), path, ResolvedRun.from_dict(config))
+        rundir = RunDirectory.open(path.absolute().parents[1] if inside else path)
+        return Subject(str(path), path, open_run(rundir, uses=("policy", "rewards", "prompts"), trust=asked.trust))
     if path.is_dir():
         return Subject(str(path), open_source(path), None)
     return Subject(str(path), _policy(asked, {"checkpoint": str(path)}, policy_of(path)), None)
@@ -113,7 +115,8 @@ def plan_evaluation(subject: Subject, against: Path | None, asked: Request) -> E
         chosen: Choice[Any] = run.prompts
     else:
         own = run.prompts.spec.name if run is not None else DEFAULT_PROMPTS
-        chosen = choose("prompts", name or own, asked.registry, asked.tables.get("prompts"))
+        table = {**asked.tables.get("prompts", {}), **prompts_table(name or own)}
+        chosen = choose("prompts", table.pop("name"), asked.registry, table)
     return EvaluationPlan(subject, base, judges, chosen, split or "heldout")
 
 

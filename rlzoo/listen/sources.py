@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from rlzoo.errors import ConfigError, DataError
-from rlzoo.files.rundir import read_lines
+from rlzoo.files.evaluations import read_index
+from rlzoo.files.reading import read_text
 
 AUDIO_SUFFIXES = (".wav", ".flac")
 
@@ -103,7 +104,10 @@ def unequal_rates(pairs: Sequence[Pair]) -> str:
     """What to tell whoever makes a test whose sides differ in their sampling rate; empty where none do."""
     import soundfile
 
-    rates = [(pair, *(soundfile.info(str(path)).samplerate for path in (pair.a, pair.b))) for pair in pairs]
+    try:
+        rates = [(pair, *(soundfile.info(str(path)).samplerate for path in (pair.a, pair.b))) for pair in pairs]
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise DataError(f"a recording cannot be read as audio: {error}", "give WAV or FLAC files") from error
     different = [found for found in rates if found[1] != found[2]]
     if not different:
         return ""
@@ -150,7 +154,7 @@ def _prompts(folder: Path) -> dict[str, dict[str, Any]]:
 
 def _index(folder: Path) -> dict[str, dict[str, Any]]:
     """Prompts by file stem, as an evaluation has written them."""
-    rows = read_lines(folder / "index.jsonl")
+    rows = read_index(folder / "index.jsonl")
     return {
         Path(row["file"]).stem: {
             "id": row["prompt"],
@@ -166,6 +170,7 @@ def _metadata(folder: Path) -> dict[str, dict[str, Any]]:
     """Prompts by file stem from `metadata.csv` (`id|text|...`) in the folder or beside it."""
     for path in (folder / "metadata.csv", folder.parent / "metadata.csv"):
         if path.is_file():
-            lines = [line.split("|") for line in path.read_text(encoding="utf-8").splitlines() if "|" in line]
+            text = read_text(path, "save it as UTF-8; its lines are 'id|text' or 'id|text|normalised text'")
+            lines = [line.split("|") for line in text.splitlines() if "|" in line]
             return {cells[0]: {"id": cells[0], "text": cells[1]} for cells in lines}
     return {}

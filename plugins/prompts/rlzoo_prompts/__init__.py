@@ -41,7 +41,7 @@ class LJSpeechOptions(Options):
     """Name of the file of ids, without `.txt`, that gives the held-out prompts."""
     heldout_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.02
     """Share to hold out (at least one), chosen by a hash of the id, where the folder has no files of ids at all."""
-    heldout_limit: Annotated[int, Field(ge=1)] = 64
+    heldout_limit: Annotated[int, Field(ge=1, le=10_000)] = 64
     """At most this many held-out prompts, the first ones by a hash of the id."""
 
 

@@ -50,19 +50,13 @@ class DNSMOSReward(Reward[DNSMOSOptions]):
         if self.options.level_dbfs is not None:
             samples = normalise_level(samples, self.options.level_dbfs)
         with full_precision(samples.data.device):
-            # On a CPU row by row: no bit of a score depends on batch mates, and pictures stay in the caches.
-            size = 1 if samples.data.device.type == "cpu" else len(samples)
-            pieces = [samples[first : first + size] for first in range(0, len(samples), size)]
-            rows = torch.cat([self._together(piece) for piece in pieces])
+            rows = torch.stack([self._row(samples, row) for row in range(len(samples))])
         if self.options.model == "p808":
             return Scores(rows[:, 0])
         parts = dict(zip(PARTS, rows.unbind(1), strict=True))
         return Scores(parts[self.options.part], parts)
 
-    def _together(self, samples: Samples) -> torch.Tensor:
-        """(N, parts)"""
-        lengths = samples.lengths.tolist()
-        starts = [clips.windows(clips.filled(length)) for length in lengths]
-        windows = [(row, start) for row, own in enumerate(starts) for start in own]
-        scores: torch.Tensor = self.network(clips.repeated(samples.data.float(), lengths), windows)
-        return torch.stack([own.mean(0) for own in scores.split([len(own) for own in starts])])
+    def _row(self, samples: Samples, row: int) -> torch.Tensor:
+        clip = clips.repeated(samples.row(row).float())
+        scores: torch.Tensor = self.network(clip, clips.windows(clip.shape[0]))
+        return scores.mean(0)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from rlzoo.errors import DataError
+from rlzoo.files.reading import read_text
 from rlzoo.speech.corpus._files import read_jsonl
 from rlzoo.speech.corpus.flite import split_of
 from rlzoo.speech.corpus.textgrids import find_textgrids, read_textgrid
@@ -237,12 +238,7 @@ def read_metadata(path: Path) -> dict[str, str]:
     Raises:
         DataError: missing, not UTF-8, a line with another number of columns, an empty or repeated id, no text.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"'{path}' is not UTF-8 text", hint="expected lines 'id|text|normalised text'") from error
-    except OSError as error:
-        raise DataError(f"cannot read '{path}': {error.strerror}", hint="give a folder in LJSpeech's layout") from error
+    lines = read_text(path, "give a folder in LJSpeech's layout: lines 'id|text|normalised text'").splitlines()
     texts: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -310,10 +306,7 @@ def _split(root: Path, texts: dict[str, str], split: str | None) -> list[str]:
             if split_of(text, seed=0, validation_fraction=0.02, test_fraction=0.02) == split
         ]
     path = root / f"{split}.txt"
-    try:
-        wanted = path.read_text(encoding="utf-8").split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read the split '{path}': {error}", hint="one id a line") from error
+    wanted = read_text(path, "one id a line").split()
     unknown = [name for name in wanted if name not in texts]
     if unknown:
         raise DataError(f"'{path}' names '{unknown[0]}', which metadata.csv lacks", hint="make the split again")
@@ -326,6 +319,8 @@ def _item(
 ) -> SpeechItem:
     import soundfile
 
+    from rlzoo.speech.audio import check_rate
+
     wav = root / "wavs" / f"{name}.wav"
     if not wav.is_file():
         raise DataError(f"'{wav}' is missing, but metadata.csv names it", hint="restore it, or remove its line")
@@ -333,6 +328,7 @@ def _item(
         info = soundfile.info(str(wav))
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise DataError(f"'{wav}' cannot be read as audio: {error}", hint="restore it, or remove its line") from error
+    check_rate(info.samplerate, f"'{wav}'")
     if sample_rate is not None and info.samplerate != sample_rate:
         raise DataError(f"'{wav}' has {info.samplerate} Hz, {sample_rate} Hz were asked for", hint=_RATE_HINT)
     if len(phones) != len(ends):
