@@ -274,13 +274,13 @@ class GaussianDiffusionPolicy(Policy):
         Steps that the schedule makes deterministic are DDIM's with eta = 0 (arXiv:2010.02502, Eq. 12), which keep the
         marginals; the posterior's mean alone would lose its variance.
         """
-        times = schedule.times.to(x.device)
-        sigma_t, sigma_s = times[k], times[k + 1]
+        schedule = schedule.to(x.device)
+        sigma_t, sigma_s = schedule.times[k], schedule.times[k + 1]
         t = sigma_t.to(x.dtype)
         x0 = self.clean(x, self.predict(x, t, cond) if prediction is None else prediction, t)
         if self.clip_clean is not None:
             x0 = x0.clamp(-self.clip_clean, self.clip_clean)
-        random = schedule.stochastic.to(x.device)[k]
+        random = schedule.stochastic[k]
         of_x0, of_x, std = self.posterior(sigma_t, sigma_s)
         ddim = (1 - sigma_s**2).sqrt() - (1 - sigma_t**2).sqrt() * sigma_s / sigma_t
         of_x0, of_x = torch.where(random, of_x0, ddim), torch.where(random, of_x, sigma_s / sigma_t)
@@ -317,14 +317,15 @@ class RectifiedFlowPolicy(Policy):
     def transition(
         self, x: Tensor, k: Tensor, cond: Batch, schedule: Schedule, prediction: Tensor | None = None
     ) -> Gaussian:
-        times = schedule.times.to(x.device)
+        schedule = schedule.to(x.device)
+        times = schedule.times
         t, s = times[k], times[k + 1]
         dt = s - t  # negative: time runs towards the data
         # At t = 1 the diffusion coefficient is infinite; Flow-GRPO takes the next time of the schedule there.
         spread = torch.where(t < 1, t, times[1].expand_as(t))
         growth = (spread / (1 - spread)).sqrt() if self.noise_form == "flow" else torch.ones_like(spread)
         sigma = self.noise_level * growth
-        sigma = torch.where(schedule.stochastic.to(x.device)[k], sigma, torch.zeros_like(sigma))
+        sigma = torch.where(schedule.stochastic[k], sigma, torch.zeros_like(sigma))
         v = self.predict(x, t.to(x.dtype), cond) if prediction is None else prediction
         drift = sigma**2 / (2 * t)
         mean = x * per_row(1 + drift * dt, x) + v * per_row((1 + drift * (1 - t)) * dt, x)
