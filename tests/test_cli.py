@@ -171,6 +171,17 @@ def test_config_new_writes_a_commented_file_that_resolves(rlzoo_, here):
     assert "exists already" in rlzoo_("config", "new", *names, "--reward", "toy", "--out", "run.toml").error()[0]
 
 
+def test_prompts_may_be_a_file(rlzoo_, here):
+    (here / "my.txt").write_text("One line.\nAnother line.\n")
+    flags = ["--algo", "dlpo", "--reward", "guard", "--prompts", "my.txt"]
+    shown = tomllib.loads(rlzoo_("config", "show", *flags).out)
+    assert shown["prompts"]["name"] == "text"
+    assert Path(shown["prompts"]["path"]) == here / "my.txt"
+    made = rlzoo_("config", "new", "--prompts", "my.txt", "--out", "run.toml")
+    assert made.code == 0, made.err
+    assert tomllib.loads((here / "run.toml").read_text())["prompts"]["path"] == "my.txt"
+
+
 def test_config_schema(rlzoo_):
     schema = json.loads(rlzoo_("config", "schema", "toy-gradient", "--plugin", TOYS).out)
     assert schema["properties"]["clip"]["exclusiveMinimum"] == 0

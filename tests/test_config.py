@@ -188,6 +188,21 @@ def test_a_bare_run_has_policy_and_prompts(toys, monkeypatch):
     assert (data["policy"]["name"], data["prompts"]["name"]) == ("speaker", "short")
 
 
+@pytest.mark.parametrize(
+    ("asked", "table"),
+    [
+        ("short", {"name": "short"}),
+        ("my.txt", {"name": "text", "path": "my.txt"}),
+        ("./lines", {"name": "text", "path": "./lines"}),
+        ("corpus/metadata.csv", {"name": "ljspeech", "path": "corpus/metadata.csv"}),
+        (".", {"name": "ljspeech", "path": "."}),
+    ],
+)
+def test_prompts_are_a_set_or_a_path(asked, table):
+    assert user_layer({"prompts": {"name": "short"}}, prompts=asked)["prompts"] == table
+    assert user_layer(prompts="") == {}
+
+
 @pytest.mark.parametrize("sets", [(), ("policy={name='painter'}",), ("policy.name=painter",)])
 def test_what_suits_the_policy_lies_under_everything_but_the_built_in_choices(toys, sets, monkeypatch):
     monkeypatch.setattr("rlzoo.config.layers.DEFAULT_POLICY", "speaker")

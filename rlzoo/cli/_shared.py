@@ -16,7 +16,9 @@ ConfigFile = Annotated[Path | None, typer.Option("--config", help="A run file (T
 Algo = Annotated[str, typer.Option("--algo", help="Algorithm; `rlzoo plugins list` shows them.")]
 Rewards = Annotated[list[str], typer.Option("--reward", help="Reward; repeatable, the sum counts.")]
 PolicyName = Annotated[str, typer.Option("--policy", help="Policy; default: gradtts with the voice it ships with.")]
-Prompts = Annotated[str, typer.Option("--prompts", help="Prompt set; default: short.")]
+Prompts = Annotated[
+    str, typer.Option("--prompts", help="Prompt set, or a text file with one prompt a line; default: short.")
+]
 Seed = Annotated[int | None, typer.Option("--seed", help="Every random number follows from it; default: 0.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1.")]
 Steps = Annotated[int | None, typer.Option("--steps", help="Optimisation steps (train.steps).")]
@@ -25,7 +27,10 @@ Sets = Annotated[
     list[str], typer.Option("--set", help="key.path=value over everything else, e.g. algorithm.clip=0.1; repeatable.")
 ]
 OfPrompts = Annotated[
-    str, typer.Option("--prompts", help="heldout or train of the run's set; or a set: NAME, NAME:train.")
+    str,
+    typer.Option(
+        "--prompts", help="heldout or train of the run's set; or a set or text file: NAME, my.txt, NAME:train."
+    ),
 ]
 OfSets = Annotated[
     list[str],

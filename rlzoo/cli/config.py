@@ -26,7 +26,7 @@ from rlzoo.cli._shared import (
 )
 from rlzoo.cli.plugins import find, option_type
 from rlzoo.config import toml
-from rlzoo.config.layers import DEFAULT_POLICY
+from rlzoo.config.layers import DEFAULT_POLICY, prompts_table
 from rlzoo.config.registry import discover
 from rlzoo.config.resolve import RewardTable, SeedTable
 from rlzoo.config.schema import CORE_TABLES
@@ -96,7 +96,8 @@ def new(
         core = [line for line in _commented(RewardTable, {"name": name}, leave_out=("requested",)) if line]
         lines += ["", "[[rewards]]", *core, *_commented(registry.reward(name).options, {})]
     lines += ["", "[algorithm]", *_commented(registry.algorithm(algo).options, {"name": algo})]
-    lines += ["", "[prompts]", *_commented(registry.prompts(prompts).options, {"name": prompts})]
+    asked = prompts_table(prompts)
+    lines += ["", "[prompts]", *_commented(registry.prompts(asked["name"]).options, asked)]
     for table, model in CORE_TABLES.items():
         lines += ["", f"[{table}]", *_commented(model, {}, table, suits=speaks.run.get(table, {}))]
     text = "\n".join(lines).lstrip("\n") + "\n"

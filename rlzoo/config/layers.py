@@ -70,7 +70,13 @@ def user_layer(
     `rewards` replaces the file's list, but a reward that the file has too keeps its table.
     """
     data: Data = copy.deepcopy(dict(file or {}))
-    for table, name in (("algorithm", algorithm), ("policy", policy), ("prompts", prompts)):
+    flags: dict[str, Data] = {
+        "algorithm": {"name": algorithm},
+        "policy": {"name": policy},
+        "prompts": prompts_table(prompts),
+    }
+    for table, values in flags.items():
+        name = values["name"]
         if not name:
             continue
         below = as_table(data, table)
@@ -79,16 +85,27 @@ def user_layer(
                 f"'{name}' is asked for, but [{table}] of the run file sets options of '{below['name']}'",
                 f"replace the whole table: --set '{table}={{name=\"{name}\"}}'",
             )
-        data[table] = {**below, "name": name}
+        data[table] = {**below, **values}
     if rewards:
         old = {item.get("name"): item for item in data.get("rewards", ()) if isinstance(item, Mapping)}
         data["rewards"] = [dict(old.get(name, {"name": name})) for name in rewards]
     if seed is not None:
         data["seed"] = seed
     if device or steps is not None:
-        flags = {"device": device or None, "steps": steps}
-        data["train"] = as_table(data, "train") | {key: value for key, value in flags.items() if value is not None}
+        train = {"device": device or None, "steps": steps}
+        data["train"] = as_table(data, "train") | {key: value for key, value in train.items() if value is not None}
     return data
+
+
+def prompts_table(asked: str) -> Data:
+    """`[prompts]` for `--prompts`: the name of a set, or a path, which has a dot or a slash in it.
+
+    A folder or a .csv file is read as a corpus in LJSpeech's layout, any other file as text with one prompt a line.
+    """
+    if not any(mark in asked for mark in "./\\"):
+        return {"name": asked}
+    is_corpus = Path(asked).is_dir() or Path(asked).suffix == ".csv"
+    return {"name": "ljspeech" if is_corpus else "text", "path": asked}
 
 
 def build_layers(

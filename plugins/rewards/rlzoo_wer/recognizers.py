@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -11,7 +11,6 @@ from torch import Tensor
 from rlzoo import wav2vec2
 from rlzoo.api import Samples
 from rlzoo.audio import full_precision
-from rlzoo.errors import DataError, PluginError
 
 RATE = 16_000
 
@@ -82,68 +81,3 @@ class Wav2Vec2:
     def _text(self, best: Tensor) -> str:
         letters = [self.labels[index] for index in torch.unique_consecutive(best).tolist() if index != self.blank]
         return "".join(letters).replace("|", " ").strip()
-
-
-class Whisper:
-    """Whisper of any size, from a folder of transformers (arXiv:2212.04356): greedy, English, without timestamps."""
-
-    piece = 30 * RATE
-    """It hears 30 s at a time; longer clips are cut there and the texts joined."""
-    batch = 16
-    max_tokens = 224
-    """Half its context, which is what it was trained with: where it falls into a loop, this ends it."""
-
-    def __init__(self, folder: Path) -> None:
-        try:
-            from transformers import WhisperForConditionalGeneration, WhisperProcessor
-        except ImportError as error:
-            raise PluginError(
-                f"recogniser 'whisper' needs the package 'transformers' ({error})",
-                "pip install 'rlzoo-speech[whisper]'",
-            ) from error
-        if not (folder / "config.json").is_file():
-            raise DataError(
-                f"'{folder}' is no folder of a Whisper model: it has no config.json",
-                "give a folder as transformers saves it (config.json, model.safetensors, tokenizer files)",
-            )
-        try:
-            self.processor: Any = WhisperProcessor.from_pretrained(folder, local_files_only=True)
-            self.network: Any = WhisperForConditionalGeneration.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
-            raise DataError(
-                f"'{folder}' is no folder of a Whisper model: {str(error).splitlines()[0]}",
-                "give a folder as transformers saves it (config.json, model.safetensors, tokenizer files)",
-            ) from error
-        self.network.eval().requires_grad_(False)
-        # English-only models refuse to be told the language.
-        spoken = {"language": "en", "task": "transcribe"}
-        self.choices = spoken if getattr(self.network.generation_config, "is_multilingual", False) else {}
-
-    def to(self, device: torch.device | str) -> None:
-        """Move the network."""
-        self.network.to(device)
-
-    def transcribe(self, samples: Samples) -> list[str]:
-        """Every piece is padded to 30 s by Whisper's own front end, so rows cannot feel one another."""
-        pieces = [(row, part) for row in range(len(samples)) for part in samples.row(row).detach().split(self.piece)]
-        texts = [""] * len(samples)
-        for start in range(0, len(pieces), self.batch):
-            rows, waves = zip(*pieces[start : start + self.batch], strict=True)
-            for row, text in zip(rows, self._texts(list(waves)), strict=True):
-                texts[row] = f"{texts[row]} {text}".strip()
-        return texts
-
-    @torch.no_grad()
-    def _texts(self, waves: list[Tensor]) -> list[str]:
-        heard = self.processor.feature_extractor(
-            [wave.float().cpu().numpy() for wave in waves], sampling_rate=RATE, return_tensors="pt"
-        )
-        with full_precision(self.network.device):
-            tokens = self.network.generate(
-                heard.input_features.to(self.network.device),
-                do_sample=False,
-                num_beams=1,
-                max_new_tokens=self.max_tokens,
-                **self.choices,
-            )
-        return [str(text) for text in self.processor.tokenizer.batch_decode(tokens, skip_special_tokens=True)]

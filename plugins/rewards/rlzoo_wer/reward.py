@@ -15,13 +15,15 @@ from rlzoo.assets import WAV2VEC2_ASR, obtain
 from rlzoo.audio import require_rate
 from rlzoo.errors import ConfigError
 from rlzoo_wer import WEROptions
-from rlzoo_wer.recognizers import RATE, PocketSphinx, Recognizer, Wav2Vec2, Whisper
+from rlzoo_wer.recognizers import RATE, PocketSphinx, Recognizer, Wav2Vec2
 
 
 def recognizer_of(options: WEROptions) -> Recognizer:
-    """The recogniser that is asked for, its weights read. DataError and PluginError where it cannot be had."""
-    if options.recognizer == "whisper" and options.checkpoint is not None:
-        return Whisper(options.checkpoint)
+    """The chosen recogniser, its weights read. Raises DataError or PluginError if it is unavailable."""
+    if options.recognizer == "whisper":
+        from rlzoo_wer import whisper
+
+        return whisper.Whisper(options.checkpoint or whisper.folder_of(options.model))
     if options.recognizer == "wav2vec2":
         return Wav2Vec2(obtain(WAV2VEC2_ASR, options.checkpoint))
     return PocketSphinx()
