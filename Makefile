@@ -1,7 +1,7 @@
 # `make check` is what CI runs. PYTHON names the environment: make check PYTHON=/path/to/python
 PYTHON ?= $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 
-.PHONY: check lint types imports test slow fix docs site release bench
+.PHONY: check lint types imports test slow mutate fix docs site release bench
 
 check: lint types imports test
 
@@ -21,6 +21,10 @@ test:
 # Everything that needs neither a GPU nor published weights.
 slow:
 	$(PYTHON) -m pytest -q -m "not gpu and not weights"
+
+# Plants the bugs of tests/planted/bugs.toml one by one in a copy and says which the tests notice: half an hour.
+mutate:
+	$(PYTHON) tests/planted/run.py
 
 fix:
 	$(PYTHON) -m ruff format .

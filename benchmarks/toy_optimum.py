@@ -1,10 +1,11 @@
 """Does every algorithm end where theory says, on toys where that is known?
 
-    python benchmarks/toy_optimum.py [--seeds 5] [--steps 120] [--only klinr] [--out benchmarks/results]
+    python benchmarks/toy_optimum.py [--seeds 5] [--steps 120] [--only klinr] [--toy flow] [--out benchmarks/results]
 
 Expected rewards, KLs and losses are exact (`rlzoo.testing.closed_form`, `toy_theory.py`): the figures have no sampling
 error. For each algorithm, toy and seed: the share of the way from the start to where it should rest, 1 being there.
-Writes `toy_optimum.json`, `toy_optimum.md`, `toy_optimum.png`; with `--only` (names that begin so) nothing is written.
+Writes `toy_optimum.json`, `toy_optimum.md`, `toy_optimum.png`. With `--only` (names that begin so) or `--toy` the rows
+that were measured take the place of the same rows there, and each row says at which commit it was measured.
 
 Where they should rest:
   kl           max E[r] - beta KL(trajectory): for a linear reward the tilted density
@@ -12,6 +13,7 @@ Where they should rest:
                reward the optimum leaves that spread as it was, so it is the reference's
   reward       max E[r], quadratic reward; the deterministic last step has no density and stays as it is
   reward, all  max E[r] where the last step is trained too
+  reward, ode  max E[r] of the sampler without noise on the way: every state can be led to the reward's maximum
   loss         max E[r] - beta E[sum_k L_k], the diffusion loss of the policy's own trajectories (DLPO)
   own samples  where the gradient of the expected loss on the policy's own samples vanishes, measured by E[r]; on the
                flow it leads `bon` nowhere: what learns its own samples need not come to rest
@@ -28,7 +30,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,7 @@ from rlzoo.testing.toys import FlowToy, GaussianToy, ToyPrompts, ToyReward
 
 TOYS = {"gaussian": GaussianToy, "flow": FlowToy}
 LINEAR = ToyRewardOptions(slope=1.0, curvature=0.0)
+STEEP = ToyRewardOptions(slope=4.0, curvature=0.0)  # so that preferences between samples are more than chance
 QUADRATIC = ToyRewardOptions()
 # Three prompts, because a fourth would share its mode, and with it the toy's biases, with a prompt of another length:
 # the toy could not express the optimum of both, and every algorithm would stop short of it by the same 0.9 %.
@@ -65,6 +68,8 @@ class Case:
     rate: float = 0.2
     samples: int = 64  # per group
     groups: int = 1  # of each prompt in a step
+    noise_form: str = ""  # of the flow, which alone has one
+    noise_level: float = 0.7
 
 
 CASES = [
@@ -83,7 +88,14 @@ CASES = [
     Case("bon", "bon", "own samples", samples=4, groups=32),
     Case("awm, kl 1", "awm", "own samples", options={"kl": 1.0}, advantage="group", samples=128),
     Case("sft", "sft", "samples"),
-]
+    Case("grpo, cps", "grpo", "reward", options={"beta": 0.0}, advantage="group", noise_form="cps", noise_level=0.5),
+    Case("grpo-guard", "grpo_guard", "reward", advantage="group"),
+    Case("tempflow", "tempflow", "reward, ode", options={"branches": 4}, advantage="group"),
+    Case("dgpo, kl 0.5", "dgpo", "own samples", options={"beta": 1e-3, "kl": 0.5}, advantage="group", samples=128),
+    Case("d3po", "d3po", "kl", STEEP, {"beta": 0.2, "credit": "trajectory", "preference": "bradley-terry", "eps": None},
+         samples=256),
+    Case("adjoint-matching", "adjoint_matching", "kl", QUADRATIC, {"beta": 0.05}),
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -114,6 +126,8 @@ def goal(case: Case, reference: Policy) -> Goal | None:
             lambda policy: closed_form.objective(policy, reference, PROMPTS, reward, beta),
             closed_form.best_objective(reference, PROMPTS, reward, beta, last_step=last),
         )
+    if case.goal == "reward, ode":
+        return Goal(lambda policy: closed_form.expected_reward(policy, PROMPTS, reward, deterministic=True), 0.0)
     loss, last_step = LOSSES[case.package](case, reference), case.goal != "loss"
     rest = theory.rest(reference, loss, last_step=last_step)
     if rest is None:
@@ -159,12 +173,25 @@ def _awm(case: Case, reference: Policy) -> Callable[[Policy], Tensor]:
     return loss
 
 
+def _dgpo(case: Case, reference: Policy) -> Callable[[Policy], Tensor]:
+    """As beta goes to 0 every group weighs one half: half of `_awm` with twice the `kl`."""
+    return _awm(replace(case, options={"kl": 2 * case.options["kl"]}), reference)
+
+
 def _sft(case: Case, reference: Policy) -> Callable[[Policy], Tensor]:
     samples = theory.law(reference, PROMPTS).moments()
     return lambda policy: theory.denoising_loss(policy, PROMPTS, samples)
 
 
-LOSSES = {"dlpo": _dlpo, "rwr": _rwr, "bon": _bon, "awm": _awm, "sft": _sft}
+LOSSES = {"dlpo": _dlpo, "rwr": _rwr, "bon": _bon, "awm": _awm, "dgpo": _dgpo, "sft": _sft}
+
+
+def build(case: Case, toy: str) -> Policy:
+    """The toy in float64, with the case's noise."""
+    policy = TOYS[toy](ToyPolicyOptions()).double()
+    if case.noise_form:
+        policy.noise_form, policy.noise_level = case.noise_form, case.noise_level
+    return policy
 
 
 def run(case: Case, toy: str, target: Goal, seed: int, steps: int) -> dict[str, Any]:
@@ -178,7 +205,7 @@ def run(case: Case, toy: str, target: Goal, seed: int, steps: int) -> dict[str, 
         micro_batch=4096,
     )
     rollout = RolloutTable(prompts_per_step=len(PROMPTS) * case.groups, samples_per_prompt=case.samples)
-    policy = TOYS[toy](ToyPolicyOptions()).double()
+    policy = build(case, toy)
     ctx = LocalContext(policy, ToyReward(case.reward), PROMPTS, rollout=rollout, train=train, seed=seed)
     spec = next(iter(importlib.import_module(f"rlzoo_{case.package}").rlzoo_algorithms()))
     module, name = spec.target.split(":")
@@ -198,7 +225,7 @@ def run(case: Case, toy: str, target: Goal, seed: int, steps: int) -> dict[str, 
         if (step + 1) % EVERY == 0:
             curve.append((target.value(policy) - start) / (target.best - start))
     return {"case": case.name, "toy": toy, "seed": seed, "start": start, "best": target.best,
-            "end": target.value(policy), "share": curve[-1], "curve": curve}  # fmt: skip
+            "end": target.value(policy), "share": curve[-1], "curve": curve, "commit": commit()}  # fmt: skip
 
 
 def table(results: list[dict[str, Any]]) -> str:
@@ -210,6 +237,8 @@ def table(results: list[dict[str, Any]]) -> str:
     for case in CASES:
         for toy in TOYS:
             rows = [r for r in results if r["case"] == case.name and r["toy"] == toy]
+            if not rows and case.noise_form and toy != "flow":
+                continue
             if not rows:
                 lines.append(f"| {case.name} | {case.goal} | {toy} | | no rest | | | | |")
                 continue
@@ -267,17 +296,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=120)
-    parser.add_argument("--only", default="", help="cases whose name begins so; nothing is written then")
+    parser.add_argument("--only", default="", help="cases whose name begins so")
+    parser.add_argument("--toy", choices=TOYS, help="this toy alone")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     wanted = parser.parse_args()
     torch.set_num_threads(1)
     facts = {"commit": commit(), "steps": wanted.steps, "seeds": wanted.seeds, "prompts": len(PROMPTS),
              "torch": torch.__version__}  # fmt: skip
-    results, begun = [], time.process_time()
+    measured, results, begun = set(), [], time.process_time()
     for case in (case for case in CASES if case.name.startswith(wanted.only)):
-        for toy, kind in TOYS.items():
+        for toy in [wanted.toy] if wanted.toy else TOYS:
+            if case.noise_form and toy != "flow":
+                continue
+            measured.add((case.name, toy))
             started = time.process_time()
-            target = goal(case, kind(ToyPolicyOptions()).double().requires_grad_(False))
+            target = goal(case, build(case, toy).requires_grad_(False))
             if target is None:
                 print(f"{case.name:22s} {toy:9s} {time.process_time() - started:6.1f} s CPU  no rest", flush=True)
                 continue
@@ -285,14 +318,20 @@ def main() -> None:
             results += rows
             shares = ", ".join(f"{r['share']:.4f}" for r in rows)
             print(f"{case.name:22s} {toy:9s} {time.process_time() - started:6.1f} s CPU  {shares}", flush=True)
-    if wanted.only:
-        return
-    wanted.out.mkdir(parents=True, exist_ok=True)
     facts["cpu_seconds"] = round(time.process_time() - begun)
+    before = wanted.out / "toy_optimum.json"
+    if (wanted.only or wanted.toy) and before.is_file():
+        known = json.loads(before.read_text())
+        kept = [row for row in known["results"] if (row["case"], row["toy"]) not in measured]
+        results = [{"commit": known["facts"]["commit"], **row} for row in kept] + results
+    wanted.out.mkdir(parents=True, exist_ok=True)
     cases = [{**asdict(case), "reward": case.reward.model_dump()} for case in CASES]
     content = json.dumps({"facts": facts, "cases": cases, "results": results}, indent=1)
-    (wanted.out / "toy_optimum.json").write_text(content + "\n")
-    caption = f"`python benchmarks/toy_optimum.py`, commit {facts['commit']}, {facts['cpu_seconds']} CPU seconds."
+    before.write_text(content + "\n")
+    commits = ", ".join(sorted({row.get("commit", facts["commit"]) for row in results}))
+    caption = (
+        f"`python benchmarks/toy_optimum.py`, commits {commits}; the last run took {facts['cpu_seconds']} CPU seconds."
+    )
     (wanted.out / "toy_optimum.md").write_text(f"{caption}\n\n{table(results)}\n")
     figure(results, wanted.out / "toy_optimum.png", wanted.steps)
     print(table(results))

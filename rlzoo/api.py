@@ -1,7 +1,14 @@
 """What a plugin's heavy modules import. Re-exports only."""
 
 from rlzoo.core.algorithm import Algorithm, Normalisation, TrainContext
-from rlzoo.core.policy import Gaussian, GaussianDiffusionPolicy, Policy, RectifiedFlowPolicy, StepDistribution
+from rlzoo.core.policy import (
+    Gaussian,
+    GaussianDiffusionPolicy,
+    Policy,
+    RectifiedFlowForm,
+    RectifiedFlowPolicy,
+    StepDistribution,
+)
 from rlzoo.core.reward import Reward
 from rlzoo.core.types import (
     Batch,
@@ -30,6 +37,7 @@ __all__ = [
     "Normalisation",
     "Policy",
     "Prompt",
+    "RectifiedFlowForm",
     "RectifiedFlowPolicy",
     "Reduction",
     "Reward",

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from rlzoo.core.policy import Policy, length_mask, masked_reduce, per_row
+from rlzoo.core.policy import Gaussian, Policy, length_mask, masked_reduce, per_row
+from rlzoo.core.specs import Clip
 from rlzoo.core.types import Reduction
 from rlzoo.errors import ConfigError
 
@@ -27,6 +28,16 @@ M = TypeVar("M", bound=nn.Module)
 
 
 # --- padding ---------------------------------------------------------------------------------------------------------
+
+
+def with_backward(lstm: nn.LSTM) -> nn.LSTM:
+    """The LSTM in the mode in which cuDNN has a backward pass for it: training, wherever gradients are kept.
+
+    Without dropout between its layers, which ValueError refuses, both modes are one function.
+    """
+    if lstm.dropout:
+        raise ValueError(f"an LSTM with dropout {lstm.dropout} is another function in training mode")
+    return lstm.train(torch.is_grad_enabled())
 
 
 def masked_mean(x: Tensor, mask: Tensor | None) -> Tensor:
@@ -105,14 +116,29 @@ def prompt_statistics(
 # --- policy gradients ------------------------------------------------------------------------------------------------
 
 
-def ratio_bounds(clip: float, elements: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def ratio_bounds(clip: Clip, elements: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Lower and upper bound of the ratio: 1 -+ clip for log-probabilities averaged over elements.
 
-    Log-probabilities summed over `elements` (M,) elements have log-ratios that many times larger, so the same trust
-    region is (1 -+ clip) ** elements.
+    A pair of clips is that below and that above 1 (DAPO, arXiv:2503.14476). Log-probabilities summed over `elements`
+    (M,) elements have log-ratios that many times larger, so the same trust region is (1 -+ clip) ** elements.
     """
+    below, above = clip if isinstance(clip, tuple) else (clip, clip)
     scale = torch.ones(()) if elements is None else elements
-    return (scale * math.log1p(-clip)).exp(), (scale * math.log1p(clip)).exp()
+    return (scale * math.log1p(-below)).exp(), (scale * math.log1p(above)).exp()
+
+
+def step_std(distribution: object) -> Tensor:
+    """(M,) standard deviations of Gaussian steps, for objectives that weigh by them.
+
+    Raises:
+        ConfigError: the policy's steps are no Gaussians.
+    """
+    if not isinstance(distribution, Gaussian):
+        raise ConfigError(
+            f"this objective needs Gaussian steps; the policy's are {type(distribution).__name__}",
+            "choose another algorithm, or grpo with algorithm.ratio = 'density'",
+        )
+    return distribution.std
 
 
 def clip_elements(reduction: Reduction, x: Tensor, mask: Tensor | None) -> Tensor | None:
@@ -121,38 +147,54 @@ def clip_elements(reduction: Reduction, x: Tensor, mask: Tensor | None) -> Tenso
 
 
 def clipped_surrogate(
-    logp: Tensor, logp_old: Tensor, advantages: Tensor, clip: float, elements: Tensor | None = None
+    logp: Tensor, logp_old: Tensor, advantages: Tensor, clip: Clip, elements: Tensor | None = None
 ) -> Tensor:
     """(M,) each -> (M,) loss max(-A rho, -A clip(rho)), rho = exp(logp - logp_old) (PPO, arXiv:1707.06347, Eq. 7).
 
     `elements` (M,) where log-probabilities are sums (see `ratio_bounds`), None where they are means.
     """
     ratio = (logp - logp_old).exp()
-    low, high = (bound.to(ratio) for bound in ratio_bounds(clip, elements))
+    low, high = _bounds(ratio, clip, elements)
     return torch.maximum(-advantages * ratio, -advantages * torch.minimum(torch.maximum(ratio, low), high))
+
+
+def _bounds(ratio: Tensor, clip: float, elements: Tensor | None) -> tuple[Tensor, Tensor]:
+    """`ratio_bounds` in the dtype and on the device of `ratio`."""
+    low, high = ratio_bounds(clip, ratio.new_ones(()) if elements is None else elements)
+    return low.to(ratio), high.to(ratio)
+
+
+def _read(values: list[Tensor]) -> list[float]:
+    """Scalars of one device as numbers: one wait for all of them."""
+    return torch.stack(values).tolist() if values else []
 
 
 class RatioMeter:
     """Collects, over one step, how far the trained policy is from the one that sampled."""
 
-    def __init__(self, clip: float | None = None) -> None:
+    def __init__(self, clip: Clip | None = None) -> None:
         self._clip = clip
-        self._largest, self._clipped, self._count = 1.0, 0, 0
+        # Tensors until they are asked for: reading one would wait for a GPU at every piece.
+        self._largest, self._clipped, self._count = list[Tensor](), list[Tensor](), 0
 
     def add(self, logp: Tensor, logp_old: Tensor, elements: Tensor | None = None) -> None:
         """(M,) log-probabilities of one piece; `elements` as in `ratio_bounds`."""
         ratio = (logp - logp_old).detach().exp()
-        self._largest = max(self._largest, float(ratio.max()))
+        if not len(ratio):
+            return
+        self._largest.append(ratio.max())
         self._count += len(ratio)
         if self._clip is not None:
-            low, high = (bound.to(ratio) for bound in ratio_bounds(self._clip, elements))
-            self._clipped += int(((ratio < low) | (ratio > high)).sum())
+            low, high = _bounds(ratio, self._clip, elements)
+            self._clipped.append(((ratio < low) | (ratio > high)).sum())
 
     def metrics(self) -> dict[str, float]:
         """`policy/ratio_max` and, with a clip, `policy/clip_fraction`: the same names whatever was added."""
-        metrics = {"policy/ratio_max": self._largest}
+        largest = _read(self._largest)
+        # max would let a NaN pass for 1.
+        metrics = {"policy/ratio_max": math.nan if any(map(math.isnan, largest)) else max([1.0, *largest])}
         if self._clip is not None:
-            metrics["policy/clip_fraction"] = self._clipped / max(self._count, 1)
+            metrics["policy/clip_fraction"] = sum(_read(self._clipped)) / max(self._count, 1)
         return metrics
 
 
@@ -160,31 +202,36 @@ class MeanMeter:
     """Collects the mean of one quantity over one step; 0 where nothing was added."""
 
     def __init__(self) -> None:
-        self._total, self._count = 0.0, 0
+        self._totals, self._count = list[Tensor](), 0
 
     def add(self, values: Tensor) -> None:
         """(M,) values of one piece."""
-        self._total += float(values.detach().double().sum())
+        self._totals.append(values.detach().double().sum())
         self._count += values.numel()
 
     @property
     def mean(self) -> float:
         """Over everything that was added."""
-        return self._total / max(self._count, 1)
+        return sum(_read(self._totals)) / max(self._count, 1)
 
 
-def kl_estimate(logp: Tensor, logp_other: Tensor, estimator: Estimator) -> Tensor:
+def kl_estimate(logp: Tensor, logp_other: Tensor, estimator: Estimator, averaged_over: Tensor | None = None) -> Tensor:
     """Log-probabilities (M,) of draws from the first density -> (M,) estimates of KL(first || other).
 
     With r = other / first (J. Schulman, "Approximating KL divergence", 2020): k1 = -log r, unbiased, any sign;
     k2 = (log r)^2 / 2, biased, never negative, its gradient is unbiased; k3 = r - 1 - log r, unbiased, never negative.
+
+    `averaged_over` (M,): how many elements the log-probabilities are means over, None where they are sums. k2 and k3
+    are not linear in the log-ratio, so it is multiplied out first; the estimate is then per element, as they are.
     """
-    log_r = logp_other - logp
+    log_r = (logp_other - logp) * (1 if averaged_over is None else averaged_over)
     if estimator == "k1":
-        return -log_r
-    if estimator == "k2":
-        return 0.5 * log_r**2
-    return torch.expm1(log_r) - log_r
+        estimate = -log_r
+    elif estimator == "k2":
+        estimate = 0.5 * log_r**2
+    else:
+        estimate = torch.expm1(log_r) - log_r
+    return estimate if averaged_over is None else estimate / averaged_over
 
 
 # --- weights of samples ----------------------------------------------------------------------------------------------
@@ -315,4 +362,6 @@ __all__ = [
     "row_uniform",
     "softmax_weights",
     "standardise",
+    "step_std",
+    "with_backward",
 ]

@@ -31,6 +31,8 @@ class Server:
     url: str = ""
     content: bytes = CONTENT
     knows_ranges: bool = True
+    ignores_start: bool = False
+    """Answer every request for a range with one from the beginning, and say so."""
     cut_after: int | None = None
     """Break every connection after so many bytes of body, though a full length was promised."""
     stall_seconds: float = 0.0
@@ -54,9 +56,10 @@ def server() -> Iterator[Server]:
                 self.send_error(404)
                 return
             start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and state.knows_ranges else 0
+            partial, start = bool(start), 0 if state.ignores_start else start
             body = state.content[start:]
-            self.send_response(206 if start else 200)
-            if start:
+            self.send_response(206 if partial else 200)
+            if partial:
                 self.send_header("Content-Range", f"bytes {start}-{len(state.content) - 1}/{len(state.content)}")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -128,6 +131,22 @@ def test_a_server_without_ranges_starts_over(asset: Asset, server: Server) -> No
     part(asset).parent.mkdir(parents=True)
     part(asset).write_bytes(b"x" * 300_000)
     assert assets.fetch(asset).read_bytes() == CONTENT
+
+
+def test_a_range_that_begins_elsewhere_is_not_appended(asset: Asset, server: Server) -> None:
+    asset.path.parent.mkdir(parents=True, exist_ok=True)
+    asset.path.with_name(asset.path.name + ".part").write_bytes(CONTENT[:1000])
+    server.ignores_start = True
+    assert assets.fetch(asset).read_bytes() == CONTENT
+    assert [wanted for _, wanted in server.requests] == ["bytes=1000-"]
+
+
+def test_a_file_of_another_size_is_not_taken_for_the_asset(asset: Asset) -> None:
+    asset.path.parent.mkdir(parents=True, exist_ok=True)
+    asset.path.write_bytes(CONTENT[:-1])
+    assert assets.cached(asset) is None
+    asset.path.write_bytes(CONTENT)
+    assert assets.cached(asset) == asset.path
 
 
 def test_broken_connections_are_taken_up_again(asset: Asset, server: Server) -> None:

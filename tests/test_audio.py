@@ -124,3 +124,24 @@ def test_mel_filters_are_those_of_librosa(rate: int, fft: int, top: float | None
         warnings.filterwarnings("ignore", message="Empty filters")
         expected = librosa.filters.mel(sr=rate, n_fft=fft, n_mels=48, fmax=top)
     assert np.allclose(audio.slaney_mel(rate, fft, 48, top).T.numpy(), expected, atol=1e-7)
+
+
+def test_resampling_keeps_what_fits_and_removes_what_does_not() -> None:
+    """Halving the rate of 16 kHz: 3.5 kHz stays as it was, 4.3 kHz would fold back to 3.7 kHz and is gone."""
+    time = torch.arange(16_000, dtype=torch.float64) / 16_000
+    for frequency, least, most in ((3_500, 0.98, 1.02), (4_300, 0.0, 1e-3)):
+        wave = torch.sin(2 * torch.pi * frequency * time).float()
+        halved = audio.resample_samples(audio.to_samples([wave], 16_000), 8_000).data[0, 1_000:-1_000]
+        power = float(halved.square().mean()) / 0.5
+        assert least <= power <= most, frequency
+
+
+@pytest.mark.parametrize(("below_db", "counts"), [(17.0, True), (21.0, False)])
+def test_speech_is_active_down_to_15_9_db_below_its_level(below_db: float, counts: bool) -> None:
+    """ITU-T P.56. One second loud, one quieter: their mean lies 3 dB below the loud one, and the margin below that."""
+    loud = tone(1.0, amplitude=0.2)
+    wave = torch.cat([loud, loud * 10 ** (-below_db / 20)])
+    power = 0.2**2 / 2
+    expected = power * (1 + 10 ** (-below_db / 10)) / 2 if counts else power
+    measured = float(audio.active_power(audio.to_samples([wave], 16_000))[0])
+    assert 10 * np.log10(measured / expected) == pytest.approx(0.0, abs=0.2)

@@ -7,14 +7,16 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+import torch
 from broken import algorithms as broken_algorithms
 from broken import policies as broken_policies
 from broken import prompt_sets as broken_prompts
 from broken import rewards as broken_rewards
 from pydantic import ConfigDict
+from toy_contexts import gradient, local
 
 from rlzoo.config.registry import discover
 from rlzoo.plugin import AlgorithmSpec, Options, Spec
@@ -79,6 +81,128 @@ def test_expected_failures_name_checks_that_exist() -> None:
     for specs in REGISTRY.specs.values():
         for spec in specs.values():
             assert set(spec.expected_failures) <= {name for name, _ in checks_of(spec)}, spec.name
+
+
+# --- what the kit cannot see ------------------------------------------------------------------------------------------
+
+NO_RESULT = {
+    "dpo": {"preferences", "pairs_per_step"},  # a file
+    "draft": {"checkpointing"},  # memory
+    "onlydl": {"monitor"},  # a figure in the log
+    "grpo": {"window_range", "at_end"},  # a pair of numbers; of a late step: tests/plugins/test_grpo.py
+    "nft": {"decay_max"},  # of a late step: tests/plugins/test_nft.py
+}
+"""Options that change no weight of a toy."""
+
+
+def alternatives(options: type[Options], name: str) -> list[Any]:
+    """Other values of an option that its type allows."""
+    field = options.model_fields[name]
+    default = field.default
+    candidates = [value for value in (True, False, *get_args(field.annotation)) if value != default]
+    if isinstance(default, int | float) and not isinstance(default, bool):
+        candidates = [0.9 if default < 0.5 else 0.1, default * 2, default + 1]
+    elif default is None:
+        candidates += [1, 0.5]
+    allowed = []
+    for value in candidates:
+        if isinstance(value, str | int | float):
+            try:
+                options.model_validate({name: value}, strict=True)
+            except ValueError:
+                continue
+            allowed.append(value)
+    return allowed
+
+
+def settings_of(spec: Spec) -> list[dict[str, Any]]:
+    """The defaults; every weight on and several updates; and with each of these every choice of every other option."""
+    weights = {n: 1.0 for n, f in spec.options.model_fields.items() if (f.description or "").startswith("Weight of")}
+    several = {name: 2 for name in ("updates", "draws") if name in spec.options.model_fields}
+    choices = [
+        {name: value}
+        for name, field in spec.options.model_fields.items()
+        for value in alternatives(spec.options, name)
+        if isinstance(field.default, str | bool | None) and not isinstance(value, int | float) | isinstance(value, bool)
+    ]
+    return [base | choice for base in ({}, weights | several) for choice in ({}, *choices)]
+
+
+def end_of(spec: Spec, settings: dict[str, Any]) -> torch.Tensor:
+    """The weights after three steps of two updates each."""
+    module, _, kind = spec.target.partition(":")
+    ctx = local(
+        update=True, recordings=True, samples=3, learning_rate=0.02, minibatch=12, inner_epochs=2, advantage="batch"
+    )
+    algorithm = getattr(importlib.import_module(module), kind)(spec.options(**settings))
+    algorithm.setup(ctx)
+    for step in (4, 5, 6):
+        ctx.step = step
+        algorithm.step(ctx)
+    return torch.cat([p.detach().flatten() for p in ctx.policy.parameters()])
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, id=f"algorithm-{name}") for name in REGISTRY.names("algorithm")])
+def test_every_option_changes_what_is_learnt(name: str) -> None:
+    """In some setting of the others. An option that is read past, or overwritten, changes nothing anywhere."""
+    spec = REGISTRY.get("algorithm", name)
+    ends: dict[str, torch.Tensor] = {}
+
+    def end(settings: dict[str, Any]) -> torch.Tensor:
+        key = repr(sorted(settings.items()))
+        if key not in ends:
+            ends[key] = end_of(spec, settings)
+        return ends[key]
+
+    for option in spec.options.model_fields.keys() - NO_RESULT.get(name, set()):
+        assert any(
+            not torch.equal(end(settings), end(settings | {option: value}))
+            for settings in settings_of(spec)
+            for value in alternatives(spec.options, option)
+        ), option
+
+
+def dlpo_has_fresh_noise_and_its_reference() -> None:
+    """Recordings are noised afresh at every step; the released estimator compares with the starting weights."""
+    from rlzoo_dlpo import DLPOOptions
+    from rlzoo_dlpo.algorithm import DLPO
+
+    ctx = local(recordings=True)
+    traj, dlpo, heard, noisy = ctx.rollout(), DLPO(DLPOOptions(target="data")), [], ctx.policy.noisy
+    ctx.policy.noisy = lambda x, noise, t: heard.append(noise) or noisy(x, noise, t)  # type: ignore[method-assign]
+    dlpo.charge(ctx, traj, dlpo.teacher(ctx, traj))
+    assert len({float(noise.flatten()[0]) for noise in heard}) == len(heard) > 1
+    ends = []
+    for shift in (0.0, 5.0):
+        ctx = local()
+        with torch.no_grad():
+            ctx.reference.bias.add_(shift)  # type: ignore[operator, union-attr]
+        ends.append(gradient(ctx, DLPO(DLPOOptions(estimator="released"))))
+    assert not torch.equal(*ends)
+
+
+def dpok_keeps_the_scales_of_its_value() -> None:
+    """Targets whose scale moved with every step would undo what the network has learnt."""
+    from rlzoo_dpok import DPOKOptions
+    from rlzoo_dpok.algorithm import DPOK
+
+    ctx, dpok, scales = local(update=True), DPOK(DPOKOptions()), []
+    dpok.setup(ctx)
+    for _ in range(2):
+        dpok.step(ctx)
+        scales.append({name: tensor.clone() for name, tensor in dpok.state_dict()["scale"].items()})
+    assert all(torch.equal(value, scales[1][name]) for name, value in scales[0].items())
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        pytest.param(dlpo_has_fresh_noise_and_its_reference, id="algorithm-dlpo"),
+        pytest.param(dpok_keeps_the_scales_of_its_value, id="algorithm-dpok"),
+    ],
+)
+def test_a_property_of_one_algorithm_alone(look: Any) -> None:
+    look()
 
 
 # --- planted bugs ----------------------------------------------------------------------------------------------------

@@ -23,12 +23,13 @@ from pathlib import Path
 from rlzoo.config.opening import open_run
 from rlzoo.engine.loop import train
 from rlzoo.files.rundir import RunDirectory
-rundir = RunDirectory.open(Path(sys.argv[1]))
-train(open_run(rundir), rundir)
+for path in sys.argv[1:]:
+    rundir = RunDirectory.open(Path(path))
+    train(open_run(rundir), rundir)
 """
 
 
-def launch(rundir, processes, tmp_path, worker=WORKER, expected=0):
+def launch(rundirs, processes, tmp_path, worker=WORKER, expected=0):
     """As a user does it: torchrun on one machine, gloo between processes."""
     script = tmp_path / "worker.py"
     script.write_text(worker)
@@ -37,7 +38,11 @@ def launch(rundir, processes, tmp_path, worker=WORKER, expected=0):
     for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):
         environment.pop(name, None)
     done = subprocess.run(
-        [*command, str(script), str(rundir.path)], env=environment, capture_output=True, text=True, timeout=300
+        [*command, str(script), *(str(rundir.path) for rundir in rundirs)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
     )
     if expected == 0:
         assert done.returncode == 0, done.stderr[-3000:]
@@ -64,7 +69,7 @@ def test_two_processes_equal_one(tmp_path, advantage):
     run = toy_run(**tables)
     one, two = start(run, tmp_path / "one"), start(run, tmp_path / "two")
     train(run, one)
-    launch(two, 2, tmp_path)
+    launch([two], 2, tmp_path)
 
     weights = [load_file(rundir / "checkpoints/000003/policy.safetensors") for rundir in (one, two)]
     for name, value in weights[0].items():
@@ -76,6 +81,31 @@ def test_two_processes_equal_one(tmp_path, advantage):
             assert theirs[name] == pytest.approx(ours[name], rel=1e-5, abs=1e-6), name
     evaluations = [rundir.path.joinpath("eval/000003.json").read_text() for rundir in (one, two)]
     assert evaluations[0].count('"prompt"') == evaluations[1].count('"prompt"') == 6
+
+
+def test_two_processes_equal_one_for_every_algorithm(tmp_path):
+    """One launch for all, on the toy, with several updates per rollout: means, counts and copies are everybody's."""
+    names, pairs = discover().names("algorithm"), {}
+    for name in names:
+        run = toy_run(
+            algorithm={"name": name},
+            rollout={"prompts_per_step": 3, "samples_per_prompt": 4},
+            train={"steps": 2, "learning_rate": 1e-3, "num_minibatches": 2, "eval_every": 0},
+            eval={"prompts": 2, "samples_per_prompt": 1},
+        )
+        pairs[name] = start(run, tmp_path / f"{name}-one"), start(run, tmp_path / f"{name}-two")
+        train(run, pairs[name][0])
+    launch([two for _, two in pairs.values()], 2, tmp_path)
+    for name, (one, two) in pairs.items():
+        ours, theirs = (load_file(rundir / "checkpoints/000002/policy.safetensors") for rundir in (one, two))
+        for key, value in ours.items():
+            torch.testing.assert_close(
+                theirs[key], value, rtol=0, atol=1e-5, msg=lambda said, name=name: f"{name}: {said}"
+            )
+        for mine, other in zip(one.metrics(), two.metrics(), strict=True):
+            assert mine.keys() == other.keys(), name
+            for metric in mine.keys() - {"seconds", "budget/seconds"}:
+                assert other[metric] == pytest.approx(mine[metric], rel=1e-4, abs=1e-5), (name, metric)
 
 
 VOICE = (
@@ -107,7 +137,7 @@ def test_two_processes_equal_one_on_the_voice_that_ships(algorithm, one_thread, 
     run = resolve(user_layer(algorithm=algorithm, rewards=["dnsmos"], device="cpu"), overrides=VOICE)
     one, two = start(run, tmp_path / "one"), start(run, tmp_path / "two")
     train(run, one)
-    launch(two, 2, tmp_path)
+    launch([two], 2, tmp_path)
 
     weights = [rundir / "checkpoints/000003/policy.safetensors" for rundir in (one, two)]
     assert weights[0].read_bytes() == weights[1].read_bytes()
@@ -161,7 +191,7 @@ train(""",
 def test_whichever_process_failed_its_error_is_the_runs(tmp_path, rank, error, said):
     run = toy_run(rollout={"prompts_per_step": 2, "samples_per_prompt": 4}, train={"steps": 2, "self_checks": False})
     rundir = start(run, tmp_path / "run")
-    launch(rundir, 2, tmp_path, FAILING.replace("RANKS", rank).replace("raise ERROR", f"raise {error}"), expected=1)
+    launch([rundir], 2, tmp_path, FAILING.replace("RANKS", rank).replace("raise ERROR", f"raise {error}"), expected=1)
     status = rundir.status()
     assert status["state"] == "failed"
     assert status["error"].startswith(said), status

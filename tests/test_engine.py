@@ -1,27 +1,34 @@
 """The training loop on toys: budgets, self-checks, failures, signals, and what the context promises to algorithms."""
 
 import dataclasses
+import inspect
 import itertools
 import json
+import math
 import os
 import signal
 import time
+from itertools import chain
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from toy_contexts import local
 
-from rlzoo.api import Algorithm, Reward, Scores
+from rlzoo.api import Algorithm, Gaussian, Reward, Scores
 from rlzoo.config.resolve import Choice, RewardChoice
-from rlzoo.engine import divergence, scoring
+from rlzoo.engine import checkpoint, divergence, scoring
 from rlzoo.engine.budget import Counters
 from rlzoo.engine.context import Context
+from rlzoo.engine.evaluate import evaluate
 from rlzoo.engine.events import Finished, Note, Saved, Started, StepDone
 from rlzoo.engine.loop import train
+from rlzoo.engine.minibatches import select_steps
 from rlzoo.engine.prefetch import ScorePrefetcher
 from rlzoo.engine.processes import make_fabric
 from rlzoo.engine.run import build
 from rlzoo.errors import ConfigError, ContractError, Diverged, Interrupted
+from rlzoo.files.rundir import RunDirectory
 from rlzoo.plugin import AlgorithmSpec, Options, RewardSpec
 from rlzoo.signals import stop_requests
 from rlzoo.testing.toy_runs import PolicyGradient, start, toy_run
@@ -63,6 +70,13 @@ def test_a_run_improves_the_held_out_reward_and_leaves_what_it_promises(tmp_path
     assert sorted(path.name for path in (rundir / "eval").iterdir()) == ["000000.json", "000006.json", "000012.json"]
     assert sorted(path.name for path in (rundir / "checkpoints").iterdir()) == ["000006", "000012", "LATEST"]
     assert rundir.status()["state"] == "done"
+    tight = toy_run(train={"steps": 2, "eval_every": 0, "grad_clip": 1e-12, "adam_eps": 1.0, "weight_decay": 0.5})
+    tight = dataclasses.replace(tight, train=tight.train.model_copy(update={"learning_rate": 0.1}))
+    bare = start(tight, tmp_path / "tight")
+    train(tight, bare)
+    was, became = (checkpoint.load_policy(bare.path, start=first).bias for first in (True, False))
+    # A gradient of norm 1e-12 beside an epsilon of 1 moves nothing; what is left is decay, (1 - 0.1 * 0.5) each step.
+    torch.testing.assert_close(became, was * 0.95**2, rtol=1e-5, atol=1e-9)
     kinds = [type(event) for event in events]
     assert kinds[0] is Started
     assert kinds[-1] is Finished
@@ -240,6 +254,22 @@ def test_a_policy_that_trains_as_another_than_it_samples_is_stopped(tmp_path, mo
         train(run, start(run, tmp_path / "run"))
 
 
+@pytest.mark.parametrize("wrong", [math.nan, -0.5, 0.5], ids=["not-a-number", "below", "above"])
+def test_any_ratio_but_one_is_stopped(tmp_path, monkeypatch, wrong):
+    """Log-probabilities that training makes smaller, larger or undefined; sampling's own are finite."""
+    log_prob = Gaussian.log_prob
+
+    def in_training(self, x, reduction="mean"):
+        found = log_prob(self, x, reduction)
+        checking = any(frame.function == "_check_ratio" for frame in inspect.stack(0))
+        return found + wrong if checking else found
+
+    monkeypatch.setattr(Gaussian, "log_prob", in_training)
+    run = toy_run()
+    with pytest.raises(ContractError, match="ratio is not 1"):
+        train(run, start(run, tmp_path / "run"))
+
+
 def test_a_step_without_noise_that_claims_a_density_is_stopped(tmp_path, monkeypatch):
     from rlzoo.testing.toys import GaussianToy
 
@@ -327,6 +357,17 @@ def test_a_reward_of_nan_is_named_and_the_sample_is_kept(ahead, tmp_path):
     assert rundir.status()["error"].startswith("reward 'planted'")
 
 
+class Infinite(Reward[Options]):
+    def score(self, samples, prompts):
+        return Scores(torch.full((len(samples),), math.inf))
+
+
+def test_a_reward_that_is_infinite_is_named_as_one_of_nan_is(tmp_path):
+    run = with_reward(toy_run(), Infinite)
+    with pytest.raises(Diverged, match=r"'planted'.*inf"):
+        train(run, start(run, tmp_path / "run"))
+
+
 def test_a_reward_of_a_wrong_shape_is_named(tmp_path):
     run = with_reward(toy_run(), WrongShape)
     with pytest.raises(ContractError, match=r"'planted'.*shape \(6, 1\)"):
@@ -374,6 +415,77 @@ def test_a_share_of_the_steps_is_drawn_for_each_row_and_a_window_for_all(tmp_pat
     assert second == first + 1
 
 
+def test_every_epoch_has_an_order_of_its_own_and_every_place_of_a_window_comes_up(tmp_path):
+    ctx = context(tmp_path, train={"minibatch": 6, "inner_epochs": 2})
+    batches = [[(r, k) for m in batch for r, k in zip(m.row.tolist(), m.k.tolist(), strict=True)]
+               for batch in ctx.minibatches(ctx.rollout())]  # fmt: skip
+    first, second = batches[: len(batches) // 2], batches[len(batches) // 2 :]
+    assert sorted(chain.from_iterable(first)) == sorted(chain.from_iterable(second))
+    assert [set(batch) for batch in first] != [set(batch) for batch in second]
+    in_order = [(row, k) for row in range(12) for k in range(4)]
+    assert [set(batch) for batch in first] != [set(in_order[i : i + 6]) for i in range(0, 48, 6)]
+    table = ctx.train.model_copy(update={"step_selection": "window", "step_fraction": 0.5})
+    stochastic, starts = torch.tensor([True] * 4 + [False]), set()
+    for _ in range(60):
+        starts.add(int(select_steps(stochastic, 2, table, ctx.generator)[1][0]))
+    assert starts == {0, 1, 2}, "the last place counts, too"
+
+
+def test_the_number_of_updates_in_a_pass_may_be_given_instead_of_their_size(tmp_path):
+    ctx = context(tmp_path, train={"num_minibatches": 3, "inner_epochs": 2})
+    assert [batch.size for batch in ctx.minibatches(ctx.rollout())] == [16] * 6
+    with pytest.raises(ConfigError, match="set one of them"):
+        context(tmp_path / "both", train={"num_minibatches": 3, "minibatch": 5})
+
+
+def test_a_deterministic_rollout_follows_the_mode_and_has_nothing_to_train(tmp_path):
+    ctx = context(tmp_path, rollout={"deterministic": True})
+    trajectory = ctx.rollout(keep="all")
+    assert not trajectory.schedule.stochastic.any()
+    assert not trajectory.log_probs.any()
+    with pytest.raises(ConfigError, match="no denoising step"):
+        list(ctx.minibatches(trajectory))
+    run = toy_run(rollout={"deterministic": True})
+    with pytest.raises(ConfigError, match="no denoising step"):
+        train(run, start(run, tmp_path / "policy-gradient"))
+
+
+@pytest.mark.parametrize(
+    ("table", "factors"),
+    [
+        ({}, [1, 1, 1, 1, 1, 1]),
+        ({"warmup_steps": 4}, [0.25, 0.5, 0.75, 1, 1, 1]),
+        ({"learning_rate_schedule": "linear", "warmup_steps": 2}, [0.5, 1, 1, 0.75, 0.5, 0.25]),
+        ({"learning_rate_schedule": "cosine"}, [0.5 * (1 + math.cos(math.pi * i / 6)) for i in range(6)]),
+    ],
+)
+def test_the_learning_rate_rises_and_falls_as_it_says(tmp_path, table, factors):
+    ctx = context(tmp_path, train={"steps": 6, "learning_rate": 0.5, **table})
+    rates = []
+    for step in range(6):
+        ctx.step = step
+        ctx.policy.bias.sum().backward()
+        ctx.apply_gradients()
+        rates.append(ctx.optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([0.5 * factor for factor in factors])
+
+
+def test_a_young_average_is_short(tmp_path):
+    """The authors' warm-up: update u decays by (1 + u) / (10 + u), the set decay at most."""
+    ctx = context(tmp_path, train={"ema_decay": 0.25, "ema_warmup": True})
+    expected = ctx.policy.bias.detach().clone()
+    for update in range(1, 5):
+        ctx.policy.bias.sum().backward()
+        ctx.apply_gradients()
+        decay = min((1 + update) / (10 + update), 0.25)
+        expected = decay * expected + (1 - decay) * ctx.policy.bias.detach()
+        with ctx.optimisation.averaged():
+            torch.testing.assert_close(ctx.policy.bias.detach(), expected)
+    again = context(tmp_path / "again", train={"ema_decay": 0.25, "ema_warmup": True})
+    again.optimisation.load_state_dict(ctx.optimisation.state_dict())
+    assert again.optimisation.state_dict()["updates"] == 4
+
+
 def test_advantages_of_each_kind(tmp_path):
     ctx = context(tmp_path)
     trajectory = ctx.rollout()
@@ -383,8 +495,47 @@ def test_advantages_of_each_kind(tmp_path):
     torch.testing.assert_close(group.std(1, correction=0), torch.ones(3), rtol=0, atol=1e-3)
     batch = ctx.advantages(values, trajectory, "batch")
     torch.testing.assert_close(batch, (values - values.mean()) / values.std(correction=0), rtol=1e-4, atol=1e-5)
-    assert torch.equal(ctx.advantages(values, trajectory, "none"), values.clamp(max=ctx.train.advantage_clip))
+    assert torch.equal(ctx.advantages(values, trajectory, "none"), values), "raw scores have no default bound"
+    ctx.train = ctx.train.model_copy(update={"advantage_clip": 7.0})
+    assert torch.equal(ctx.advantages(values, trajectory, "none"), values.clamp(max=7.0))
+    ctx.train = ctx.train.model_copy(update={"advantage_clip": None})
+    assert float(ctx.advantages(torch.tensor([1e6] + 11 * [0.0]), trajectory, "batch").max()) <= 5
     assert not ctx.advantages(torch.ones(12), trajectory, "group").any(), "equal scores carry no preference"
+
+
+def test_the_group_s_mean_over_the_batch_s_deviation_is_that_of_flow_grpo(tmp_path):
+    """The authors' `global_std`, restated: less the prompt's mean, over the deviation of all rewards + 1e-4."""
+    ctx = context(tmp_path, train={"advantage_std": "batch"})
+    trajectory, values = ctx.rollout(), torch.arange(12.0) ** 2
+    deviation = (sum((float(v) - float(values.mean())) ** 2 for v in values) / 12) ** 0.5
+    for group in range(3):
+        rows = range(4 * group, 4 * group + 4)
+        mean = sum(float(values[row]) for row in rows) / 4
+        for row in rows:
+            expected = (float(values[row]) - mean) / (deviation + 1e-4)
+            assert float(ctx.advantages(values, trajectory)[row]) == pytest.approx(expected, abs=1e-6)
+    ctx.train = ctx.train.model_copy(update={"advantage_std": "none", "advantage_clip": 1e9})
+    centred = values - values.view(3, 4).mean(1).repeat_interleave(4)
+    torch.testing.assert_close(ctx.advantages(values, trajectory), centred)
+
+
+def test_rewards_may_be_standardised_one_by_one(tmp_path):
+    """MixGRPO's `advantage_aggr`: a reward of large spread does not drown the other."""
+    ctx = context(tmp_path, train={"advantage_per_reward": True})
+    first = ctx.scorers[0]
+    ctx.scorers = [dataclasses.replace(first, weight=2.0), dataclasses.replace(first, name="second", weight=-0.5)]
+    trajectory = ctx.rollout()
+    draw = torch.Generator().manual_seed(0)
+    small, large = torch.randn(12, generator=draw), 1000 * torch.randn(12, generator=draw)
+    scores = Scores(2 * small - 0.5 * large, {"toy": small, "second": large})
+
+    def standard(values):
+        groups = values.view(3, 4)
+        return ((groups - groups.mean(1, keepdim=True)) / (groups.std(1, keepdim=True, correction=0) + 1e-4)).flatten()
+
+    torch.testing.assert_close(ctx.advantages(scores, trajectory), 2 * standard(small) - 0.5 * standard(large))
+    together = ctx.advantages(scores.values, trajectory)
+    torch.testing.assert_close(together, standard(scores.values), rtol=1e-4, atol=1e-4)
 
 
 def test_statistics_per_prompt_grow_over_steps(tmp_path):
@@ -504,6 +655,27 @@ def test_the_average_lags_behind_and_is_what_evaluation_sees(tmp_path):
     with ctx.optimisation.averaged():
         torch.testing.assert_close(ctx.policy.bias, 0.9 * start_bias + 0.1 * trained)
     assert torch.equal(ctx.policy.bias, trained)
+    averaged = 0.9 * start_bias + 0.1 * trained
+    heard = []
+    ctx.policy.register_forward_pre_hook(lambda module, args: heard.append(module.bias.detach().clone()))
+    rundir, ctx.step = RunDirectory(tmp_path / "run"), 1
+    evaluate(ctx, ctx.prompts.heldout()[:2], [], toy_run().eval, rundir)
+    assert heard
+    for bias in heard:
+        torch.testing.assert_close(bias, averaged)
+    assert torch.equal(ctx.policy.bias, trained), "evaluation puts the trained weights back"
+    folder = checkpoint.save(rundir, ctx, PolicyGradient(toy_run().algorithm.options), keep=1)
+    torch.testing.assert_close(checkpoint.load_policy(folder).bias, averaged)
+    torch.testing.assert_close(load_file(folder / "policy.safetensors")["bias"], averaged)
+
+
+def test_the_divergence_is_that_of_the_policy_from_the_reference(tmp_path, monkeypatch):
+    """With equal deviations the two directions agree, so nothing but the order tells them apart."""
+    ctx, asked = context(tmp_path), []
+    measure = divergence.measure
+    monkeypatch.setattr(divergence, "measure", lambda *given: asked.append(given[:2]) or measure(*given))
+    ctx.rollout()
+    assert [(a is ctx.policy, b is ctx.reference) for a, b in asked] == [(True, True)]
 
 
 def test_half_precision_is_the_networks_business_only(tmp_path):
@@ -530,6 +702,44 @@ def test_a_gradient_that_is_not_finite_stops_the_run_before_it_does_harm(tmp_pat
     with pytest.raises(Diverged, match="gradient of step 1"):
         ctx.apply_gradients()
     assert torch.equal(ctx.policy.bias, before)
+
+
+@pytest.mark.parametrize(("clip", "decay"), [(0.5, 0.0), (1e9, 0.3)])
+def test_one_update_is_adamw_on_the_clipped_gradient_with_decay(tmp_path, clip, decay):
+    """By hand: the norm is clipped over all weights together, and decay shrinks the weight itself."""
+    table = {
+        "learning_rate": 0.01,
+        "grad_clip": clip,
+        "weight_decay": decay,
+        "adam_betas": (0.5, 0.75),
+        "adam_eps": 0.1,
+    }
+    ctx = context(tmp_path, train=table)
+    before = [p.detach().double().clone() for p in ctx.policy.parameters()]
+    for number, p in enumerate(ctx.policy.parameters()):
+        (p.double() * (number + 1)).sum().backward()
+    norm = sum((number + 1) ** 2 * p.numel() for number, p in enumerate(before)) ** 0.5
+    assert ctx.apply_gradients() == pytest.approx(norm)
+    for number, (was, p) in enumerate(zip(before, ctx.policy.parameters(), strict=True)):
+        g = (number + 1) * min(1.0, clip / norm)
+        # After one update the bias corrections undo the decays: m = g, v = g^2.
+        expected = was * (1 - 0.01 * decay) - 0.01 * g / (abs(g) + 0.1)
+        torch.testing.assert_close(p.detach().double(), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_the_second_update_remembers_as_the_betas_say(tmp_path):
+    """Gradients 1 and 3 by hand: m and v are averages with the two decays, each over its bias correction."""
+    ctx = context(
+        tmp_path, train={"learning_rate": 0.01, "grad_clip": 1e9, "adam_betas": (0.5, 0.75), "adam_eps": 1e-12}
+    )
+    before = ctx.policy.bias.detach().double().clone()
+    for gradient in (1.0, 3.0):
+        (gradient * ctx.policy.bias).sum().backward()
+        ctx.apply_gradients()
+    m = (0.5 * 0.5 * 1 + 0.5 * 3) / (1 - 0.5**2)
+    v = (0.75 * 0.25 * 1 + 0.25 * 9) / (1 - 0.75**2)
+    expected = before - 0.01 * 1 - 0.01 * m / v**0.5
+    torch.testing.assert_close(ctx.policy.bias.detach().double(), expected, rtol=1e-5, atol=1e-7)
 
 
 # --- signals ---------------------------------------------------------------------------------------------------------

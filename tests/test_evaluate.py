@@ -10,7 +10,7 @@ from rlzoo.api import Media, Prompt, Reward, Scores
 from rlzoo.audio import read_audio
 from rlzoo.config.resolve import Choice, RewardChoice
 from rlzoo.engine import scoring
-from rlzoo.engine.evaluate import evaluate, read
+from rlzoo.engine.evaluate import _gain, evaluate, read
 from rlzoo.engine.loop import train
 from rlzoo.engine.processes import make_fabric
 from rlzoo.engine.run import build
@@ -87,7 +87,9 @@ def test_the_gain_is_the_paired_difference(tmp_path):
     figures = read(rundir, 6)["scores"]["toy"]
     difference = tuned - base
     assert figures["gain"] == pytest.approx(float(difference.mean()), rel=1e-4)
-    assert figures["gain_error"] == pytest.approx(float(difference.std()) / len(difference) ** 0.5, rel=1e-3)
+    # Three prompts, two samples each: three observations, not six.
+    of_prompts = difference.view(3, 2).mean(1)
+    assert figures["gain_error"] == pytest.approx(float(of_prompts.std()) / 3**0.5, rel=1e-3)
     assert figures["improved"] == pytest.approx(float((difference > 0).float().mean()))
 
 
@@ -139,3 +141,42 @@ def test_a_damaged_base_evaluation_is_named(tmp_path):
     (rundir / "eval/000000.json").write_text("{")
     with pytest.raises(DataError, match=r"eval/000000\.json"):
         train(run, rundir, resume=True)
+
+
+def test_the_error_of_the_gain_does_not_shrink_when_a_prompt_is_sampled_again():
+    """Four copies of each sample hold nothing new."""
+    draw = torch.Generator().manual_seed(0)
+    base, tuned = torch.randn(2, 50, generator=draw, dtype=torch.float64)
+    once = _gain(tuned, base.tolist(), 1)
+    again = _gain(tuned.repeat_interleave(4), base.repeat_interleave(4).tolist(), 4)
+    assert again["gain_error"] == pytest.approx(once["gain_error"])
+    assert once["gain_error"] == pytest.approx(float((tuned - base).std()) / 50**0.5)
+
+
+def test_samples_of_one_prompt_have_noise_of_their_own_and_the_same_each_time(tmp_path):
+    found = live(toy_run(eval={"samples_per_prompt": 3}), tmp_path / "run")
+    table = toy_run(eval={"samples_per_prompt": 3}).eval
+    rundir = RunDirectory(found.ctx.failures.parent)
+    rows = evaluate(found.ctx, found.heldout, [], table, rundir)["rows"]
+    scores = {(row["prompt"], row["index"]): row["scores"]["toy"] for row in rows}
+    assert len(set(scores.values())) == len(rows) == 9
+    alone = evaluate(found.ctx, found.heldout[1:], [], table, rundir)["rows"]
+    assert {(row["prompt"], row["index"]): row["scores"]["toy"] for row in alone}.items() <= scores.items()
+
+
+def test_evaluation_without_noise_on_the_way(tmp_path):
+    """`eval.deterministic` follows the rollouts unless it is set."""
+    found = {}
+    for name, tables in {
+        "noise": {},
+        "set": {"eval": {"deterministic": True}},
+        "followed": {"rollout": {"deterministic": True}},
+        "overruled": {"rollout": {"deterministic": True}, "eval": {"deterministic": False}},
+    }.items():
+        run = toy_run(**tables)
+        there = live(run, tmp_path / name)
+        document = evaluate(there.ctx, there.heldout, [], run.eval, RunDirectory(there.ctx.failures.parent))
+        found[name] = [row["scores"]["toy"] for row in document["rows"]]
+    assert found["set"] == found["followed"]
+    assert found["noise"] == found["overruled"]
+    assert found["set"] != found["noise"]

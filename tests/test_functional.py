@@ -118,6 +118,32 @@ def test_kl_estimators_agree_with_the_closed_form() -> None:
         assert values.mean().item() == pytest.approx(expected, abs=4 * values.std().item() / math.sqrt(len(x)))
 
 
+@pytest.mark.parametrize("estimator", ["k1", "k2", "k3"])
+def test_kl_estimates_of_averages_are_those_of_the_whole_per_element(estimator) -> None:
+    """A state of 10,400 elements, as the voice that ships has: averages hide how far apart two densities are."""
+    elements = torch.full((3,), 10_400.0, dtype=torch.float64)
+    logp, other = torch.randn(2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 1e-3
+    of_whole = F.kl_estimate(logp * elements, other * elements, estimator)
+    torch.testing.assert_close(F.kl_estimate(logp, other, estimator, elements), of_whole / elements)
+
+
+def test_a_ratio_that_is_not_a_number_is_seen() -> None:
+    ratios = F.RatioMeter(clip=0.2)
+    ratios.add(torch.tensor([0.0, math.nan]), torch.zeros(2))
+    ratios.add(torch.tensor([5.0]), torch.zeros(1))
+    assert math.isnan(ratios.metrics()["policy/ratio_max"])
+
+
+def test_an_asymmetric_clip_bounds_each_side_by_its_own_width() -> None:
+    advantages, logp = torch.tensor([1.0, 1.0, -1.0, -1.0]), torch.tensor([0.25, 0.15, -0.15, -0.05]).exp().log()
+    ratio = logp.exp()
+    got = F.clipped_surrogate(logp, torch.zeros(4), advantages, (0.1, 0.2))
+    bounded = ratio.clamp(0.9, 1.2)
+    torch.testing.assert_close(got, torch.maximum(-advantages * ratio, -advantages * bounded))
+    assert (got[0], got[2]) == (pytest.approx(-1.2), pytest.approx(0.9))
+    assert (got[1], got[3]) == (pytest.approx(-float(ratio[1])), pytest.approx(float(ratio[3])))
+
+
 def test_kl_estimators_are_zero_between_equal_densities() -> None:
     logp = torch.tensor([-1.0, 2.0])
     for estimator in ("k1", "k2", "k3"):

@@ -231,6 +231,16 @@ def play(study: Study, token: str, choose=lambda trial: "first") -> None:
         study.answer(rater.id, trial.id, choose(trial), 1.0, 2)
 
 
+def test_anchors_are_heard_first_as_often_as_second(tmp_path, folders):
+    """Whoever always answers "second" must not find every anchor."""
+    study = make(tmp_path, folders, pairs=6, repeats=0, anchors=3)
+    places = Counter(
+        first == "anchor" for number in range(20) for kind, _, first, _ in study._plan(number) if kind == "anchor"
+    )
+    assert sum(places.values()) == 60
+    assert 15 <= places[True] <= 45
+
+
 def test_an_answer_counts_once_in_turn_and_for_its_own_rater(tmp_path, folders):
     study = make(tmp_path, folders, pairs=3, repeats=0, anchors=0)
     ann, bob = (study.rater(study.join(name)) for name in ("Ann", "Bob"))

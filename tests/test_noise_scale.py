@@ -19,16 +19,71 @@ from rlzoo.testing.toys import GaussianToy, ToyPrompts, ToyReward
 TOYS = str(Path(rlzoo.testing.__file__).parent / "toy_runs.py")
 
 
-def test_of_gradients_whose_signal_and_noise_are_known():
-    generator = torch.Generator().manual_seed(0)
-    signal = torch.randn(50, generator=generator, dtype=torch.float64)
-    noise = torch.randn(4000, 50, generator=generator, dtype=torch.float64) * torch.linspace(0.5, 3, 50)
-    found = noise_scale.noise_scale((signal + noise) @ (signal + noise).T)
-    assert found == pytest.approx(float((torch.linspace(0.5, 3, 50) ** 2).sum() / signal.square().sum()), rel=0.1)
+def restated(scores_PG, s_PGW):
+    """Loops over all pairs, from the docstring: samples with the others' mean as baseline."""
+    P, G, W = s_PGW.shape
+    g = torch.empty(P, G, W, dtype=torch.float64)
+    for p in range(P):
+        for i in range(G):
+            others = [float(scores_PG[p, j]) for j in range(G) if j != i]
+            g[p, i] = (float(scores_PG[p, i]) - sum(others) / (G - 1)) * s_PGW[p, i]
+    signal, own = 0.0, 0.0
+    for p in range(P):
+        pairs = [float(g[p, i] @ g[p, j]) for i in range(G) for j in range(G) if i != j]
+        signal += sum(pairs) / len(pairs) / (1 + 1 / (G - 1) ** 2) / P**2
+        own += sum(float(g[p, i] @ g[p, i]) for i in range(G)) * (G - 1) / G / (P * G)
+        for q in range(P):
+            if p != q:
+                signal += float(g[p].mean(0) @ g[q].mean(0)) / P**2
+    return (own - signal) / signal
+
+
+@pytest.mark.parametrize(("P", "G"), [(3, 2), (1, 5), (4, 3)])
+def test_the_noise_scale_is_the_sum_over_pairs_written_out(P, G):
+    draw = torch.Generator().manual_seed(0)
+    scores = torch.randn(P, G, generator=draw, dtype=torch.float64) + 3
+    s = 0.1 * torch.randn(P, G, 4, generator=draw, dtype=torch.float64) + (scores - 3)[..., None]
+    advantages = ((scores - scores.mean(1, keepdim=True)) * G / (G - 1)).flatten()
+    flat = s.flatten(0, 1)
+    gram = flat @ flat.T * torch.outer(advantages, advantages)
+    assert noise_scale.noise_scale(gram, G) == pytest.approx(restated(scores, s))
+    found = noise_scale._of_scores("x", scores, flat @ flat.T)
+    assert found.samples == pytest.approx(restated(scores, s))
+    assert found.mean == pytest.approx(float(scores.mean()))
+    assert found.spread == pytest.approx(float(scores.var(1).mean()) ** 0.5)
+
+
+@pytest.mark.parametrize("G", [2, 3, 8])
+def test_the_noise_scale_is_that_of_a_known_gradient_however_many_samples_a_prompt_has(G):
+    """x ~ N(0, 1) is its own score function, the reward r = x + n with n ~ N(0, 1): gradient 1, E[(r x)^2] = 4.
+
+    The true scale is 3. The rule for the baseline's variance is 2 / G short here, because a large x comes with a large
+    score. With the group's mean as baseline and no correction, G = 2 would give 5.
+    """
+    draw = torch.Generator().manual_seed(G)
+    x = torch.randn(3000 // G, G, generator=draw, dtype=torch.float64)
+    scores = x + torch.randn(x.shape, generator=draw, dtype=torch.float64)
+    g = ((scores - scores.mean(1, keepdim=True)) * G / (G - 1) * x).flatten()
+    assert noise_scale.noise_scale(torch.outer(g, g), G) == pytest.approx(3 - 2 / G, rel=0.12)
 
 
 def test_nothing_in_common_has_no_scale():
-    assert noise_scale.noise_scale(torch.eye(8) - 0.01) == math.inf
+    assert noise_scale.noise_scale(torch.eye(8) - 0.01, 2) == math.inf
+
+
+def test_the_permutation_test_counts_orders_within_a_prompt_and_pairs_alone():
+    """By hand for Gram matrices of one pair; a diagonal that counted would drown it."""
+    scores = torch.tensor([[0.0, 2.0], [10.0, 14.0]], dtype=torch.float64)
+    gram = torch.zeros(4, 4, dtype=torch.float64)
+    gram[1, 3] = gram[3, 1] = 1.0
+    # Advantages are -+2 and -+4: as found, 2 times 4, where both prompts change their order or neither. Over all four
+    # samples it would be one case in three.
+    assert noise_scale._of_scores("x", scores, gram).p == pytest.approx(0.5, abs=0.05)
+    three = torch.tensor([[0.0, 1.0, 5.0]], dtype=torch.float64)
+    pairs = torch.ones(3, 3, dtype=torch.float64) - torch.eye(3, dtype=torch.float64)
+    unequal = pairs + torch.diag(torch.tensor([1e6, 0.0, 0.0], dtype=torch.float64))
+    # Off the diagonal every order gives the same, so none beats what was found and all equal it.
+    assert noise_scale._of_scores("x", three, unequal).p == 1.0
 
 
 def measure(tmp_path, reward, policy=None):

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from rlzoo.engine import checkpoint
-from rlzoo.engine.events import StepDone
+from rlzoo.engine.events import Started, StepDone
 from rlzoo.engine.loop import train
 from rlzoo.errors import DataError, Interrupted
 from rlzoo.files.rundir import RunDirectory
@@ -85,7 +85,16 @@ def test_interrupted_and_resumed_equals_never_stopped(tmp_path, uninterrupted, a
 
     with pytest.raises(Interrupted):
         train(run, rundir, observer=interrupt)
-    result = train(run, rundir, resume=True)
+    saved = torch.load(checkpoint.latest(rundir) / "engine.pt", weights_only=True)["torch_rng"]
+    torch.manual_seed(after)  # whatever ran in between
+    begun = []
+
+    def look(event):
+        if isinstance(event, Started):
+            begun.append(torch.get_rng_state())
+
+    result = train(run, rundir, resume=True, observer=look)
+    assert torch.equal(begun[0], saved), "plugins that draw from the global generator go on where they were"
     assert result.steps == 8
     assert_same(rundir, uninterrupted)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from rlzoo.api import Prompt, Samples, Schedule
+from rlzoo.api import Gaussian, Prompt, Samples, Schedule
 from rlzoo.engine import rollout
 from rlzoo.errors import ContractError
 from rlzoo.testing.context import LocalContext
@@ -164,6 +164,19 @@ def test_a_shared_prior_starts_a_group_from_one_noise_and_then_parts():
     assert torch.equal(done.states[0, 0::2], done.states[0, 1::2])
     assert not torch.equal(done.states[1, 0::2], done.states[1, 1::2])
     assert torch.equal(done.states[0, 0::2], plain.states[0, 0::2]), "the first of a group starts as it always does"
+
+
+def test_the_first_draw_is_not_the_prior_again(monkeypatch):
+    """Whether or not a row starts from its own prior, the steps' draws are those behind it."""
+    seen = []
+    rsample = Gaussian.rsample
+    monkeypatch.setattr(Gaussian, "rsample", lambda self, noise: seen.append(noise) or rsample(self, noise))
+    rows, _, done = sampled(POLICIES[0], PROMPTS)
+    assert not torch.equal(seen[0], done.states[0])
+    own = list(seen)
+    seen.clear()
+    sampled(POLICIES[0], PROMPTS, prior_seeds=rows.group_seeds)
+    assert all(torch.equal(a, b) for a, b in zip(own, seen, strict=True))
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=["gaussian", "flow"])

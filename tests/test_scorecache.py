@@ -169,3 +169,36 @@ def test_a_file_that_is_no_cache_is_named(tmp_path: Path) -> None:
         ScoreCache(tmp_path / "s.sqlite")
     with pytest.raises(DataError, match="cannot be used"):
         ScoreCache(tmp_path / "s.sqlite" / "below")
+
+
+class Sum(Reward[Options]):
+    """Made of another reward."""
+
+    def __init__(self, options: Options, parts: list[Reward[Scale]]) -> None:
+        super().__init__(options)
+        self.parts = parts
+
+    def score(self, samples: Samples, prompts: Sequence[Prompt]) -> Scores:
+        return Scores(sum((part.score(samples, prompts).values for part in self.parts), torch.zeros(len(samples))))
+
+
+def test_what_a_reward_is_made_of_is_part_of_the_key(cache: ScoreCache) -> None:
+    keys = [
+        CachedReward("sum", Sum(Options(), [Loudness(Scale(factor=factor))]), cache).keys(*batch(0))[0]
+        for factor in (1.0, 1.0, 2.0)
+    ]
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_the_kind_of_device_is_part_of_the_key(cache: ScoreCache) -> None:
+    """Scores on a GPU differ in their last digits; a device that holds no numbers stands for one here."""
+
+    class Elsewhere(torch.Tensor):
+        @property
+        def device(self) -> torch.device:  # type: ignore[override]
+            return torch.device("cuda", 0)
+
+    samples, prompts = batch(0)
+    there = Samples(samples.data.as_subclass(Elsewhere), samples.lengths, samples.media)
+    cached = CachedReward("loudness", Loudness(Scale()), cache)
+    assert cached.keys(samples, prompts) != cached.keys(there, prompts)

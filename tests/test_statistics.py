@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from rlzoo.bench.summary import COVERAGE
 from rlzoo.stats.hacking import hacking_flag
 from rlzoo.stats.statistics import (
     aggregate,
@@ -16,6 +17,7 @@ from rlzoo.stats.statistics import (
     paired,
     performance_profile,
     prediction_band,
+    probability_of_gain,
     probability_of_improvement,
     sign_flip,
 )
@@ -25,6 +27,7 @@ def test_the_interquartile_mean_drops_a_quarter_on_each_side():
     assert iqm([100, 1, 2, 3, 4, 5, 6, -50]) == 3.5  # -50, 1 and 6, 100 go
     assert iqm([0.0, 1.0, 2.0, 3.0, 100.0]) == 2.0  # a quarter of five, rounded down, is one
     assert iqm([1.0, 5.0, 9.0]) == 5.0  # nothing goes
+    assert iqm([0.0, 1.0, 2.0, 100.0]) == 1.5  # exactly a quarter of four is one
 
 
 def test_the_bootstrap_of_two_runs_is_the_interval_between_them():
@@ -45,6 +48,23 @@ def test_the_interval_covers_the_mean_about_as_often_as_it_says():
         found = aggregate([generator.normal(size=30)], mean, resamples=500, seed=trial)
         hits += found.low <= 0.0 <= found.high
     assert 180 <= hits <= 198
+
+
+def test_the_interval_is_the_percentiles_of_the_resampled_means():
+    """Skewed: an interval turned round the value, as the basic bootstrap's, would lie elsewhere."""
+    scores = np.array([0.0, 0.0, 0.0, 0.0, 10.0])
+    found = aggregate([scores], mean, level=0.8, resamples=20_000)
+    sums = stats.binom(5, 0.2)  # how often a resample has the 10, which adds 2 to its mean
+    assert (found.low, found.high) == (2 * sums.ppf(0.1), 2 * sums.ppf(0.9)) == (0.0, 4.0)
+
+
+@pytest.mark.parametrize(("runs", "covered"), [(3, COVERAGE[3]), (5, COVERAGE[5])])
+def test_intervals_of_few_runs_cover_as_rarely_as_is_said_where_they_are_printed(runs, covered):
+    generator, hits = np.random.default_rng(7), 0
+    for trial in range(400):
+        found = aggregate([generator.normal(size=runs)], resamples=300, seed=trial)
+        hits += found.low <= 0.0 <= found.high
+    assert hits / 400 == pytest.approx(covered, abs=3 * (covered * (1 - covered) / 400) ** 0.5)
 
 
 def test_one_run_has_no_interval_and_no_run_is_refused():
@@ -76,6 +96,25 @@ def test_profiles_are_shares_of_runs_above_a_threshold():
     assert high.tolist() == [1.0, 1.0, 0.5, 0.0]
 
 
+def test_every_task_of_a_profile_counts_alike_however_many_runs_it_has():
+    share, low, high = performance_profile([[1.0], [0.0, 0.0, 0.0]], [0.5])
+    assert share.tolist() == low.tolist() == high.tolist() == [0.5]  # pooled runs would say a quarter
+
+
+def test_runs_are_compared_with_the_start_of_their_own_seed():
+    """Bases that differ more than runs gain: pairs show the gain, pooling hides it."""
+    base = np.array([0.0, 10.0, 20.0])
+    assert probability_of_gain(base + 1 - base).value == 1.0
+    assert probability_of_improvement([base + 1], [base]).value == pytest.approx(6 / 9)
+    assert probability_of_gain([0.0, 1.0, -1.0, 2.0]).value == 2.5 / 4
+
+
+def test_runs_of_two_systems_are_resampled_apart():
+    """Equal numbers of runs are no pairs: 0, 1 against 0, 1 may come out as 1 against 0."""
+    found = probability_of_improvement([[0.0, 1.0]], [[0.0, 1.0]])
+    assert (found.value, found.low, found.high) == (0.5, 0.0, 1.0)
+
+
 @pytest.mark.parametrize("alternative", ["two-sided", "greater", "less"])
 def test_the_sign_flip_test_enumerates_all_signs(alternative):
     d = np.array([0.3, -0.1, 0.8, 0.5, 0.2])
@@ -98,6 +137,12 @@ def test_paired_counts_wins_and_keeps_units_together():
     assert (found.first, found.second, found.gain.value) == (2.5, 2.0, 0.5)
     with pytest.raises(ValueError, match="paired units"):
         paired([1.0], [1.0, 2.0])
+
+
+def test_paired_asks_the_question_it_is_given():
+    first, second = [2.0, 3.0, 4.0, 5.0], [1.0, 1.0, 1.0, 1.0]  # all higher: 1 of 16 sign patterns is as high
+    found = {side: paired(first, second, alternative=side).p for side in ("two-sided", "greater", "less")}
+    assert found == pytest.approx({"two-sided": 2 / 16, "greater": 1 / 16, "less": 1.0})
 
 
 def test_nothing_changed_is_no_evidence():
@@ -188,3 +233,25 @@ def test_a_fall_without_a_rise_is_no_hacking_and_a_margin_forgives():
     assert hacking_flag(up, {"judge": down}).hacked
     assert not hacking_flag(up, {"judge": down}, margins={"judge": 1.5}).hacked
     assert not hacking_flag(up, {}).hacked
+
+
+def test_the_flag_needs_a_rise_that_is_no_chance():
+    down = (np.arange(8.0) - 1, np.arange(8.0))
+    wobble = (np.arange(8.0) + np.array([1, -1, 1, -1, 1, -1, 1, -0.5]), np.arange(8.0))
+    found = hacking_flag(wobble, {"judge": down})
+    assert found.reward.gain.value > 0
+    assert found.worse == ("judge",)
+    assert not found.hacked
+
+
+def test_a_judge_is_tested_for_a_fall_and_for_its_share_of_false_alarms():
+    """Five of six signs down: p = 7/64 one-sided, or 1/64 where all six fall; Holm multiplies by the judges left."""
+    up = (np.arange(6.0) + 1, np.arange(6.0))
+    falls = -np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+    found = hacking_flag(up, {"one": (falls, np.zeros(6))}, level=0.02)
+    assert found.judges["one"].p == pytest.approx(1 / 64)  # two-sided it would be 2/64, and no flag
+    assert found.hacked
+    four = {str(number): (falls, np.zeros(6)) for number in range(4)}
+    many = hacking_flag(up, four, level=0.02)
+    assert many.adjusted == pytest.approx(dict.fromkeys(four, 4 / 64))
+    assert not many.hacked

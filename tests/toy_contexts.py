@@ -10,6 +10,7 @@ from torch import Tensor
 from rlzoo.api import Policy, Trajectory
 from rlzoo.config.schema import RolloutTable, TrainTable
 from rlzoo.testing.context import LocalContext
+from rlzoo.testing.ranks import RankContext, step_on_ranks
 from rlzoo.testing.specs import ToyPolicyOptions, ToyPromptOptions, ToyRewardOptions
 from rlzoo.testing.toys import FlowToy, GaussianToy, ToyPrompts, ToyReward
 
@@ -46,6 +47,41 @@ def local(
         for parameter in policy.parameters():
             parameter.add_(shift)
     return ctx
+
+
+def drifted(kind: type[Policy] = GaussianToy, by: float = 0.05, **arguments: Any) -> tuple[LocalContext, Trajectory]:
+    """A context whose policy has moved since it sampled the trajectory that every rollout of it gives."""
+    ctx = local(kind, **arguments)
+    traj = ctx.rollout()
+    with torch.no_grad():
+        ctx.policy.bias.add_(by)  # type: ignore[union-attr, operator]
+    ctx.rollout = lambda *_, **__: traj  # type: ignore[method-assign]
+    return ctx, traj
+
+
+def on_ranks(make: Any, ranks: int, steps: int = 1, *, prompts: int = 3, **table: Any) -> list[RankContext]:
+    """Contexts of processes that share the prompts' rows, after `steps` steps; three prompts part unequally."""
+    everyone = ToyPrompts(ToyPromptOptions(train=prompts))
+
+    def context() -> RankContext:
+        return RankContext(
+            GaussianToy(ToyPolicyOptions()).double(),
+            ToyReward(ToyRewardOptions()),
+            everyone.train(),
+            rollout=RolloutTable(prompts_per_step=prompts, samples_per_prompt=4),
+            train=TrainTable(**{"learning_rate": 0.02} | table),
+            recordings=everyone.recordings(everyone.train()),
+        )
+
+    return step_on_ranks(make, context, ranks, steps)
+
+
+def assert_ranks_agree(make: Any, steps: int = 1, **table: Any) -> None:
+    """The last gradient of two processes is that of one."""
+    (one,), two = (on_ranks(make, ranks, steps, **table) for ranks in (1, 2))
+    for ctx in two:
+        for name, expected in one.gradients.items():
+            torch.testing.assert_close(ctx.gradients[name], expected, rtol=1e-6, atol=1e-9)
 
 
 def gradient(ctx: LocalContext, algorithm: Any) -> Tensor:

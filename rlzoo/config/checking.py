@@ -66,7 +66,9 @@ def _explain(model: type[Options], problem: Any, where: str, also: type[Options]
         return f"{path}: a value is required", f"set it with --set {path}=..."
     text = problem["msg"].removeprefix("Input ").removeprefix("Value error, ")
     text = text[:1].lower() + text[1:]
-    field = _fields_at(model, loc[:-1]).get(loc[-1]) if loc else None
+    if not loc:  # about the table as a whole
+        return f"{path}: {text}", ""
+    field = _fields_at(model, loc[:-1]).get(loc[-1])
     return f"{path}: {text}, not {_short(problem['input'])}", _default(field)
 
 

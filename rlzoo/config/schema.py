@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rlzoo.core.specs import Options
 
@@ -30,6 +30,9 @@ class RolloutTable(Options):
     score_ahead: bool | Literal["auto"] = "auto"
     """Score the rows that are sampled already while the next are sampled. Changes memory and speed, never results;
     auto: on a GPU."""
+    deterministic: bool = False
+    """Sample without noise between the first state and the last: the ODE of a flow, DDIM of a diffusion. For methods
+    that learn finished samples (nft, awm, rwr, bon, dpo, dgpo, sft); those that train transitions need the noise."""
 
 
 class BudgetTable(Options):
@@ -53,22 +56,45 @@ class TrainTable(Options):
     """Optimisation steps: each samples, scores and updates."""
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = 5e-4
     """AdamW's. The default suits a few thousand parameters; whole networks want 1e-5 to 1e-4."""
+    learning_rate_schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """What the rate does after the warm-up: stays, or falls to 0 at the last of `steps`."""
+    warmup_steps: Annotated[int, Field(ge=0, le=MANY)] = 0
+    """Optimisation steps over which the rate rises linearly to `learning_rate`."""
+    adam_betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    """Decays of AdamW's averages of the gradient and of its square."""
+    adam_eps: Annotated[float, Field(gt=0)] = 1e-8
+    """Added to AdamW's denominator."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     grad_clip: Annotated[float, Field(gt=0)] = 1.0
     """Largest norm of the whole gradient."""
     precision: Literal["fp32", "bf16-mixed"] = "fp32"
-    """Arithmetic of the network; log-probabilities and losses are float32 in either."""
+    """Arithmetic of the network; log-probabilities, losses and scores are float32 in either. Float32 is never TF32."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Exponential moving average of the weights, used for evaluation and synthesis; 0: off."""
+    ema_warmup: bool = False
+    """Begin with a short average: update u = 1, 2 ... decays by (1 + u) / (10 + u), `ema_decay` at most."""
     advantage: Literal["prompt", "group", "batch", "none"] = "group"
     """Standardise rewards per prompt with running statistics, within a prompt's group, over the batch, or not."""
-    advantage_clip: Annotated[float, Field(gt=0)] = 5.0
+    advantage_std: Literal["same", "batch", "none"] = "same"
+    """What the centred reward is divided by: the deviation of the same rewards that gave the mean; that of the batch,
+    as published with Flow-GRPO, DiffusionNFT and AWM (their `global_std`); nothing (Dr. GRPO)."""
+    advantage_per_reward: bool = False
+    """Standardise every reward by itself and add the results up by weight (MixGRPO, GDPO), not the weighted sum."""
+    advantage_history: Count = 32
+    """Scores of each prompt that its running statistics remember (`advantage = "prompt"`)."""
+    advantage_min_count: Count = 16
+    """A prompt with fewer scores than this uses the batch's statistics (`advantage = "prompt"`)."""
+    advantage_clip: Annotated[float, Field(gt=0)] | None = None
+    """Largest advantage, either way; unset: 5, and none for raw scores (`advantage = "none"`)."""
     logprob_reduction: Literal["mean", "sum"] = "mean"
     """Log-probabilities per element (as DDPO) or of the whole state; ratio clips are scaled accordingly."""
     inner_epochs: Count = 1
     """Passes over the transitions of one step."""
     minibatch: Annotated[int, Field(ge=0, le=MANY)] = 0
     """Transitions per gradient update, over all processes; 0: all of a pass in one update."""
+    num_minibatches: Annotated[int, Field(ge=0, le=MANY)] = 0
+    """Gradient updates in one pass over the transitions, whatever their number; 0: as `minibatch` says. After the first
+    update the ratio leaves 1, and clips begin to count."""
     micro_batch: Annotated[int, Field(ge=0, le=MANY)] = 16
     """Transitions through the network at once, in one process. Changes memory, speed and the order of sums: one at a
     time, gradients are the same to the last digit whatever the number of processes. 0: one on a CPU; on a GPU as many
@@ -100,6 +126,12 @@ class TrainTable(Options):
     """Before the first update: the ratio is 1, the reward reaches the policy, log-probabilities are finite."""
     budget: BudgetTable = BudgetTable()
 
+    @model_validator(mode="after")
+    def _one_size(self) -> Self:
+        if self.minibatch and self.num_minibatches:
+            raise ValueError("minibatch and num_minibatches say the same in two ways; set one of them")
+        return self
+
 
 class EvalTable(Options):
     """`[eval]`: how held-out prompts are judged."""
@@ -109,6 +141,8 @@ class EvalTable(Options):
     samples_per_prompt: Count = 1
     num_steps: DenoisingSteps | None = None
     """Denoising steps K; unset: as in `[rollout]`."""
+    deterministic: bool | None = None
+    """Sample without noise between the first state and the last; unset: as in `[rollout]`."""
     judges: tuple[str, ...] | None = None
     """Rewards that only judge, by name, with their default options; unset: `guard`, `distillmos` and `dnsmos`, less
     what rewards and what cannot judge what the policy makes; `[]`: none."""

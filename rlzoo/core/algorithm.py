@@ -88,10 +88,14 @@ class TrainContext(Protocol):
         """The recordings of these prompts at the policy's rate; DataError where the prompt set has none."""
         ...
 
-    def advantages(self, values: Tensor, trajectory: Trajectory, normalise: Normalisation | None = None) -> Tensor:
-        """(N,) scores -> (N,) advantages as `train.advantage` says, clipped to +-`train.advantage_clip`.
+    def advantages(
+        self, scores: Scores | Tensor, trajectory: Trajectory, normalise: Normalisation | None = None
+    ) -> Tensor:
+        """What `score` returned, or (N,) values of one's own -> (N,) advantages as `train.advantage` and its companions
+        say, clipped to +-`train.advantage_clip`.
 
-        Statistics run over all ranks; those per prompt survive checkpoints.
+        Statistics run over all ranks; those per prompt survive checkpoints. Of values of one's own the single rewards
+        are not known: `train.advantage_per_reward` does not change them.
         """
         ...
 

@@ -274,13 +274,13 @@ class GaussianDiffusionPolicy(Policy):
         Steps that the schedule makes deterministic are DDIM's with eta = 0 (arXiv:2010.02502, Eq. 12), which keep the
         marginals; the posterior's mean alone would lose its variance.
         """
-        times = schedule.times.to(x.device)
-        sigma_t, sigma_s = times[k], times[k + 1]
+        schedule = schedule.to(x.device)
+        sigma_t, sigma_s = schedule.times[k], schedule.times[k + 1]
         t = sigma_t.to(x.dtype)
         x0 = self.clean(x, self.predict(x, t, cond) if prediction is None else prediction, t)
         if self.clip_clean is not None:
             x0 = x0.clamp(-self.clip_clean, self.clip_clean)
-        random = schedule.stochastic.to(x.device)[k]
+        random = schedule.stochastic[k]
         of_x0, of_x, std = self.posterior(sigma_t, sigma_s)
         ddim = (1 - sigma_s**2).sqrt() - (1 - sigma_t**2).sqrt() * sigma_s / sigma_t
         of_x0, of_x = torch.where(random, of_x0, ddim), torch.where(random, of_x, sigma_s / sigma_t)
@@ -289,17 +289,47 @@ class GaussianDiffusionPolicy(Policy):
         return Gaussian(mean, std, self.mask(cond))
 
 
-class RectifiedFlowPolicy(Policy):
-    """Rectified flow x_t = (1 - t) x + t noise whose network predicts the velocity noise - x (arXiv:2209.03003).
+NoiseForm = Literal["flow", "constant", "cps"]
 
-    Time t is in [0, 1], 1 is noise. With `noise_level` a > 0 the ODE becomes the SDE with the same marginals of
-    Flow-GRPO (arXiv:2505.05470): std a sqrt(t / (1 - t)) per unit of sqrt(time), and every step but the last has a
-    density. Steps that the schedule makes deterministic are the ODE's.
+
+class FlowSteps:
+    """The denoising steps of a rectified flow x_t = (1 - t) x + t noise; time t is in [0, 1], 1 is noise.
+
+    With `noise_level` a > 0 the ODE becomes a chain whose steps have a density, but for the last. Steps that the
+    schedule makes deterministic are the ODE's.
     """
 
     noise_level: float = 0.7
-    noise_form: Literal["flow", "constant"] = "flow"
-    """Flow-GRPO's a sqrt(t / (1 - t)), or the same a at all times as in DanceGRPO (arXiv:2505.07818, there 0.3)."""
+    noise_form: NoiseForm = "flow"
+    """Flow-GRPO's a sqrt(t / (1 - t)) per unit of sqrt(time) (arXiv:2505.05470), the same a at all times as in
+    DanceGRPO (arXiv:2505.07818, there 0.3), or Flow-CPS's exchange of the share sin(a pi / 2) of a state's noise for
+    fresh noise (arXiv:2509.05952), which alone leaves it with just the noise of its time, however few the steps."""
+
+    def flow_step(self, x: Tensor, v: Tensor, k: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
+        """States (N, *S) before steps k (N,), velocities (N, *S) -> means (N, *S), standard deviations (N,).
+
+        Coefficients in float64. `flow` and `constant` are Euler steps of the SDE with the ODE's marginals.
+        """
+        schedule = schedule.to(x.device)
+        times, random = schedule.times, schedule.stochastic[k]
+        t, s = times[k], times[k + 1]
+        if self.noise_form == "cps":
+            std = torch.where(random, s * math.sin(self.noise_level * math.pi / 2), torch.zeros_like(s))
+            kept = (s**2 - std**2).clamp(min=0).sqrt()  # of the noise that is in x
+            clean, noise = x - per_row(t, x) * v, x + per_row(1 - t, x) * v
+            return per_row(1 - s, x) * clean + per_row(kept, x) * noise, std.to(x.dtype)
+        dt = s - t  # negative: time runs towards the data
+        # At t = 1 the diffusion coefficient is infinite; Flow-GRPO's code then has the next time in the denominator.
+        left = 1 - torch.where(t < 1, t, times[1].expand_as(t))
+        growth = (t / left).sqrt() if self.noise_form == "flow" else torch.ones_like(t)
+        sigma = torch.where(random, self.noise_level * growth, torch.zeros_like(t))
+        drift = sigma**2 / (2 * t)
+        mean = x * per_row(1 + drift * dt, x) + v * per_row((1 + drift * (1 - t)) * dt, x)
+        return mean, (sigma * (-dt).sqrt()).to(x.dtype)
+
+
+class RectifiedFlowPolicy(FlowSteps, Policy):
+    """Rectified flow whose network predicts the velocity noise - x (arXiv:2209.03003); its steps are `FlowSteps`."""
 
     def noisy(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         time = per_row(t, x)
@@ -317,15 +347,65 @@ class RectifiedFlowPolicy(Policy):
     def transition(
         self, x: Tensor, k: Tensor, cond: Batch, schedule: Schedule, prediction: Tensor | None = None
     ) -> Gaussian:
-        times = schedule.times.to(x.device)
-        t, s = times[k], times[k + 1]
-        dt = s - t  # negative: time runs towards the data
-        # At t = 1 the diffusion coefficient is infinite; Flow-GRPO takes the next time of the schedule there.
-        spread = torch.where(t < 1, t, times[1].expand_as(t))
-        growth = (spread / (1 - spread)).sqrt() if self.noise_form == "flow" else torch.ones_like(spread)
-        sigma = self.noise_level * growth
-        sigma = torch.where(schedule.stochastic.to(x.device)[k], sigma, torch.zeros_like(sigma))
-        v = self.predict(x, t.to(x.dtype), cond) if prediction is None else prediction
-        drift = sigma**2 / (2 * t)
-        mean = x * per_row(1 + drift * dt, x) + v * per_row((1 + drift * (1 - t)) * dt, x)
-        return Gaussian(mean, (sigma * (-dt).sqrt()).to(x.dtype), self.mask(cond))
+        t = schedule.to(x.device).times[k].to(x.dtype)
+        v = self.predict(x, t, cond) if prediction is None else prediction
+        return Gaussian(*self.flow_step(x, v, k, schedule), self.mask(cond))
+
+
+class RectifiedFlowForm(FlowSteps, GaussianDiffusionPolicy):
+    """A Gaussian diffusion, run as a rectified flow with the same weights: `class Flow(RectifiedFlowForm, Diffusion)`.
+
+    Both mix a clean state with noise, alpha x + sigma noise, so at the same ratio of noise to signal each is the other
+    on another scale: t = sigma / (alpha + sigma), x_flow = x_diffusion / (alpha + sigma). The network is asked at
+    x_diffusion and sigma and predicts what it always did; the velocity follows from the clean state that this implies.
+    Without noise a step of one is exactly a step of the other (DDIM), whatever the times.
+
+    A rollout begins at t = 1, from noise alone. Where the diffusion's schedule begins a little later, its network is
+    asked at that level.
+    """
+
+    @staticmethod
+    def noise_level_of(t: Tensor) -> tuple[Tensor, Tensor]:
+        """Flow times (N,) -> the diffusion's levels sigma (N,), and what a flow's state is multiplied with (N,)."""
+        size = (t**2 + (1 - t) ** 2).sqrt()
+        return t / size, 1 / size
+
+    def _as_diffusion(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        sigma, scale = self.noise_level_of(t)
+        highest = float(super().schedule().times[0])  # type: ignore[safe-super]  # of the class behind this one
+        return x_t * per_row(scale, x_t), sigma.clamp(max=highest)
+
+    def predict(self, x_t: Tensor, t: Tensor, cond: Batch) -> Tensor:
+        x, sigma = self._as_diffusion(x_t, t)
+        return super().predict(x, sigma, cond)
+
+    def schedule(self, num_steps: int | None = None) -> Schedule:
+        """The diffusion's noise levels as times, but for the first, which is 1."""
+        found = super().schedule(num_steps)  # type: ignore[safe-super]
+        times = found.times / (found.times + (1 - found.times**2).sqrt())
+        times[0] = 1.0
+        return Schedule(times, found.stochastic)
+
+    def noisy(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        time = per_row(t, x)
+        return (1 - time) * x + time * noise
+
+    def target(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        return super().target(x, noise, self.noise_level_of(t)[0])
+
+    def clean(self, x_t: Tensor, prediction: Tensor, t: Tensor) -> Tensor:
+        x, sigma = self._as_diffusion(x_t, t)
+        return super().clean(x, prediction, sigma)
+
+    def sample_times(self, uniform: Tensor) -> Tensor:
+        sigma = super().sample_times(uniform)  # type: ignore[safe-super]
+        return sigma / (sigma + (1 - sigma**2).clamp(min=0).sqrt())
+
+    def transition(
+        self, x: Tensor, k: Tensor, cond: Batch, schedule: Schedule, prediction: Tensor | None = None
+    ) -> Gaussian:
+        t = schedule.to(x.device).times[k].to(x.dtype)
+        x0 = self.clean(x, self.predict(x, t, cond) if prediction is None else prediction, t)
+        if self.clip_clean is not None:
+            x0 = x0.clamp(-self.clip_clean, self.clip_clean)
+        return Gaussian(*self.flow_step(x, (x - x0) / per_row(t, x), k, schedule), self.mask(cond))

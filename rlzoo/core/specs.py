@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pluggy
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PlainValidator
 
 from rlzoo.errors import PluginError
 from rlzoo.files.assets import Asset
@@ -32,6 +32,18 @@ class Options(BaseModel):
     """Base of every plugin's options: closed, frozen, documented by the docstring under each field."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
+
+
+def _valid_clip(value: Any) -> float | tuple[float, float]:
+    parts = list(value) if isinstance(value, list | tuple) else [value]
+    numbers = all(isinstance(part, int | float) and 0 < part < 1 for part in parts)
+    if not numbers or len(parts) != (2 if isinstance(value, list | tuple) else 1):
+        raise ValueError("should be a number between 0 and 1, or two such numbers, below and above a ratio of 1")
+    return (float(parts[0]), float(parts[1])) if len(parts) == 2 else float(parts[0])
+
+
+Clip = Annotated[float | tuple[float, float], PlainValidator(_valid_clip)]
+"""Trust region of a ratio, for log-probabilities averaged over elements: half-width, or below 1 and above 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +158,7 @@ __all__ = [
     "AlgorithmSpec",
     "Asset",
     "Capability",
+    "Clip",
     "Hooks",
     "Kind",
     "Options",

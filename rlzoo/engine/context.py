@@ -202,12 +202,20 @@ class Context(SharedContext):
         """The recordings of these prompts at the policy's rate."""
         return recordings_of(self.prompts, prompts, self.policy.media.sample_rate).to(self.device)
 
-    def advantages(self, values: Tensor, trajectory: Trajectory, normalise: Normalisation | None = None) -> Tensor:
-        """(N,) -> (N,) as `train.advantage` says, clipped to +-`train.advantage_clip`."""
+    def advantages(
+        self, scores: Scores | Tensor, trajectory: Trajectory, normalise: Normalisation | None = None
+    ) -> Tensor:
+        """(N,) -> (N,) as `train.advantage` and its companions say; see `TrainContext.advantages`."""
+        values = scores.values if isinstance(scores, Scores) else scores
+        terms, weights = [values], [1.0]
+        if isinstance(scores, Scores) and self.train.advantage_per_reward:
+            terms = [scores.parts[scorer.name] for scorer in self.scorers]
+            weights = [scorer.weight for scorer in self.scorers]
         everyone, self.history = advantages(
-            self.gather(values.detach()),
+            self.gather(torch.stack(terms, 1).detach()).t(),
+            torch.tensor(weights),
+            self.train,
             normalise or self.train.advantage,
-            self.train.advantage_clip,
             lambda: self.gather(trajectory.group),
             # Hashes, because ranks exchange tensors and know only their own prompts.
             lambda: self.gather(torch.tensor([rollout.seed_of(prompt.id) for prompt in trajectory.prompts])),

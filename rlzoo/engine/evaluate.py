@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -67,6 +68,8 @@ def _judge(
     seeds = tuple(rollout.seed_of("eval", ctx.seed, prompt.id, g) for prompt in prompts for g in range(G))
     cond = ctx.policy.condition(prompts).to(ctx.device).repeat(G)
     schedule = ctx.policy.schedule(table.num_steps or ctx.rollout_table.num_steps)
+    if ctx.rollout_table.deterministic if table.deterministic is None else table.deterministic:
+        schedule = replace(schedule, stochastic=torch.zeros_like(schedule.stochastic))
     plan = rollout.SamplingPlan(
         schedule=schedule, seeds=seeds, reduction=ctx.logprob_reduction, micro_batch=ctx.rollout_table.micro_batch
     )
@@ -110,15 +113,21 @@ def _document(
     summary = {name: scoring.summary(scores[:, column]) for column, name in enumerate(names)}
     if base is not None:
         for column, name in enumerate(names):
-            summary[name] |= _gain(scores[:, column], [row["scores"][name] for row in base["rows"]])
+            before = [row["scores"][name] for row in base["rows"]]
+            summary[name] |= _gain(scores[:, column], before, table.samples_per_prompt)
     return {"step": ctx.step, "scores": summary, "rows": rows}
 
 
-def _gain(tuned: torch.Tensor, base: Sequence[float]) -> dict[str, float]:
-    """Paired difference to the base: its mean, the standard error of that mean, and the share of samples that rose."""
+def _gain(tuned: torch.Tensor, base: Sequence[float], samples_per_prompt: int) -> dict[str, float]:
+    """Paired difference to the base: its mean, the standard error of that mean, and the share of samples that rose.
+
+    The error is that of the mean over prompts: samples of one prompt rise and fall together, so each prompt counts as
+    one observation however often it was sampled. NaN is no JSON, so the error of a single prompt is given as 0.
+    """
     before = torch.tensor(base, dtype=torch.float64)
     gain = tuned.double() - before
-    error = float(gain.std(correction=1)) / math.sqrt(len(gain)) if len(gain) > 1 else 0.0
+    of_prompts = gain.view(-1, samples_per_prompt).mean(1)
+    error = float(of_prompts.std(correction=1)) / math.sqrt(len(of_prompts)) if len(of_prompts) > 1 else 0.0
     return {
         "base": float(before.mean()),
         "gain": float(gain.mean()),

@@ -16,6 +16,7 @@ from rlzoo.config.schema import TrainTable
 from rlzoo.core.policy import Policy
 from rlzoo.core.types import Minibatch, Trajectory, Transitions
 from rlzoo.engine.windows import transitions
+from rlzoo.errors import ConfigError
 
 
 def select_steps(stochastic: Tensor, rows: int, table: TrainTable, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -46,11 +47,17 @@ def minibatches(
     limit: int | None = None,
 ) -> Iterator[Minibatch]:
     """The gradient updates of one step. `rows` are this process's rows among all; `limit` thins the pairs evenly."""
+    if not trajectory.schedule.stochastic.any():
+        raise ConfigError(
+            "no denoising step of this rollout has a density to train",
+            "set rollout.deterministic = false and rollout.num_steps to 2 or more, or choose an algorithm that learns "
+            "finished samples, such as nft, awm or rwr",
+        )
     row_P, k_P = select_steps(trajectory.schedule.stochastic.cpu(), trajectory.size, table, generator)
     if limit is not None and len(row_P) > limit:
         keep = torch.linspace(0, len(row_P) - 1, limit).long()
         row_P, k_P = row_P[keep], k_P[keep]
-    size = table.minibatch or len(row_P)
+    size = table.minibatch or -(-len(row_P) // max(1, table.num_minibatches))
     for _ in range(table.inner_epochs):
         order = torch.randperm(len(row_P), generator=generator)
         for chunk in order.split(size):
@@ -65,7 +72,8 @@ class _Pieces(Sequence[Transitions]):
 
     def __init__(self, policy: Policy, trajectory: Trajectory, row: Tensor, k: Tensor, table: TrainTable) -> None:
         self._policy, self._trajectory, self._frames = policy, trajectory, table.window_frames
-        size = table.micro_batch
+        size, device = table.micro_batch, trajectory.states.device
+        row, k = row.to(device), k.to(device)  # at once: a GPU is waited for each time
         self._pairs = list(zip(row.split(size), k.split(size), strict=True)) if len(row) else []
 
     def __len__(self) -> int:
@@ -80,6 +88,4 @@ class _Pieces(Sequence[Transitions]):
     def __getitem__(self, index: int | slice) -> Transitions | list[Transitions]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        trajectory = self._trajectory
-        row, k = (part.to(trajectory.states.device) for part in self._pairs[index])
-        return transitions(self._policy, trajectory, row, k, self._frames)
+        return transitions(self._policy, self._trajectory, *self._pairs[index], self._frames)

@@ -1,11 +1,18 @@
 """Does a reward hold a gradient that a policy can follow? To be asked before hours are spent on a run.
 
-Of N samples, sample i adds g[i] = A[i] s[i] to a policy gradient: its advantage A[i], here its score less the mean of
-its prompt's, times s[i], the gradient of its trajectory's log-probability, each weight scaled as Adam would. Two
-different samples share nothing but the true gradient G, so the mean of <g[i], g[j]> over all pairs is |G|^2 without
-bias. What is left of the mean |g|^2 is noise; the noise scale, noise over |G|^2, is the number of samples whose
-gradient is half signal (McCandlish et al., arXiv:1812.06162, section 2.2). Whether |G|^2 is more than chance a
-permutation test says: scores that change places among the samples of a prompt keep everything but what can be learnt.
+Sample i adds g[i] = A[i] s[i] to a policy gradient: its advantage A[i] times s[i], the gradient of its trajectory's
+log-probability, each weight scaled as Adam would. What two different samples share is the true gradient; what is left
+of the mean |g|^2 is noise. The noise scale, noise over |gradient|^2, is the number of samples whose gradient is half
+signal (McCandlish et al., arXiv:1812.06162, section 2.2).
+
+The advantage is the score less the mean of the prompt's other G - 1 samples, which leaves E[g] as it is. It adds two
+terms that are known and taken out again. Samples of different prompts: E<g[i], g[j]> = <G_p, G_q>. Samples of one
+prompt: each is part of the other's baseline, E<g[i], g[j]> = |G_p|^2 (1 + 1 / (G - 1)^2). One sample: the baseline's
+own variance makes E|g|^2 larger, by G / (G - 1) where a sample's score does not tell the size of its s[i]. With the
+mean of all G samples as baseline and none of this, the noise scale would come out G / (G - 1) times too large.
+
+Whether the gradient is more than chance a permutation test says: scores that change places among the samples of a
+prompt keep everything but what can be learnt.
 """
 
 from __future__ import annotations
@@ -90,15 +97,25 @@ def score_function(policy: Policy, cond: Batch, states: Tensor, schedule: Schedu
     return total
 
 
-def noise_scale(gram: Tensor) -> float:
-    """Inner products (N, N) of the gradients of N samples -> noise over signal, in samples; may be infinite."""
-    count, own = len(gram), gram.diagonal().mean().item()
-    signal = (gram.sum().item() - count * own) / (count * (count - 1))
+def noise_scale(gram: Tensor, samples_per_prompt: int) -> float:
+    """Inner products (N, N) of the gradients of N samples -> noise over signal, in samples; may be infinite.
+
+    The samples of a prompt, two or more, follow one another; each one's baseline is the mean score of the others.
+    """
+    G, N = samples_per_prompt, len(gram)
+    P = N // G
+    blocks_PP = gram.view(P, G, P, G).sum((1, 3))
+    own = gram.diagonal().sum().item() / N * (G - 1) / G
+    # |mean over prompts of G_p|^2: each prompt with itself, then each with every other.
+    within = (blocks_PP.diagonal().sum().item() - gram.diagonal().sum().item()) / (G * (G - 1)) / (1 + (G - 1) ** -2)
+    across = (blocks_PP.sum() - blocks_PP.diagonal().sum()).item() / G**2
+    signal = (within + across) / P**2
     return (own - signal) / signal if signal > 0 else math.inf
 
 
 def _of_scores(name: str, scores_PG: Tensor, gram: Tensor) -> NoiseScale:
-    advantages_PG = scores_PG - scores_PG.mean(1, keepdim=True)
+    G = scores_PG.shape[1]
+    advantages_PG = (scores_PG - scores_PG.mean(1, keepdim=True)) * G / (G - 1)
     advantages = advantages_PG.flatten()
     off_diagonal = gram - gram.diagonal().diag()
     generator = torch.Generator().manual_seed(0)
@@ -111,7 +128,7 @@ def _of_scores(name: str, scores_PG: Tensor, gram: Tensor) -> NoiseScale:
     return NoiseScale(
         name,
         scores_PG.mean().item(),
-        math.sqrt(advantages_PG.square().sum().item() / (scores_PG.numel() - len(scores_PG))),
-        noise_scale(gram * torch.outer(advantages, advantages)),
+        math.sqrt(scores_PG.var(1).mean().item()),
+        noise_scale(gram * torch.outer(advantages, advantages), G),
         (1 + beaten) / (1 + PERMUTATIONS),
     )

@@ -32,9 +32,14 @@ class Optimisation:
         self._policy = policy
         self._table = table
         self.optimizer: torch.optim.Optimizer = torch.optim.AdamW(
-            parameters, lr=table.learning_rate, weight_decay=table.weight_decay
+            parameters,
+            lr=table.learning_rate,
+            betas=table.adam_betas,
+            eps=table.adam_eps,
+            weight_decay=table.weight_decay,
         )
         self._accumulate(parameters)
+        self._updates = 0
         self._average: dict[str, Tensor] = {}
         if table.ema_decay:
             self._average = {name: p.detach().clone() for name, p in self._trainable()}
@@ -55,11 +60,15 @@ class Optimisation:
             gradient, parameter.grad = parameter.grad, None
             parameter.grad_dtype = None
             parameter.grad = None if gradient is None else gradient.to(parameter.dtype)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group.setdefault("initial_lr", group["lr"]) * rate_factor(self._table, step)
         self.optimizer.step()
         self.discard()
+        self._updates += 1
+        decay = ema_decay(self._table, self._updates)
         with torch.no_grad():
             for name, parameter in self._trainable() if self._average else ():
-                self._average[name].lerp_(parameter, 1.0 - self._table.ema_decay)
+                self._average[name].lerp_(parameter, 1.0 - decay)
         return norm
 
     def discard(self) -> None:
@@ -106,16 +115,36 @@ class Optimisation:
     def state_dict(self) -> dict[str, Any]:
         """Optimiser and average; then also the weights in training, because the checkpoint's own are averaged."""
         trained = {name: p.detach().clone() for name, p in self._trainable()} if self._average else {}
-        return {"optimizer": self.optimizer.state_dict(), "average": self._average, "trained": trained}
+        averages = {"average": self._average, "trained": trained, "updates": self._updates}
+        return {"optimizer": self.optimizer.state_dict(), **averages}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Inverse of `state_dict`."""
         self.optimizer.load_state_dict(state["optimizer"])
+        self._updates = state["updates"]
         with torch.no_grad():
             for name, value in self._average.items():
                 value.copy_(state["average"][name])
         if self._average:
             self._write(state["trained"])
+
+
+def rate_factor(table: TrainTable, step: int) -> float:
+    """What the learning rate is multiplied with in optimisation step `step` = 0, 1 ...
+
+    It rises linearly over the first `warmup_steps`, then stays, or falls linearly or along a cosine, to reach 0 after
+    the last of `steps`.
+    """
+    if step < table.warmup_steps:
+        return (step + 1) / table.warmup_steps
+    done = (step - table.warmup_steps) / max(1, table.steps - table.warmup_steps)
+    falls = {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1 + math.cos(math.pi * done))}
+    return max(0.0, falls[table.learning_rate_schedule])
+
+
+def ema_decay(table: TrainTable, update: int) -> float:
+    """Decay of the weights' average at gradient update `update` = 1, 2 ..."""
+    return min(table.ema_decay, (1 + update) / (10 + update)) if table.ema_warmup else table.ema_decay
 
 
 def sum_gradients(fabric: Fabric, parameters: list[nn.Parameter]) -> None:

@@ -105,7 +105,8 @@ class _Taped:
             if grad
             else self._tape.play(self._ctx, lambda: self._ctx.score(trajectory), trajectory)
         )
-        return scores if self._sign > 0 else Scores(-scores.values, scores.parts)
+        turned = {name: -part for name, part in scores.parts.items()}  # an advantage may be taken of each reward
+        return scores if self._sign > 0 else Scores(-scores.values, turned)
 
 
 class _Rehearsed(_Taped):
@@ -183,17 +184,18 @@ class SelfCheck:
         if not bool(trajectory.schedule.stochastic.any()):
             return
         elements = float(trajectory.states[0, 0].numel()) if ctx.logprob_reduction == "sum" else 1.0
-        worst = 0.0
+        worst = torch.zeros((), device=trajectory.states.device)
         rows, generator = ctx.rows_of(trajectory), torch.Generator()
         for minibatch in minibatches(ctx.policy, trajectory, rows, ctx.train, generator, limit=2 * TRANSITIONS):
             for piece in minibatch:
                 step = ctx.policy.transition(piece.before, piece.k, piece.cond, trajectory.schedule)
                 log_ratio = step.log_prob(piece.after, ctx.logprob_reduction) - piece.log_prob
-                worst = max(worst, float(log_ratio.abs().max()) / elements)
+                # Python's `max` would drop a NaN; `maximum` keeps it, and no comparison with it holds.
+                worst = torch.maximum(worst, log_ratio.abs().max() / elements)
             break
-        if not worst <= RATIO_TOLERANCE[ctx.train.precision]:
+        if not float(worst) <= RATIO_TOLERANCE[ctx.train.precision]:
             raise ContractError(
-                f"self-check: the ratio is not 1 before the first update (log-ratio {worst:.2g} per element)",
+                f"self-check: the ratio is not 1 before the first update (log-ratio {float(worst):.2g} per element)",
                 "sampling and training see different policies: dropout or batch statistics, noise drawn inside the "
                 "network, rows that depend on their batch mates, or padding that is not masked",
             )

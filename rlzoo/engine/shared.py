@@ -45,9 +45,10 @@ class SharedContext:
     # --- sampling ----------------------------------------------------------------------------------------------------
 
     def schedule(self, policy: Policy, num_steps: int | None, deterministic: Sequence[int]) -> Schedule:
-        """The policy's K steps (default: the run's), with these steps made deterministic."""
+        """The policy's K steps (default: the run's), with these steps made deterministic, or all as the run says."""
         schedule = policy.schedule(num_steps or self.rollout_table.num_steps)
-        fixed = torch.tensor(deterministic, dtype=torch.int64)
+        every = range(len(schedule)) if self.rollout_table.deterministic else ()
+        fixed = torch.tensor([*deterministic, *every], dtype=torch.int64)
         return replace(schedule, stochastic=schedule.stochastic.index_fill(0, fixed, False))
 
     def plan(

@@ -104,6 +104,14 @@ def probability_of_improvement(
     return _bootstrap([*a, *b], statistic, float(statistic(*a, *b)), level, resamples, seed)
 
 
+def probability_of_gain(
+    gains: ArrayLike, *, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
+) -> Estimate:
+    """P(a run ends above its own start), no change counted half, of (N,) gains: a run and its start share a seed."""
+    d = np.asarray(gains, dtype=np.float64)
+    return aggregate([(d > 0) + 0.5 * (d == 0)], mean, level=level, resamples=resamples, seed=seed)
+
+
 def performance_profile(
     tasks: Sequence[ArrayLike],
     thresholds: ArrayLike,
@@ -112,13 +120,15 @@ def performance_profile(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> tuple[Floats, Floats, Floats]:
-    """Share of runs that score above each of T thresholds: (T,) share, (T,) low, (T,) high."""
+    """Share of runs that score above each of T thresholds, mean over tasks: (T,) share, (T,) low, (T,) high.
+
+    Every task counts alike, however many runs it has.
+    """
     arrays, taus = _tasks(tasks), np.asarray(thresholds, dtype=np.float64)
-    share = (np.concatenate(arrays)[:, None] > taus).mean(0)
+    share = np.mean([(array[:, None] > taus).mean(0) for array in arrays], axis=0)
     generator = np.random.default_rng(seed)
     drawn = [array[generator.integers(len(array), size=(resamples, len(array)))] for array in arrays]
-    pooled = np.concatenate(drawn, axis=1)  # (resamples, runs)
-    shares = np.stack([(pooled > tau).mean(1) for tau in taus], 1)
+    shares = np.stack([np.mean([(runs > tau).mean(1) for runs in drawn], axis=0) for tau in taus], 1)
     low, high = np.quantile(shares, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return share, low, high
 

@@ -8,7 +8,7 @@ quadratic regulator whose control cost is the KL). N rows, D elements, K steps.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -29,9 +29,14 @@ class Chain:
     mask: Tensor
 
 
-def chain(policy: Policy, prompts: Sequence[Prompt]) -> Chain:
-    """The default rollout of a toy, read off its own `transition` at states 0 and 1; with a graph to its weights."""
+def chain(policy: Policy, prompts: Sequence[Prompt], *, deterministic: bool = False) -> Chain:
+    """The default rollout of a toy, read off its own `transition` at states 0 and 1; with a graph to its weights.
+
+    `deterministic`: the rollout without noise between its first state and its last.
+    """
     cond, schedule = policy.condition(prompts), policy.schedule()
+    if deterministic:
+        schedule = replace(schedule, stochastic=torch.zeros_like(schedule.stochastic))
     mask = _mask(policy, cond)
     gains, shifts, stds = [], [], []
     dtype = next(policy.parameters()).dtype
@@ -47,9 +52,11 @@ def chain(policy: Policy, prompts: Sequence[Prompt]) -> Chain:
 
 
 @torch.no_grad()
-def expected_reward(policy: Policy, prompts: Sequence[Prompt], reward: ToyRewardOptions) -> float:
-    """E[r] over the toy's rollouts, mean over the prompts."""
-    steps = chain(policy, prompts)
+def expected_reward(
+    policy: Policy, prompts: Sequence[Prompt], reward: ToyRewardOptions, *, deterministic: bool = False
+) -> float:
+    """E[r] over the toy's rollouts, or over those without noise on the way, mean over the prompts."""
+    steps = chain(policy, prompts, deterministic=deterministic)
     mean, variance = torch.zeros_like(steps.gain[0]), torch.ones_like(steps.gain[0])
     for k in range(len(steps.stochastic)):
         mean = steps.gain[k] * mean + steps.shift[k]

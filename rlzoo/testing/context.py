@@ -54,7 +54,11 @@ class LocalContext(SharedContext):
         self.dtype = next(policy.parameters()).dtype
         self.seed = seed
         self.optimizer: torch.optim.Optimizer = torch.optim.AdamW(
-            policy.parameters(), lr=self.train.learning_rate, weight_decay=self.train.weight_decay
+            policy.parameters(),
+            lr=self.train.learning_rate,
+            betas=self.train.adam_betas,
+            eps=self.train.adam_eps,
+            weight_decay=self.train.weight_decay,
         )
         self.generator = torch.Generator().manual_seed(seed)
         self.step = 0
@@ -109,13 +113,15 @@ class LocalContext(SharedContext):
         order = [prompt.id for prompt in self._prompts]
         return self._recordings[[order.index(prompt.id) for prompt in prompts]]
 
-    def advantages(self, values: Tensor, trajectory: Trajectory, normalise: Normalisation | None = None) -> Tensor:
+    def advantages(
+        self, scores: Scores | Tensor, trajectory: Trajectory, normalise: Normalisation | None = None
+    ) -> Tensor:
         """See `TrainContext`."""
-        table = self.train
-        mode = normalise or table.advantage
+        values = scores.values if isinstance(scores, Scores) else scores
+        mode = normalise or self.train.advantage
         keys = torch.tensor([zlib.crc32(prompt.id.encode()) for prompt in trajectory.prompts])
         found, self._history = advantages(
-            values, mode, table.advantage_clip, lambda: trajectory.group, lambda: keys, self._history
+            values[None], torch.ones(1), self.train, mode, lambda: trajectory.group, lambda: keys, self._history
         )
         return found
 

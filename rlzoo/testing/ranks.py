@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from rlzoo.core.algorithm import Algorithm, Normalisation
-from rlzoo.core.types import Minibatch, Prompt, Trajectory, Transitions
+from rlzoo.core.types import Minibatch, Prompt, Scores, Trajectory, Transitions
 from rlzoo.testing.context import LocalContext
 
 
@@ -80,8 +80,11 @@ class RankContext(LocalContext):
         """See `TrainContext`."""
         return torch.cat(self.exchange.swap(self.rank, values.detach()))
 
-    def advantages(self, values: Tensor, trajectory: Trajectory, normalise: Normalisation | None = None) -> Tensor:
+    def advantages(
+        self, scores: Scores | Tensor, trajectory: Trajectory, normalise: Normalisation | None = None
+    ) -> Tensor:
         """See `TrainContext`."""
+        values = scores.values if isinstance(scores, Scores) else scores
         shares = self.exchange.swap(self.rank, (values.detach(), trajectory.group, trajectory.prompts))
         whole = replace(
             trajectory,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from rlzoo_bon import BoNOptions
 from rlzoo_bon.algorithm import BoN
-from toy_contexts import TOYS, gradient, gradient_of, local
+from toy_contexts import TOYS, assert_ranks_agree, gradient, gradient_of, local
 
 from rlzoo.errors import ConfigError
 
@@ -34,3 +34,8 @@ def test_the_step_is_the_denoising_loss_of_the_best(kind) -> None:
     t, noise = ctx.draw(traj, "bon")
     loss = ctx.policy.denoising_loss(traj.final[rows], traj.cond[rows], t[rows], noise[rows]).mean()
     torch.testing.assert_close(got, gradient_of(loss, ctx), atol=1e-9, rtol=1e-6)
+
+
+def test_two_processes_learn_what_one_learns() -> None:
+    """Three prompts, so that one process has two of the best and the other one."""
+    assert_ranks_agree(lambda: BoN(BoNOptions(updates=1)))

@@ -9,7 +9,7 @@ import torch
 from plain.chains import ddpm_step, flow_step, mean_log_density
 from rlzoo_ddpo import DDPOOptions
 from rlzoo_ddpo.algorithm import DDPO
-from toy_contexts import TOYS, gradient, gradient_of, local
+from toy_contexts import TOYS, drifted, gradient, gradient_of, local, log_probs
 
 from rlzoo.testing.toys import GaussianToy
 
@@ -40,8 +40,8 @@ def test_the_whole_step_is_the_plain_reference(kind, clip: float) -> None:
         if kind is GaussianToy:
             mean, std = ddpm_step(traj.states[k], output, t, s)
         else:
-            spread = t if t < 1 else float(traj.schedule.times[1])
-            mean, std = flow_step(traj.states[k], output, t, s, 0.7 * math.sqrt(spread / (1 - spread)))
+            left = 1 - (t if t < 1 else float(traj.schedule.times[1]))
+            mean, std = flow_step(traj.states[k], output, t, s, 0.7 * math.sqrt(t / left))
         for row in range(len(traj)):
             logp = mean_log_density(traj.states[k + 1, row], mean[row], std, int(traj.samples.lengths[row]))
             ratio = (logp - traj.log_probs[k, row]).exp()
@@ -73,3 +73,21 @@ def test_sums_of_log_probabilities_clip_where_means_do() -> None:
         fractions.append(DDPO(DDPOOptions(clip=0.01)).step(ctx)["policy/clip_fraction"])
     assert fractions[0] == fractions[1]
     assert 0 < fractions[0] < 1
+
+
+def test_sums_are_clipped_where_means_are_and_each_row_by_its_own_size() -> None:
+    """(1 -+ clip) ** elements, off the sampling policy: an unscaled clip would stop every transition of a long row."""
+    table = {"by": 0.02, "logprob_reduction": "sum"}
+    ctx, _ = drifted(**table)
+    got = gradient(ctx, DDPO(DDPOOptions(clip=(0.004, 0.002))))
+    ctx, traj = drifted(**table)
+    logp, scores = log_probs(ctx.policy, traj, "sum"), ctx.score(traj).values
+    elements = ctx.policy.mask(traj.cond).sum(1)
+    assert len(elements.unique()) == 2
+    ratio = (logp - traj.log_probs[: len(logp)]).exp()
+    bounded = torch.minimum(torch.maximum(ratio, 0.996**elements), 1.002**elements)
+    assert (ratio != bounded).any()
+    assert (ratio == bounded).any()
+    assert ((ratio == bounded) & ((ratio < 0.996) | (ratio > 1.002))).any()
+    loss = torch.maximum(-scores * ratio, -scores * bounded).mean()
+    torch.testing.assert_close(got, gradient_of(loss, ctx), atol=1e-9, rtol=1e-6)

@@ -141,14 +141,25 @@ def test_norm_follows_the_policy_unless_told() -> None:
     assert not torch.equal(l1, l2)
 
 
+def noises(traj: Trajectory, ctx: LocalContext, dlpo: DLPO) -> list[Tensor]:
+    """What is added to the recordings at each step."""
+    noisy, heard = ctx.policy.noisy, []
+    ctx.policy.noisy = lambda x, noise, t: heard.append(noise) or noisy(x, noise, t)  # type: ignore[method-assign]
+    dlpo.charge(ctx, traj, dlpo.teacher(ctx, traj))
+    ctx.policy.noisy = noisy  # type: ignore[method-assign]
+    return heard
+
+
 def test_data_target_is_the_denoising_loss_of_the_recording() -> None:
     ctx = make(GaussianToy, recordings=True)
     traj = ctx.rollout()
     dlpo = DLPO(DLPOOptions(target="data", credit="step", centre=False))
     charge = dlpo.charge(ctx, traj, dlpo.teacher(ctx, traj))
     assert charge is not None
-    # Rows of one prompt share its recording but not their noise.
+    # Rows of one prompt share its recording but not their noise, and every step draws its own.
     assert charge[0].unique().numel() == len(traj)
+    heard = noises(traj, ctx, dlpo)
+    assert len({noise.flatten()[0].item() for noise in heard}) == len(heard) == len(traj.schedule) - 1
     # Its mean over noise is what the policy's own denoising loss measures on the same recordings.
     x, cond = ctx.policy.supervise(traj.prompts, ctx.recordings(traj.prompts))
     big, many = make(GaussianToy, recordings=True, samples=4000), 4000
@@ -186,3 +197,26 @@ def test_padding_has_no_influence() -> None:
     assert both_charge is not None
     assert both.states.shape[-1] > traj.states.shape[-1]
     torch.testing.assert_close(both_charge[:, :2], charge)
+
+
+def test_released_compares_with_the_starting_weights() -> None:
+    """Far from them the difference of log-probabilities passes 1, and the clamp returns its other end."""
+
+    def moved() -> LocalContext:
+        ctx = make(GaussianToy)
+        traj = ctx.rollout()
+        with torch.no_grad():
+            ctx.reference.bias.add_(5.0)  # type: ignore[operator, union-attr]
+        ctx.rollout = lambda: traj  # type: ignore[method-assign]
+        return ctx
+
+    ctx = moved()
+    traj = ctx.rollout()
+    k = 0
+    ours, theirs = (
+        policy.transition(traj.states[k], rows(traj, k), traj.cond, traj.schedule).log_prob(traj.states[k + 1])
+        for policy in (ctx.policy, ctx.reference)
+    )
+    assert float((ours - theirs).detach().min()) > 1.0001
+    released, supervised = (gradient(moved(), estimator=name, alpha=0.0) for name in ("released", "additive"))
+    torch.testing.assert_close(released, supervised * (1 + 1e-4))

@@ -7,7 +7,7 @@ import torch
 from rlzoo_dpok import DPOKOptions
 from rlzoo_dpok.algorithm import DPOK
 from rlzoo_dpok.value import Value, features
-from toy_contexts import TOYS, gradient, gradient_of, local, log_probs, steps_of, transition
+from toy_contexts import TOYS, assert_ranks_agree, gradient, gradient_of, local, log_probs, steps_of, transition
 
 from rlzoo.api import Batch
 
@@ -132,3 +132,27 @@ def test_the_value_network_starts_from_its_seed_alone_and_leaves_the_global_gene
         assert torch.equal(a, b)
     other = Value(3, 8, 1e-3, 8, torch.device("cpu"))
     assert not torch.equal(next(other.net.parameters()), next(made[0].net.parameters()))
+
+
+def test_two_processes_scale_by_the_spread_of_all_scores_and_fit_one_value() -> None:
+    """In the second step the value counts, too."""
+    for options in ({}, {"baseline": "advantage"}, {"scale": False, "kl_space": "eps"}):
+        assert_ranks_agree(lambda options=options: DPOK(DPOKOptions(**options)), steps=2)
+
+
+def test_features_tell_states_times_and_conditioning_apart() -> None:
+    """By hand: mean, log of the level, crest, time, log of the conditioning's numbers."""
+    x, cond = torch.tensor([[1.0, -3.0]]), Batch({"length": torch.tensor([4])})
+    level = 5**0.5
+    for time in (0.25, 0.75):
+        expected = [-1.0, torch.log(torch.tensor(level)).item(), 2 / level, time, torch.log(torch.tensor(5.0)).item()]
+        assert features(x, None, torch.tensor([time]), cond)[0].tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_scales_are_those_of_the_first_step() -> None:
+    first, second = torch.randn(2, 40, 3, generator=torch.Generator().manual_seed(0))
+    value = Value(3, 8, 1e-2, seed=0, device=torch.device("cpu"))
+    value.calibrate(first, first.sum(1))
+    before = {name: tensor.clone() for name, tensor in value.scale.items()}
+    value.calibrate(9 + 5 * second, second.sum(1))
+    assert all(torch.equal(value.scale[name], tensor) for name, tensor in before.items())

@@ -7,7 +7,7 @@ import torch
 from plain.chains import ddim_step, mean_log_density
 from rlzoo_grpo import GRPOOptions
 from rlzoo_grpo.algorithm import GRPO
-from toy_contexts import TOYS, gradient, gradient_of, local, log_probs, steps_of, transition
+from toy_contexts import TOYS, drifted, gradient, gradient_of, local, log_probs, steps_of, transition
 
 from rlzoo.errors import ConfigError
 from rlzoo.testing.toys import FlowToy
@@ -135,3 +135,78 @@ def test_mix_is_the_ode_outside_its_window_and_the_clipped_step_inside(kind) -> 
 def test_only_flow_has_a_penalty(form: str) -> None:
     without, huge = (gradient(local(shift=0.1), GRPO(GRPOOptions(form=form, beta=beta))) for beta in (0.0, 99.0))
     assert torch.equal(without, huge)
+
+
+def test_the_first_step_the_kl_and_the_advantage_are_those_of_flow_grpo_s_code() -> None:
+    """Restated in plain arithmetic: noise 0.7 sqrt(t / (1 - next t at t = 1)), the squared distance of the means over
+    2 sigma^2 without the step's length, advantages over the batch's deviation; then the whole loss."""
+    options = GRPOOptions(beta=0.04, kl="rate", clip=1e-4)
+    table = {"advantage": "group", "advantage_std": "batch", "shift": 0.1}
+    got = gradient(local(FlowToy, **table), GRPO(options))
+    ctx = local(FlowToy, **table)
+    traj = ctx.rollout()
+    scores = ctx.score(traj).values
+    batch = (sum((float(r) - float(scores.mean())) ** 2 for r in scores) / len(scores)) ** 0.5
+    losses = []
+    for k in steps_of(traj):
+        t, s = float(traj.schedule.times[k]), float(traj.schedule.times[k + 1])
+        sigma = 0.7 * (t / (1 - (float(traj.schedule.times[1]) if t == 1 else t))) ** 0.5
+        assert t < 1 or sigma == pytest.approx(0.7 * (1 / 0.2) ** 0.5)
+        means = []
+        for policy in (ctx.policy, ctx.reference):
+            v = policy.predict(traj.states[k], torch.full((len(traj),), t, dtype=torch.float64), traj.cond)
+            x = traj.states[k]
+            means.append(x * (1 + sigma**2 / (2 * t) * (s - t)) + v * (1 + sigma**2 * (1 - t) / (2 * t)) * (s - t))
+        for row in range(len(traj)):
+            length = int(traj.samples.lengths[row])
+            group = scores[row // 4 * 4 : row // 4 * 4 + 4]
+            advantage = float((scores[row] - group.mean()) / (batch + 1e-4))
+            std = sigma * (t - s) ** 0.5
+            logp = mean_log_density(traj.states[k + 1, row], means[0][row], std, length)
+            assert float(traj.log_probs[k, row]) == pytest.approx(float(logp.detach()), abs=1e-6)
+            kl = ((means[0][row] - means[1][row].detach()) ** 2)[:length].mean() / (2 * sigma**2)
+            losses.append(-advantage * (logp - traj.log_probs[k, row]).exp() + 0.04 * kl)
+    torch.testing.assert_close(got, gradient_of(torch.stack(losses).mean(), ctx), atol=1e-9, rtol=1e-6)
+
+
+def test_the_ratio_of_distances_is_that_of_flow_cps_s_code() -> None:
+    """exp(-(|x - mu|^2 - |x - mu_old|^2)), means over elements, off the policy that sampled."""
+    options = GRPOOptions(form="dance", ratio="distance", clip=(0.002, 0.004))
+    ctx, _ = drifted(FlowToy, by=0.05)
+    got = gradient(ctx, GRPO(options))
+    ctx, traj = drifted(FlowToy, by=0.05)
+    scores, mask = ctx.score(traj).values, ctx.policy.mask(traj.cond)
+    losses, clipped = [], 0
+    for k in steps_of(traj):
+        ours, old = transition(ctx.policy, traj, k), transition(ctx.reference, traj, k)
+
+        def distance(dist, after=traj.states[k + 1]):
+            return ((after - dist.mean) ** 2 * mask).sum(1) / mask.sum(1)
+
+        ratio = (distance(old).detach() - distance(ours)).exp()
+        bounded = ratio.clamp(0.998, 1.004)
+        clipped += int((ratio != bounded).sum())
+        losses.append(torch.maximum(-scores * ratio, -scores * bounded))
+    assert 0 < clipped < 32
+    torch.testing.assert_close(got, gradient_of(torch.stack(losses).mean(), ctx), atol=1e-9, rtol=1e-6)
+
+
+def test_a_random_window_lies_anywhere_in_its_range_and_nowhere_else() -> None:
+    ctx = local()
+    for wanted, expected in ((None, {0, 1, 2}), ((1, 4), {1, 2}), ((0, 2), {0})):
+        algorithm = GRPO(GRPOOptions(form="mix", place="random", window=2, window_range=wanted))
+        assert {algorithm.window(ctx).start for _ in range(60)} == expected
+    slides = GRPO(GRPOOptions(form="mix", window=1, shift_every=1, window_range=(1, 3)))
+    starts = []
+    for ctx.step in range(4):
+        starts.append(slides.window(ctx).start)
+    assert starts == [1, 2, 2, 2]
+    with pytest.raises(ConfigError, match="window_range"):
+        GRPO(GRPOOptions(form="mix", window=2, window_range=(3, 4))).window(ctx)
+
+
+@pytest.mark.parametrize("form", ["flow", "dance", "mix"])
+def test_one_noise_for_a_group_is_an_option_of_every_form(form: str) -> None:
+    for same in (True, False):
+        first = GRPO(GRPOOptions(form=form, init_same_noise=same)).sample(local()).states[0].view(2, 4, -1)
+        assert all(len(group.unique(dim=0)) == (1 if same else 4) for group in first)

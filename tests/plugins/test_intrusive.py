@@ -13,7 +13,7 @@ import pytest
 import rlzoo_intrusive
 import torch
 from rlzoo_intrusive import MCDOptions, PESQOptions, STOIOptions
-from rlzoo_intrusive.mcd import MCDReward, cheapest_path
+from rlzoo_intrusive.mcd import MCDReward, cheapest_path, warped_distance
 from torch import Tensor
 
 from rlzoo.api import Prompt, Reward
@@ -133,3 +133,14 @@ def test_the_cheapest_path_is_the_best_of_all_paths() -> None:
     total, steps = cheapest_path(cost)
     assert total == pytest.approx(best)
     assert 5 <= steps <= 8
+
+
+def test_the_distortion_is_the_published_number_and_does_not_hear_the_level() -> None:
+    """10 / ln 10 sqrt(2 sum of squares) without the first coefficient, which is the level (Kubichek, 1993)."""
+    a, b = np.zeros((1, 3)), np.array([[0.3, 0.4, 0.0]])
+    assert warped_distance(a, b) == pytest.approx(10 / math.log(10) * math.sqrt(2 * 0.25))
+    assert warped_distance(a, b) == pytest.approx(3.0709, abs=1e-4)
+    reward, wave = MCDReward(MCDOptions()), speechlike(0.5)
+    loud, quiet = reward.cepstrum(wave), reward.cepstrum(0.5 * wave)
+    assert np.abs(loud - quiet).max() < 1e-6 * np.abs(loud).max() + 0.05
+    assert loud.shape[1] == MCDOptions().coefficients

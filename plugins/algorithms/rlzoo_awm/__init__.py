@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from rlzoo.plugin import AlgorithmSpec, Options, hookimpl
+from rlzoo.plugin import AlgorithmSpec, Clip, Options, hookimpl
 
 
 class AWMOptions(Options):
@@ -17,8 +17,8 @@ class AWMOptions(Options):
     """Times and noises per sample at which the matching loss stands in for the log-probability."""
     updates: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Gradient updates on each step's samples, all with the same draws: the ratio compares like with like."""
-    clip: Annotated[float, Field(gt=0, lt=1)] = 1e-4
-    """Half-width of the ratio's trust region."""
+    clip: Clip = 1e-4
+    """Half-width of the ratio's trust region; or [below 1, above 1]."""
     kl: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the squared distance to the predictions of the anchor, by default the starting weights."""
     anchor: Literal["reference", "ema"] = "reference"

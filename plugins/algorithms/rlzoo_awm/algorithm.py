@@ -29,7 +29,7 @@ class AWM(Algorithm[AWMOptions]):
         """One optimisation iteration; see `Algorithm.step`."""
         o = self.options
         traj = ctx.rollout(keep="final")
-        adv_N = ctx.advantages(ctx.score(traj).values, traj)
+        adv_N = ctx.advantages(ctx.score(traj), traj)
         old = [self.matching(ctx, batch)[0] for batch in ctx.denoising_batches(traj, "awm", draws=o.draws)]
         ratios, losses, kls = RatioMeter(o.clip), MeanMeter(), MeanMeter()
         for _ in range(o.updates):

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
-
-from rlzoo.plugin import AlgorithmSpec, Options, hookimpl
+from rlzoo.plugin import AlgorithmSpec, Clip, Options, hookimpl
 
 
 class DDPOOptions(Options):
@@ -15,8 +13,8 @@ class DDPOOptions(Options):
 
     estimator: Literal["is", "sf"] = "is"
     """Importance-sampled with a clipped ratio, for any number of updates; score function, for one update per step."""
-    clip: Annotated[float, Field(gt=0, lt=1)] = 1e-4
-    """Half-width of the ratio's trust region (`is`), for log-probabilities averaged over elements."""
+    clip: Clip = 1e-4
+    """Half-width of the ratio's trust region (`is`), per element; or [below 1, above 1]."""
 
 
 @hookimpl

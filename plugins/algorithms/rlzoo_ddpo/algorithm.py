@@ -19,7 +19,7 @@ class DDPO(Algorithm[DDPOOptions]):
         """One optimisation iteration; see `Algorithm.step`."""
         o = self.options
         traj = ctx.rollout()
-        adv_N = ctx.advantages(ctx.score(traj).values, traj)
+        adv_N = ctx.advantages(ctx.score(traj), traj)
         ratios = RatioMeter(o.clip if o.estimator == "is" else None)
         for batch in ctx.minibatches(traj):
             for m in batch:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from rlzoo.plugin import AlgorithmSpec, Options, hookimpl
+from rlzoo.plugin import AlgorithmSpec, Clip, Options, hookimpl
 
 
 class DLPOOptions(Options):
@@ -27,8 +27,8 @@ class DLPOOptions(Options):
     """Weight of the diffusion loss, summed over the trained steps of a trajectory."""
     centre: bool = True
     """Subtract the batch's mean where the diffusion loss multiplies the score function: less variance, no bias."""
-    clip: Annotated[float, Field(gt=0, lt=1)] = 1e-4
-    """Half-width of the ratio's trust region, for log-probabilities averaged over elements."""
+    clip: Clip = 1e-4
+    """Half-width of the ratio's trust region, for log-probabilities averaged over elements; or [below 1, above 1]."""
 
 
 @hookimpl

@@ -21,6 +21,7 @@ from rlzoo.functional import (
     implied_noise,
     masked_mean,
     per_row,
+    ratio_bounds,
     row_noise,
 )
 from rlzoo_dlpo import DLPOOptions
@@ -46,16 +47,16 @@ class DLPO(Algorithm[DLPOOptions]):
         """One optimisation iteration; see `Algorithm.step`."""
         o = self.options
         traj = ctx.rollout()
-        values_N = ctx.score(traj).values
+        scores = ctx.score(traj)
         # The released code multiplies by the raw score; everything else takes the run's advantage.
-        reward_N = values_N if o.estimator == "released" else ctx.advantages(values_N, traj)
+        reward_N = scores.values if o.estimator == "released" else ctx.advantages(scores, traj)
         teacher = self.teacher(ctx, traj)
         charge_KN = self.charge(ctx, traj, teacher)
 
         ratios, losses = RatioMeter(o.clip), MeanMeter()
         for batch in ctx.minibatches(traj):
             for m in batch:
-                time_M = traj.schedule.times.to(m.before.device)[m.k].to(m.before.dtype)
+                time_M = traj.schedule.to(m.before.device).times[m.k].to(m.before.dtype)
                 prediction_MS = ctx.policy.predict(m.before, time_M, m.cond)
                 dist = ctx.policy.transition(m.before, m.k, m.cond, traj.schedule, prediction_MS)
                 logp_M = dist.log_prob(m.after, ctx.logprob_reduction)
@@ -83,7 +84,8 @@ class DLPO(Algorithm[DLPOOptions]):
                 reference = ctx.reference.transition(m.before, m.k, m.cond, traj.schedule)
             difference_M = logp_M - reference.log_prob(m.after, ctx.logprob_reduction)
             # A difference of log-probabilities where a ratio belongs: it is near 0, so the clamp is constant.
-            ratio_M = difference_M.clamp(1 - o.clip, 1 + o.clip)
+            low, high = (bound.to(difference_M) for bound in ratio_bounds(o.clip))
+            ratio_M = difference_M.minimum(high).maximum(low)
             return -ratio_M * (o.alpha * reward_M - o.beta * loss_M)
         shaped_M = o.alpha * reward_M
         if charge_KN is not None:
@@ -102,7 +104,7 @@ class DLPO(Algorithm[DLPOOptions]):
         self, policy: Policy, traj: Trajectory, teacher: Teacher, m: Transitions, prediction_MS: Tensor | None = None
     ) -> Tensor:
         """(M,) L_k of each transition. `prediction_MS` is the network at `m.before`, where it is known already."""
-        time_M = traj.schedule.times.to(m.before.device)[m.k].to(m.before.dtype)
+        time_M = traj.schedule.to(m.before.device).times[m.k].to(m.before.dtype)
         if teacher.own:
             clean_MS, cond = m.cut(teacher.clean), m.cond
             noise_MS = implied_noise(policy, m.before, clean_MS, time_M)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from rlzoo.plugin import AlgorithmSpec, Options, hookimpl
+from rlzoo.plugin import AlgorithmSpec, Clip, Options, hookimpl
 
 
 class DPOKOptions(Options):
@@ -29,8 +29,8 @@ class DPOKOptions(Options):
     """Updates of the value network per step."""
     value_width: Annotated[int, Field(ge=1, le=10_000)] = 64
     """Hidden units of the value network's two layers."""
-    clip: Annotated[float, Field(gt=0, lt=1)] = 1e-4
-    """The ratio is clamped to 1 -+ this, for log-probabilities averaged over elements."""
+    clip: Clip = 1e-4
+    """The ratio is clamped to 1 -+ this, for log-probabilities averaged over elements; or [below 1, above 1]."""
 
 
 @hookimpl

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from rlzoo.plugin import AlgorithmSpec, Options, hookimpl
+from rlzoo.plugin import AlgorithmSpec, Clip, Options, hookimpl
 
 
 class GRPOOptions(Options):
@@ -17,10 +17,20 @@ class GRPOOptions(Options):
     """Flow-GRPO: KL in the loss. DanceGRPO: a group starts from one noise. MixGRPO: noise in a sliding window only."""
     beta: Annotated[float, Field(ge=0)] = 0.04
     """Weight of the KL to the starting weights, per trained step (`flow`; the other two have none)."""
-    clip: Annotated[float, Field(gt=0, lt=1)] = 1e-4
-    """Half-width of the ratio's trust region, for log-probabilities averaged over elements."""
+    kl: Literal["step", "rate"] = "step"
+    """KL of the step that was drawn, or the same times the step's length, as Flow-GRPO's code leaves that out."""
+    clip: Clip = 1e-4
+    """Half-width of the ratio's trust region, for log-probabilities averaged over elements; or [below 1, above 1]."""
+    ratio: Literal["density", "distance"] = "density"
+    """Ratio of densities, or the exponential of how much nearer the draw lies, squared, as in Flow-CPS's code."""
+    init_same_noise: bool | None = None
+    """Whether the samples of a prompt start from one noise; unset: in `dance` alone."""
     window: Annotated[int, Field(ge=1, le=10_000)] = 2
     """Steps in a row that are drawn and trained (`mix`)."""
+    place: Literal["progressive", "random"] = "progressive"
+    """The window slides, or lies at a random place in every optimisation step, as in Flow-GRPO-Fast (`mix`)."""
+    window_range: tuple[Annotated[int, Field(ge=0, le=10_000)], Annotated[int, Field(ge=1, le=10_000)]] | None = None
+    """First step of the window's range and the one behind its last (`mix`); unset: all steps that have noise."""
     shift_every: Annotated[int, Field(ge=1, le=10_000)] = 5
     """Optimisation steps after which the window moves (`mix`)."""
     stride: Annotated[int, Field(ge=1, le=10_000)] = 1

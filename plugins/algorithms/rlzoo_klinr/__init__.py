@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from rlzoo.plugin import AlgorithmSpec, Options, hookimpl
+from rlzoo.plugin import AlgorithmSpec, Clip, Options, hookimpl
 
 
 class KLinROptions(Options):
@@ -19,8 +19,8 @@ class KLinROptions(Options):
     """Weight of the KL of a whole trajectory to the starting weights."""
     estimator: Literal["k1", "k2", "k3", "exact"] = "exact"
     """How the KL of a step is measured; only `k1` and `exact` give the gradient of the penalised objective."""
-    clip: Annotated[float, Field(gt=0, lt=1)] = 1e-4
-    """Half-width of the ratio's trust region, for log-probabilities averaged over elements."""
+    clip: Clip = 1e-4
+    """Half-width of the ratio's trust region, for log-probabilities averaged over elements; or [below 1, above 1]."""
 
 
 @hookimpl

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rlzoo.api import Algorithm, TrainContext, Trajectory
-from rlzoo.functional import RatioMeter, clip_elements, clipped_surrogate, kl_estimate, per_row
+from rlzoo.functional import RatioMeter, clip_elements, clipped_surrogate, kl_estimate, num_elements, per_row
 from rlzoo_klinr import KLinROptions
 
 
@@ -22,7 +22,7 @@ class KLinR(Algorithm[KLinROptions]):
         """One optimisation iteration; see `Algorithm.step`."""
         o = self.options
         traj = ctx.rollout()
-        adv_N = ctx.advantages(ctx.score(traj).values, traj)
+        adv_N = ctx.advantages(ctx.score(traj), traj)
         kl_KN = self.divergence(ctx, traj)
         shaped_KN = o.alpha * adv_N - o.beta * self.charge(ctx, kl_KN)
         ratios = RatioMeter(o.clip)
@@ -45,6 +45,8 @@ class KLinR(Algorithm[KLinROptions]):
     def divergence(self, ctx: TrainContext, traj: Trajectory) -> Tensor:
         """(K, N): the KL of each visited step under the sampling policy, zero at deterministic steps."""
         kl_KN = torch.zeros_like(traj.log_probs)
+        means = ctx.logprob_reduction == "mean"
+        elements_N = num_elements(traj.final, ctx.policy.mask(traj.cond)) if means else None
         for k in traj.schedule.stochastic.nonzero().flatten().tolist():
             for rows in ctx.micro_batches(len(traj)):
                 there = (traj.state(k, rows), torch.full_like(rows, k), traj.cond[rows], traj.schedule)
@@ -53,7 +55,9 @@ class KLinR(Algorithm[KLinROptions]):
                     kl_KN[k, rows] = ctx.policy.transition(*there).kl(reference, ctx.logprob_reduction)
                 else:
                     logp_ref = reference.log_prob(traj.state(k + 1, rows), ctx.logprob_reduction)
-                    kl_KN[k, rows] = kl_estimate(traj.log_probs[k][rows], logp_ref, self.options.estimator)
+                    averaged_over = None if elements_N is None else elements_N[rows]
+                    logp = traj.log_probs[k][rows]
+                    kl_KN[k, rows] = kl_estimate(logp, logp_ref, self.options.estimator, averaged_over)
         return kl_KN
 
     def charge(self, ctx: TrainContext, kl_KN: Tensor) -> Tensor:

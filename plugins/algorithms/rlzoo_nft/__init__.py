@@ -23,8 +23,10 @@ class NFTOptions(Options):
     """Gradient updates on each step's samples, each with fresh draws."""
     draws: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Times and noises per sample that an update averages over."""
+    decay_flat: Annotated[int, Field(ge=0, le=10_000)] = 0
+    """Gradient updates in which the old policy keeps nothing of itself."""
     decay_rate: Annotated[float, Field(ge=0)] = 1e-3
-    """The old policy keeps min(decay_rate step, decay_max) of itself after each step."""
+    """After u gradient updates it keeps min(decay_rate (u - decay_flat), decay_max) of itself."""
     decay_max: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """Largest share that the old policy keeps of itself."""
 

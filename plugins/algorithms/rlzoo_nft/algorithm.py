@@ -20,16 +20,17 @@ class NFT(Algorithm[NFTOptions]):
     """One step: sample from the old policy, score, contrast, let the old policy follow."""
 
     old: Policy
+    updates: int
 
     def setup(self, ctx: TrainContext) -> None:
         """The old policy starts as the policy."""
-        self.old = frozen_copy(ctx.policy)
+        self.old, self.updates = frozen_copy(ctx.policy), 0
 
     def step(self, ctx: TrainContext) -> Mapping[str, float]:
         """One optimisation iteration; see `Algorithm.step`."""
         o = self.options
         traj = ctx.rollout(keep="final", policy=self.old)
-        adv_N = ctx.advantages(ctx.score(traj).values, traj)
+        adv_N = ctx.advantages(ctx.score(traj), traj)
         good_N = (adv_N / (2 * o.advantage_max) + 0.5).clamp(0, 1)
         losses, kls = MeanMeter(), MeanMeter()
         for update in range(o.updates):
@@ -49,7 +50,8 @@ class NFT(Algorithm[NFTOptions]):
                 losses.add(loss)
                 kls.add(kl)
             ctx.apply_gradients()
-        decay = min(o.decay_rate * ctx.step, o.decay_max)
+        self.updates += o.updates
+        decay = min(o.decay_rate * max(0, self.updates - o.decay_flat), o.decay_max)
         ema_update(self.old, ctx.policy, decay)
         return {"policy/nft_loss": losses.mean, "policy/prediction_shift": kls.mean, "train/old_decay": decay}
 
@@ -61,9 +63,10 @@ class NFT(Algorithm[NFTOptions]):
         return masked_mean(difference**2 / per_row(weight_N, difference), mask)
 
     def state_dict(self) -> dict[str, Any]:
-        """The old policy's weights."""
-        return {"old": self.old.state_dict()}
+        """The old policy's weights, and how many updates were made."""
+        return {"old": self.old.state_dict(), "updates": self.updates}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Inverse of `state_dict`."""
         self.old.load_state_dict(state["old"])
+        self.updates = state["updates"]

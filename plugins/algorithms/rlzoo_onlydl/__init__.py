@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from rlzoo.plugin import AlgorithmSpec, Options, hookimpl
+from rlzoo.plugin import AlgorithmSpec, Clip, Options, hookimpl
 
 
 class OnlyDLOptions(Options):
@@ -19,8 +19,8 @@ class OnlyDLOptions(Options):
     """Weight of the diffusion loss."""
     monitor: bool = True
     """Score the samples although no score is used, so that the run shows how the reward moves."""
-    clip: Annotated[float, Field(gt=0, lt=1)] = 1e-4
-    """Half-width of the ratio's trust region, for log-probabilities averaged over elements."""
+    clip: Clip = 1e-4
+    """Half-width of the ratio's trust region, for log-probabilities averaged over elements; or [below 1, above 1]."""
 
 
 @hookimpl

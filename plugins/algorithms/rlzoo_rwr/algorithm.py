@@ -20,7 +20,7 @@ class RWR(Algorithm[RWROptions]):
     def step(self, ctx: TrainContext) -> Mapping[str, float]:
         """One optimisation iteration; see `Algorithm.step`."""
         traj = ctx.rollout(keep="final")
-        weight_N = self.weights(ctx, ctx.advantages(ctx.score(traj).values, traj))
+        weight_N = self.weights(ctx, ctx.advantages(ctx.score(traj), traj))
         losses, o = MeanMeter(), self.options
         for update in range(o.updates):
             for batch in ctx.denoising_batches(traj, "rwr", update=update, updates=o.updates, draws=o.draws):
