@@ -11,13 +11,13 @@ model (`letters.py`). Two styles of output:
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rlzoo.errors import DataError
-from rlzoo.text import letters
+from rlzoo.text import heteronyms, letters, scripts, tagger
 from rlzoo.text.lexicon import Lexicon, sibilant_ending
 from rlzoo.text.normalize import PAUSE, spoken
 from rlzoo.text.phones import VOWELS, phone_rows, strip_stress
@@ -53,13 +53,25 @@ class TextFrontend:
         """'Dr. No, 1962' -> ['doctor', 'no', ',', 'nineteen', 'sixty', 'two'], ',' being a pause.
 
         Raises:
-            DataError: nothing in `text` can be spoken.
+            DataError: nothing in `text` can be spoken, or it is in a script that is not read.
         """
+        shown = text if len(text) <= 60 else text[:57] + "..."
+        if strange := scripts.unreadable(text):
+            raise DataError(
+                f"cannot read {shown!r}: {strange}", "write it as English is written, or spell it with the attribute `phones`"
+            )
         words = spoken(text, shared_lexicon().__contains__) if any(char.isalnum() for char in text) else []
         if not any(word != PAUSE for word in words):
-            shown = text if len(text) <= 60 else text[:57] + "..."
             raise DataError(f"nothing to say in {shown!r}: it has no letter and no digit", "write at least one word")
         return words
+
+    def say(self, text: str) -> str:
+        """'Dr. No, 1962' -> 'doctor no nineteen sixty two'; letters that are named are 'b.', as in 'b. b. c.'.
+
+        Raises:
+            DataError: as `words`.
+        """
+        return " ".join(word for word in self.words(text) if word != PAUSE)
 
     def rows(self, prompt: Prompt, rows: Mapping[str, int]) -> list[int]:
         """`phone_rows` of the prompt's attribute "phones", where it has any, else of its text.
@@ -77,21 +89,21 @@ class TextFrontend:
         """'Hello, Bob.' -> ['HH', 'AH0', 'L', 'OW1', 'sp', 'B', 'AA1', 'B', 'sp'].
 
         Raises:
-            DataError: nothing in `text` can be spoken.
+            DataError: nothing in `text` can be spoken, or it is in a script that is not read.
         """
         words = self.words(text)
         pause = "sil" if self.style == "flite" else "sp"
         phones: list[str] = []
-        for index, word in enumerate(words):
-            if word == PAUSE:
-                phones.append(pause)
-                continue
-            following = words[index + 1] if index + 1 < len(words) else PAUSE
-            phones += self._in_context(word, following)
+        for word, sound in zip(words, self.pronunciations(words), strict=True):
+            phones += [pause] if word == PAUSE else sound
         if self.silence_ends:
             # A pause at the end is that silence already.
             phones = ["sil", *(phones[:-1] if phones[-1] == pause else phones), "sil"]
         return phones if self.stress else [strip_stress(phone) for phone in phones]
+
+    def guesses(self, word: str) -> bool:
+        """Whether letter-to-sound rules pronounce the word, because no dictionary has it or a form of it."""
+        return not (self.style == "flite" and word in flite_exceptions()) and shared_lexicon().lookup(word) is None
 
     def word_phones(self, word: str) -> tuple[str, ...]:
         """Phones of one lower-case word, with stress, out of context."""
@@ -99,10 +111,18 @@ class TextFrontend:
             self._cache[word] = tuple(self._pronounce(word))
         return self._cache[word]
 
-    def _in_context(self, word: str, following: str) -> tuple[str, ...]:
-        if word == "the" and following != PAUSE and self.word_phones(following)[0].rstrip("012") in VOWELS:
-            return ("DH", "IY0")
-        return self.word_phones(word)
+    def pronunciations(self, words: Sequence[str]) -> list[tuple[str, ...]]:
+        """['the', 'object', PAUSE] -> the phones of each word, with stress, as it sounds among the others; a pause has
+        none."""
+        sounds = [() if word == PAUSE else self.word_phones(word) for word in words]
+        if any(map(heteronyms.readings_of, words)):
+            for place, tag in enumerate(tagger.shipped().tag(words)):
+                if heteronyms.readings_of(words[place]):
+                    sounds[place] = heteronyms.choose(words, place, tag)
+        for place, after in enumerate(sounds[1:]):
+            if words[place] == "the" and after and after[0].rstrip("012") in VOWELS:
+                sounds[place] = ("DH", "IY0")
+        return sounds
 
     def _pronounce(self, word: str) -> list[str]:
         if self.style == "flite" and word in (exceptions := flite_exceptions()):
