@@ -36,8 +36,8 @@ import torch
 import toy_theory as theory
 from torch import Tensor
 
-from rlzoo._policy import Policy
-from rlzoo._tables import RolloutTable, TrainTable
+from rlzoo.config.schema import RolloutTable, TrainTable
+from rlzoo.core.policy import Policy
 from rlzoo.testing import closed_form
 from rlzoo.testing.context import LocalContext
 from rlzoo.testing.specs import ToyPolicyOptions, ToyPromptOptions, ToyRewardOptions

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rlzoo._policy import Policy
-from rlzoo._types import Prompt
+from rlzoo.core.policy import Policy
+from rlzoo.core.types import Prompt
 from rlzoo.functional import frozen_copy, implied_noise
 from rlzoo.testing import closed_form
 from rlzoo.testing.specs import ToyRewardOptions

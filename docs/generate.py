@@ -17,10 +17,11 @@ from typing import Any
 import typer.main
 from pydantic import BaseModel
 
-from rlzoo import config, errors, plugin
+from rlzoo import errors, plugin
 from rlzoo.cli import app
 from rlzoo.cli.plugins import option_type
-from rlzoo.registry import HOOK, NOUN, Registry, discover
+from rlzoo.config import resolve
+from rlzoo.config.registry import HOOK, NOUN, Registry, discover
 
 ROOT = Path(__file__).resolve().parent.parent
 PUBLIC = str.split(
@@ -152,9 +153,9 @@ def config_page() -> str:
         "Options of plugins: `rlzoo plugins show NAME`.\n"
     )
     tables: list[tuple[str, type[BaseModel]]] = [
-        ("top level", config.SeedTable),
-        ("[[rewards]], besides the reward's options", config.RewardTable),
-        *((f"[{name}]", model) for name, model in config.CORE_TABLES.items()),
+        ("top level", resolve.SeedTable),
+        ("[[rewards]], besides the reward's options", resolve.RewardTable),
+        *((f"[{name}]", model) for name, model in resolve.CORE_TABLES.items()),
     ]
     return NOTE + intro + "".join(options_section(title, model) for title, model in tables)
 

@@ -1,11 +1,12 @@
 """What a plugin's heavy modules import. Re-exports only."""
 
-from rlzoo._algorithm import Algorithm, Normalisation, TrainContext
-from rlzoo._policy import Gaussian, GaussianDiffusionPolicy, Policy, RectifiedFlowPolicy, StepDistribution
-from rlzoo._reward import Reward
-from rlzoo._types import (
+from rlzoo.core.algorithm import Algorithm, Normalisation, TrainContext
+from rlzoo.core.policy import Gaussian, GaussianDiffusionPolicy, Policy, RectifiedFlowPolicy, StepDistribution
+from rlzoo.core.reward import Reward
+from rlzoo.core.types import (
     Batch,
     Crop,
+    DenoisingBatch,
     Media,
     Minibatch,
     Prompt,
@@ -21,6 +22,7 @@ __all__ = [
     "Algorithm",
     "Batch",
     "Crop",
+    "DenoisingBatch",
     "Gaussian",
     "GaussianDiffusionPolicy",
     "Media",

@@ -1,6 +1,6 @@
 """Pure tensor maths that several algorithms share; each function has a closed-form test in `tests/test_functional.py`.
 
-Shapes as in `rlzoo._types`: N rows, M transitions, S one state's shape. Log-probabilities and KL are in nats.
+Shapes as in `rlzoo.core.types`: N rows, M transitions, S one state's shape. Log-probabilities and KL are in nats.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from rlzoo._policy import Policy, masked_reduce, per_row
-from rlzoo._types import Reduction
+from rlzoo.core.policy import Policy, masked_reduce, per_row
+from rlzoo.core.types import Reduction
 from rlzoo.errors import ConfigError
 
 Estimator = Literal["k1", "k2", "k3"]

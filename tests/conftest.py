@@ -37,7 +37,7 @@ def isolated(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tm
 @pytest.fixture(scope="session")
 def registry():
     """Every installed plugin; a broken one is an error here."""
-    from rlzoo.registry import discover
+    from rlzoo.config.registry import discover
 
     return discover({"RLZOO_STRICT_PLUGINS": "1"})
 

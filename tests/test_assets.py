@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from rlzoo import assets
 from rlzoo.assets import Asset
 from rlzoo.cli import assets as command
+from rlzoo.config.registry import Registry
 from rlzoo.errors import ConfigError, DataError, PluginError
+from rlzoo.files import assets
 from rlzoo.plugin import Options, RewardSpec
-from rlzoo.registry import Registry
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 

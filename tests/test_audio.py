@@ -10,8 +10,8 @@ import pytest
 import soundfile
 import torch
 
-from rlzoo import audio
 from rlzoo.errors import DataError
+from rlzoo.speech import audio
 
 
 def tone(seconds: float, rate: int = 16_000, amplitude: float = 0.3) -> torch.Tensor:

@@ -27,7 +27,7 @@ from rlzoo.bench.suite import Cell, load, shipped
 from rlzoo.bench.summary import Summary
 from rlzoo.cli import bench
 from rlzoo.errors import ConfigError, DataError
-from rlzoo.rundir import RunDirectory
+from rlzoo.files.rundir import RunDirectory
 
 ROOT = Path(__file__).parents[1]
 

@@ -11,7 +11,7 @@ from rlzoo.bench.collect import collect, dumps
 from rlzoo.bench.compare import Evaluated, against, compare, evaluated
 from rlzoo.cli import bench
 from rlzoo.errors import ConfigError, DataError
-from rlzoo.rundir import RunDirectory
+from rlzoo.files.rundir import RunDirectory
 
 
 @pytest.fixture(scope="module")

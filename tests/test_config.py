@@ -13,13 +13,14 @@ import pytest
 from pydantic import Field
 
 import rlzoo.testing
-from rlzoo import _toml
-from rlzoo._layers import merge, override
-from rlzoo._missing import Replacement, resolve_missing_rewards
-from rlzoo.config import ResolvedRun, choose, given, layered, presets, read, resolve, revised
+from rlzoo.config import toml
+from rlzoo.config.checking import revised
+from rlzoo.config.fallback import Replacement, resolve_missing_rewards
+from rlzoo.config.layers import given, layered, merge, override, presets, read
+from rlzoo.config.registry import Registry
+from rlzoo.config.resolve import ResolvedRun, choose, resolve
 from rlzoo.errors import ConfigError, DataError, PluginError
 from rlzoo.plugin import AlgorithmSpec, Options, PolicySpec, PromptSpec, RewardSpec, hookimpl
-from rlzoo.registry import Registry
 
 TOY_RUNS = Path(rlzoo.testing.__file__).parent / "toy_runs.py"
 
@@ -177,14 +178,14 @@ def test_replacing_the_whole_algorithm_by_set(toys):
 
 
 def test_a_bare_run_has_policy_and_prompts(toys, monkeypatch):
-    monkeypatch.setattr("rlzoo._layers.DEFAULT_POLICY", "speaker")
+    monkeypatch.setattr("rlzoo.config.layers.DEFAULT_POLICY", "speaker")
     data = layered({"algorithm": {"name": "clipper"}}, toys)
     assert (data["policy"]["name"], data["prompts"]["name"]) == ("speaker", "short")
 
 
 @pytest.mark.parametrize("sets", [(), ("policy={name='painter'}",), ("policy.name=painter",)])
 def test_what_suits_the_policy_lies_under_everything_but_the_built_in_choices(toys, sets, monkeypatch):
-    monkeypatch.setattr("rlzoo._layers.DEFAULT_POLICY", "speaker")
+    monkeypatch.setattr("rlzoo.config.layers.DEFAULT_POLICY", "speaker")
     suits = {"train": {"learning_rate": 0.02, "steps": 5}, "rollout": {"num_steps": 3}}
     painter = dataclasses.replace(toys.policy("painter"), run=suits)
     registry = dataclasses.replace(toys, specs={**toys.specs, "policy": {**toys.specs["policy"], "painter": painter}})
@@ -256,7 +257,7 @@ def test_a_reward_may_be_named_once(toys):
 
 def test_a_broken_plugin_does_not_spoil_a_run_without_it(toys, install):
     install("rlzoo_bad", "1 / 0", entry="bad")
-    from rlzoo.registry import discover
+    from rlzoo.config.registry import discover
 
     bad = discover({})
     bad.specs = toys.specs
@@ -365,7 +366,7 @@ def with_presets(install) -> Registry:
     folder.mkdir()
     (folder / "default.toml").write_text("[algorithm]\nclip = 0.2\n")
     (folder / "paper.toml").write_text("[algorithm]\nclip = 0.3\n[train]\nsteps = 7\nlearning_rate = 0.5\n")
-    from rlzoo.registry import discover
+    from rlzoo.config.registry import discover
 
     return discover({})
 
@@ -479,10 +480,10 @@ def test_toml_is_read_back_equal():
         "odd key": {"ü": True},
         "list": ["a", [1.0, float("inf")]],
     }
-    assert tomllib.loads(_toml.dumps(data)) == data
+    assert tomllib.loads(toml.dumps(data)) == data
 
 
 def test_toml_leaves_none_out_and_refuses_what_it_cannot_write():
-    assert _toml.dumps({"a": None, "b": {"c": None}}) == "[b]\n"
+    assert toml.dumps({"a": None, "b": {"c": None}}) == "[b]\n"
     with pytest.raises(TypeError):
-        _toml.dumps({"a": object()})
+        toml.dumps({"a": object()})

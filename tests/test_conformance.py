@@ -16,8 +16,8 @@ from broken import prompt_sets as broken_prompts
 from broken import rewards as broken_rewards
 from pydantic import ConfigDict
 
+from rlzoo.config.registry import discover
 from rlzoo.plugin import AlgorithmSpec, Options, Spec
-from rlzoo.registry import discover
 from rlzoo.testing import (
     Broken,
     Skipped,

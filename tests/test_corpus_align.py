@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from rlzoo.corpus import align as align_module
-from rlzoo.corpus._render import RenderSettings, render
-from rlzoo.corpus.align import Aligner, align_corpus, read_pronunciations, spell, tokens
-from rlzoo.corpus.speech import SpeechCorpus
 from rlzoo.errors import DataError
+from rlzoo.speech.corpus import align as align_module
+from rlzoo.speech.corpus._render import RenderSettings, render
+from rlzoo.speech.corpus.align import Aligner, align_corpus, read_pronunciations, spell, tokens
+from rlzoo.speech.corpus.speech import SpeechCorpus
 
 pytest.importorskip("pocketsphinx", reason="pocketsphinx (extra `corpus`) is not installed")
 needs_flite = pytest.mark.skipif(shutil.which("flite") is None, reason="the program flite is not installed")

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from rlzoo.corpus import flite
-from rlzoo.corpus._files import read_jsonl
-from rlzoo.corpus._render import RenderSettings, arpabet, parse_durations, render, resample
-from rlzoo.corpus.flite import build_flite_corpus, clean_text, distinct_sentences, split_of
 from rlzoo.errors import DataError
+from rlzoo.speech.corpus import flite
+from rlzoo.speech.corpus._files import read_jsonl
+from rlzoo.speech.corpus._render import RenderSettings, arpabet, parse_durations, render, resample
+from rlzoo.speech.corpus.flite import build_flite_corpus, clean_text, distinct_sentences, split_of
 
 needs_flite = pytest.mark.skipif(shutil.which("flite") is None, reason="the program flite is not installed")
 
@@ -102,7 +102,7 @@ def test_a_killed_build_resumes_and_ends_like_an_uninterrupted_one(tmp_path, mon
             raise KeyboardInterrupt
         return real(jobs, settings)
 
-    from rlzoo.corpus import _render
+    from rlzoo.speech.corpus import _render
 
     real = _render.render_many
     monkeypatch.setattr(_render, "render_many", dies_at_the_third)

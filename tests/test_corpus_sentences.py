@@ -9,9 +9,9 @@ from itertools import pairwise
 
 import pytest
 
-from rlzoo.corpus.flite import clean_text
-from rlzoo.corpus.sentences import _RULES, _SLOT, generate_sentences, plural, third_person, vocabulary
 from rlzoo.errors import DataError
+from rlzoo.speech.corpus.flite import clean_text
+from rlzoo.speech.corpus.sentences import _RULES, _SLOT, generate_sentences, plural, third_person, vocabulary
 
 SENTENCES = generate_sentences(6000, 0)
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from rlzoo.corpus.speech import SpeechCorpus, frame_durations, read_metadata, trim
-from rlzoo.corpus.textgrids import read_textgrid, write_textgrid
 from rlzoo.errors import DataError
+from rlzoo.speech.corpus.speech import SpeechCorpus, frame_durations, read_metadata, trim
+from rlzoo.speech.corpus.textgrids import read_textgrid, write_textgrid
 
 RATE = 1000
 PHONES = ["sil", "K", "AE1", "T", "sil"]
@@ -358,7 +358,7 @@ def test_a_folder_without_textgrids_is_refused(tmp_path):
 
 @pytest.mark.skipif(shutil.which("flite") is None, reason="the program flite is not installed")
 def test_what_the_builder_writes_the_reader_reads(tmp_path):
-    from rlzoo.corpus.flite import build_flite_corpus
+    from rlzoo.speech.corpus.flite import build_flite_corpus
 
     build_flite_corpus(["The fox ran."], tmp_path / "c", sample_rate=8000, jobs=1, progress=False)
     item = SpeechCorpus.open(tmp_path / "c", sample_rate=8000, trim_silence=True)[0]

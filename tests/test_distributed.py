@@ -9,9 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from rlzoo.config import given, resolve
+from rlzoo.config.layers import given
+from rlzoo.config.registry import discover
+from rlzoo.config.resolve import resolve
 from rlzoo.engine.loop import train
-from rlzoo.registry import discover
 from rlzoo.testing.toy_runs import start, toy_run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -19,11 +20,9 @@ ROOT = Path(__file__).resolve().parent.parent
 WORKER = """
 import sys
 from pathlib import Path
-from rlzoo.config import ResolvedRun
-from rlzoo.config import given, resolve
+from rlzoo.config.resolve import ResolvedRun
 from rlzoo.engine.loop import train
-from rlzoo.registry import discover
-from rlzoo.rundir import RunDirectory
+from rlzoo.files.rundir import RunDirectory
 rundir = RunDirectory.open(Path(sys.argv[1]))
 train(ResolvedRun.from_dict(rundir.config()), rundir)
 """

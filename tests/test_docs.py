@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from rlzoo import errors
-from rlzoo.config import TOP_KEYS, resolve
+from rlzoo.config.resolve import TOP_KEYS, resolve
 from rlzoo.plugin import Hooks
 
 ROOT = Path(__file__).resolve().parent.parent

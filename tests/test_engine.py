@@ -12,7 +12,7 @@ import torch
 from toy_contexts import local
 
 from rlzoo.api import Algorithm, Reward, Scores
-from rlzoo.config import Choice, RewardChoice
+from rlzoo.config.resolve import Choice, RewardChoice
 from rlzoo.engine import divergence, scoring
 from rlzoo.engine.ahead import Ahead
 from rlzoo.engine.budget import Counters

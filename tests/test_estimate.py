@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from rlzoo._tables import RolloutTable, TrainTable
+from rlzoo.config.schema import RolloutTable, TrainTable
 from rlzoo.engine import estimate
 from rlzoo.engine.events import Event, Note
 from rlzoo.engine.loop import train

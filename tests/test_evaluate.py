@@ -8,15 +8,15 @@ import torch
 
 from rlzoo.api import Media, Prompt, Reward, Scores
 from rlzoo.audio import read_audio
-from rlzoo.config import Choice, RewardChoice
+from rlzoo.config.resolve import Choice, RewardChoice
 from rlzoo.engine import scoring
 from rlzoo.engine.evaluate import evaluate, read
 from rlzoo.engine.loop import train
 from rlzoo.engine.processes import make_fabric
 from rlzoo.engine.run import build
 from rlzoo.errors import ConfigError, DataError
+from rlzoo.files.rundir import RunDirectory
 from rlzoo.plugin import Options, PolicySpec, RewardSpec
-from rlzoo.rundir import RunDirectory
 from rlzoo.testing.specs import ToyPolicyOptions
 from rlzoo.testing.toy_runs import start, toy_run
 from rlzoo.testing.toys import GaussianToy, ToyPrompts

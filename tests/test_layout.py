@@ -7,17 +7,35 @@ import re
 import subprocess
 import sys
 import tomllib
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
+from rlzoo.config.registry import Registry
 from rlzoo.plugin import KINDS
-from rlzoo.registry import Registry
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PACKAGES = sorted(path.parent for path in (ROOT / "plugins").glob("*/*/__init__.py"))
 FOLDER = {"algorithm": "algorithms", "policy": "policies", "reward": "rewards", "prompts": "prompts"}
+FLOORS = (
+    {"rlzoo", "errors"},
+    {"files"},
+    {"core"},
+    {"functional", "config", "speech", "stats"},
+    {"engine"},
+    # The doors: public paths of modules that live on the floors below.
+    {"api", "assets", "audio", "corpus", "plugin", "preferences", "rewards", "safepickle", "signals", "text"}
+    | {"voices", "wav2vec2"},
+    {"pretraining", "testing", "listen"},
+    {"bench"},
+    {"cli"},
+    {"__main__"},
+)
+"""The rooms of `rlzoo`, lowest floor first. A room imports rooms of lower floors only, and none of its own floor."""
+UPWARD = {("rlzoo.bench.worker", "rlzoo.cli")}
+"""Imports that point upward. The aim is none; do not add to it."""
 PUBLIC = {"plugin", "api", "functional", "audio", "testing", "errors", "assets", "corpus", "safepickle", "rewards"}
 PUBLIC |= {"wav2vec2", "preferences", "pretraining", "signals", "text", "voices"}
 
@@ -94,6 +112,76 @@ def test_core_imports_no_plugin():
             assert not {name.split(".")[0] for name in imports(path)} & plugins, path
 
 
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def import_graph() -> dict[str, set[str]]:
+    """Every module of `rlzoo`, with the modules of `rlzoo` that it imports anywhere in it."""
+    files = [path for path in (ROOT / "rlzoo").rglob("*.py") if "templates" not in path.parts]
+    modules = {module_name(path): imports(path) for path in files}
+    # `from rlzoo.a import b` is an import of the module rlzoo.a.b if there is one, and of rlzoo.a otherwise.
+    deeper = {
+        name: {other.rpartition(".")[0] for other in found if other in modules} for name, found in modules.items()
+    }
+    return {
+        name: {other for other in found if other in modules and other not in deeper[name]} - {name}
+        for name, found in modules.items()
+    }
+
+
+def room(module: str) -> str:
+    return module.split(".")[1] if "." in module else module
+
+
+def upward(graph: dict[str, set[str]]) -> set[tuple[str, str]]:
+    """Imports that lead to a room of the same or of a higher floor."""
+    floor = {name: level for level, names in enumerate(FLOORS) for name in names}
+    return {
+        (name, other)
+        for name, found in graph.items()
+        for other in found
+        if room(name) != room(other) and floor[room(other)] >= floor[room(name)]
+    }
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """Modules that import one another in a circle, none if there is no circle."""
+    try:
+        list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        return error.args[1]
+    return []
+
+
+def test_every_room_has_a_floor():
+    rooms = [name for names in FLOORS for name in names]
+    assert len(rooms) == len(set(rooms))
+    assert {room(name) for name in import_graph()} == set(rooms)
+
+
+def test_imports_point_downward():
+    assert upward(import_graph()) == UPWARD
+
+
+def test_no_module_imports_itself_in_a_circle():
+    graph = import_graph()
+    assert (
+        circle({name: {other for other in found if (name, other) not in UPWARD} for name, found in graph.items()}) == []
+    )
+
+
+def test_an_arrow_upward_and_a_circle_would_show():
+    graph = import_graph()
+    assert "rlzoo.core.types" in graph["rlzoo.core.policy"]
+    graph = {name: graph[name] for name in ("rlzoo.core.policy", "rlzoo.core.types", "rlzoo.engine.run")}
+    graph["rlzoo.core.types"].add("rlzoo.core.policy")
+    assert set(circle(graph)) >= {"rlzoo.core.types", "rlzoo.core.policy"}
+    graph["rlzoo.core.types"].add("rlzoo.engine.run")
+    assert ("rlzoo.core.types", "rlzoo.engine.run") in upward(graph)
+
+
 @packages
 def test_announcing_imports_nothing_heavy(package):
     heavy = "{'torch', 'numpy', 'soundfile', 'onnxruntime'}"
@@ -103,7 +191,7 @@ def test_announcing_imports_nothing_heavy(package):
 
 
 def test_no_algorithm_inherits_from_a_sibling(registry: Registry):
-    from rlzoo.registry import import_target
+    from rlzoo.config.registry import import_target
 
     ours = {path.name for path in PACKAGES}
     for spec in registry.specs["algorithm"].values():

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from rlzoo.config.registry import Registry, discover, import_target
 from rlzoo.errors import ConfigError, PluginError
 from rlzoo.plugin import Options, RewardSpec, hookimpl
-from rlzoo.registry import Registry, discover, import_target
 
 GOOD = """
 from rlzoo.plugin import Options, RewardSpec, hookimpl
@@ -55,7 +55,7 @@ def test_an_installed_package_is_found_with_its_version_and_import_time(install)
 def test_importing_core_and_discovering_plugins_loads_no_torch():
     import subprocess
 
-    code = "import sys; from rlzoo.registry import discover; discover(); print('torch' in sys.modules)"
+    code = "import sys; from rlzoo.config.registry import discover; discover(); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

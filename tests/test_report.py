@@ -11,7 +11,7 @@ import pytest
 from rlzoo.engine.loop import train
 from rlzoo.engine.report import reward_label, write_plot, write_report
 from rlzoo.errors import DataError
-from rlzoo.rundir import RunDirectory
+from rlzoo.files.rundir import RunDirectory
 from rlzoo.testing.toy_runs import start, toy_run
 
 

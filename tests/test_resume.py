@@ -17,7 +17,7 @@ from rlzoo.engine import checkpoint
 from rlzoo.engine.events import StepDone
 from rlzoo.engine.loop import train
 from rlzoo.errors import DataError, Interrupted
-from rlzoo.rundir import RunDirectory
+from rlzoo.files.rundir import RunDirectory
 from rlzoo.testing.toy_runs import start, toy_run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,10 +40,10 @@ STATEFUL = {
 RUN = """
 import sys, time
 from pathlib import Path
-from rlzoo.config import ResolvedRun
+from rlzoo.config.resolve import ResolvedRun
 from rlzoo.engine.events import StepDone
 from rlzoo.engine.loop import train
-from rlzoo.rundir import RunDirectory
+from rlzoo.files.rundir import RunDirectory
 rundir = RunDirectory.open(Path(sys.argv[1]))
 pause = lambda event: time.sleep(float(sys.argv[3])) if isinstance(event, StepDone) else None
 train(ResolvedRun.from_dict(rundir.config()), rundir, resume=sys.argv[2] == "resume", observer=pause)

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from rlzoo.config import given, resolve
+from rlzoo.config.layers import given
+from rlzoo.config.registry import discover
+from rlzoo.config.resolve import resolve
 from rlzoo.engine.events import StepDone
 from rlzoo.engine.loop import train
 from rlzoo.errors import Interrupted
-from rlzoo.registry import discover
-from rlzoo.rundir import RunDirectory
+from rlzoo.files.rundir import RunDirectory
 from rlzoo.testing.toy_runs import start
 
 ALGORITHMS = discover().names("algorithm")

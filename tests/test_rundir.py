@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from rlzoo.errors import DataError, RlzooError
-from rlzoo.rundir import RunDirectory, check_free, default_path, environment, read_lines
+from rlzoo.files.rundir import RunDirectory, check_free, default_path, environment, read_lines
 
 
 def create(path: Path) -> RunDirectory:
@@ -137,13 +137,13 @@ def test_a_librarys_own_error_on_a_full_disk_is_recognised(directory, monkeypatc
 
     with pytest.raises(RuntimeError):
         save()
-    monkeypatch.setattr("rlzoo.rundir._free_bytes", lambda path: 0)
+    monkeypatch.setattr("rlzoo.files.rundir._free_bytes", lambda path: 0)
     with pytest.raises(DataError, match="No space left"):
         save()
 
 
 def test_errors_of_ours_pass_unchanged(directory, monkeypatch):
-    monkeypatch.setattr("rlzoo.rundir._free_bytes", lambda path: 0)
+    monkeypatch.setattr("rlzoo.files.rundir._free_bytes", lambda path: 0)
 
     def fail():
         with directory.writing("x"):
@@ -176,7 +176,7 @@ def test_half_a_last_line_is_left_out_and_a_damaged_one_inside_is_an_error(direc
 
 
 def run_python(code: str, *arguments: object, **options) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", "import sys\nfrom rlzoo.rundir import *\n" + textwrap.dedent(code)]
+    command = [sys.executable, "-c", "import sys\nfrom rlzoo.files.rundir import *\n" + textwrap.dedent(code)]
     return subprocess.Popen([*command, *map(str, arguments)], text=True, **options)
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from rlzoo._reward import Reward
-from rlzoo._types import Media, Prompt, Samples, Scores
 from rlzoo.audio import to_samples
+from rlzoo.core.reward import Reward
+from rlzoo.core.types import Media, Prompt, Samples, Scores
+from rlzoo.engine.scorecache import CachedReward, ScoreCache
 from rlzoo.errors import DataError
 from rlzoo.plugin import Options
-from rlzoo.scorecache import CachedReward, ScoreCache
 
 
 class Scale(Options):

@@ -19,8 +19,8 @@ from rlzoo_gradtts.policy import GradTTSPolicy
 from rlzoo_wavegrad2 import WaveGrad2Options
 from rlzoo_wavegrad2.policy import WaveGrad2Policy
 
-from rlzoo._tables import TrainTable
 from rlzoo.api import Policy, Prompt
+from rlzoo.config.schema import TrainTable
 from rlzoo.engine import rollout
 from rlzoo.engine.budget import Counters, instrument
 from rlzoo.engine.minibatches import minibatches
@@ -37,7 +37,7 @@ PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16-mixed": "bf16-mixed"}
 
 COMPUTE = """
 import hashlib, sys, torch
-from rlzoo._allocator import keep_freed_memory
+from rlzoo.engine.allocator import keep_freed_memory
 from rlzoo_wavegrad2.network import PRESETS, WaveGrad2Network
 assert sys.argv[1] == "default" or keep_freed_memory()
 torch.manual_seed(0)

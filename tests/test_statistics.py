@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rlzoo.hacking import hacking_flag
-from rlzoo.statistics import (
+from rlzoo.stats.hacking import hacking_flag
+from rlzoo.stats.statistics import (
     aggregate,
     holm,
     iqm,

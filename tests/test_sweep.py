@@ -9,7 +9,7 @@ from bench_tools import here
 from rlzoo.bench.suite import load
 from rlzoo.bench.sweep import Dimension, Search, objective, sweep
 from rlzoo.errors import ConfigError, DataError
-from rlzoo.rundir import RunDirectory
+from rlzoo.files.rundir import RunDirectory
 
 pytest.importorskip("optuna")
 pytestmark = pytest.mark.filterwarnings("ignore::Warning:optuna")

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from rlzoo.errors import DataError
-from rlzoo.text import ARPABET, SILENCES, TextFrontend, numerals
-from rlzoo.text.frontend import flite_exceptions, guess, shared_lexicon
-from rlzoo.text.letters import BITS, END, START, LetterToSound, pack
-from rlzoo.text.lexicon import Lexicon
-from rlzoo.text.normalize import spoken
-from rlzoo.text.train_letters import align, edit_distance, fit_units, is_held_out, kneser_ney, save
+from rlzoo.speech.text import numerals
+from rlzoo.speech.text.frontend import flite_exceptions, guess, shared_lexicon
+from rlzoo.speech.text.letters import BITS, END, START, LetterToSound, pack
+from rlzoo.speech.text.lexicon import Lexicon
+from rlzoo.speech.text.normalize import spoken
+from rlzoo.speech.text.train_letters import align, edit_distance, fit_units, is_held_out, kneser_ney, save
+from rlzoo.text import ARPABET, SILENCES, TextFrontend
 
 KNOWN = {*ARPABET, *SILENCES}
 
@@ -279,7 +280,7 @@ def test_a_model_survives_the_disk(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_phone_error_rate_on_held_out_words(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "rlzoo.text.train_letters", "--held-out", "0.05"]
+    command = [sys.executable, "-m", "rlzoo.speech.text.train_letters", "--held-out", "0.05"]
     out = subprocess.run([*command, "--out", tmp_path / "m.xz"], capture_output=True, text=True, check=True).stdout
     assert float(out.split("without stress ")[1].split(",")[0]) < 0.1
     assert is_held_out("walk", 1.0)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-import rlzoo.voices as module
+import rlzoo.files.voices as module
 from rlzoo.errors import DataError
 from rlzoo.voices import VoiceFormat
 

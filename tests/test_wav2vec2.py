@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlzoo import wav2vec2
+from rlzoo.speech import wav2vec2
 
 
 class Pretend(Tensor):

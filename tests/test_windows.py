@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from rlzoo._tables import RolloutTable, TrainTable
-from rlzoo._windows import draw_windows
-from rlzoo.config import check_capabilities
+from rlzoo.config.registry import discover, import_target
+from rlzoo.config.resolve import check_capabilities
+from rlzoo.config.schema import RolloutTable, TrainTable
 from rlzoo.engine.loop import train
+from rlzoo.engine.windows import draw_windows
 from rlzoo.errors import ConfigError
-from rlzoo.registry import discover, import_target
 from rlzoo.testing.context import LocalContext
 from rlzoo.testing.specs import ToyPolicyOptions, ToyPromptOptions, ToyRewardOptions
 from rlzoo.testing.toy_runs import start, toy_run

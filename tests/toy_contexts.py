@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlzoo._tables import RolloutTable, TrainTable
 from rlzoo.api import Policy, Trajectory
+from rlzoo.config.schema import RolloutTable, TrainTable
 from rlzoo.testing.context import LocalContext
 from rlzoo.testing.specs import ToyPolicyOptions, ToyPromptOptions, ToyRewardOptions
 from rlzoo.testing.toys import FlowToy, GaussianToy, ToyPrompts, ToyReward

@@ -21,7 +21,7 @@ import engine_runs
 import torch
 from measure import interleaved, machine, peak_memory
 
-from rlzoo.registry import discover
+from rlzoo.config.registry import discover
 
 HEAD = ["algorithm", "precision", "s", "of ddpo's", "evaluations", "ms each", "peak GB"]
 

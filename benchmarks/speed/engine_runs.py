@@ -12,12 +12,12 @@ from rlzoo_wavegrad2.checkpoint import VOICES
 from rlzoo_wavegrad2.network import PRESETS, WaveGrad2Network
 
 from rlzoo.api import Prompt, Reward, Samples, Scores
-from rlzoo.config import resolve
+from rlzoo.config.registry import discover
+from rlzoo.config.resolve import resolve
 from rlzoo.engine.processes import make_fabric
 from rlzoo.engine.run import Live, build
+from rlzoo.files.rundir import RunDirectory
 from rlzoo.plugin import Options, RewardSpec, hookimpl
-from rlzoo.registry import discover
-from rlzoo.rundir import RunDirectory
 
 LINES = (
     "Thank you.",

@@ -23,7 +23,7 @@ from measure import difference, machine, peak_memory
 from rlzoo_wavegrad2.network import PRESETS, WaveGrad2Network
 from sides import Apart, Case
 
-from rlzoo._allocator import keep_freed_memory
+from rlzoo.engine.allocator import keep_freed_memory
 from rlzoo.engine.estimate import Memory
 
 CPU = torch.device("cpu")

@@ -39,7 +39,7 @@ from rlzoo_prompts.prompts import TextPrompts  # noqa: E402
 from rlzoo_wavegrad2 import WaveGrad2Options  # noqa: E402
 from rlzoo_wavegrad2.policy import WaveGrad2Policy  # noqa: E402
 
-from rlzoo._allocator import keep_freed_memory  # noqa: E402
+from rlzoo.engine.allocator import keep_freed_memory  # noqa: E402
 from rlzoo.engine.prompts import Cursor  # noqa: E402
 from rlzoo.engine.rollout import rows_of  # noqa: E402
 

@@ -23,7 +23,7 @@ from measure import flops, matmul_ceiling, peak_memory, seconds
 from rlzoo_wavegrad2.network import NetworkConfig, WaveGrad2Network, rows, workers
 from torch import Tensor
 
-from rlzoo._allocator import keep_freed_memory
+from rlzoo.engine.allocator import keep_freed_memory
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 from plain.wavegrad2 import denoise

@@ -24,14 +24,14 @@ from typing import Any
 import pictures
 import torch
 
-from rlzoo._allocator import keep_freed_memory
-from rlzoo._layers import override
 from rlzoo.api import Policy, Prompt, Reward
 from rlzoo.audio import resample_samples, to_samples, write_audio
-from rlzoo.config import choose
-from rlzoo.corpus.speech import SpeechCorpus, SpeechItem
-from rlzoo.registry import discover
+from rlzoo.config.layers import override
+from rlzoo.config.registry import discover
+from rlzoo.config.resolve import choose
+from rlzoo.engine.allocator import keep_freed_memory
 from rlzoo.rewards import build_reward
+from rlzoo.speech.corpus.speech import SpeechCorpus, SpeechItem
 
 HERE = Path(__file__).parent
 

@@ -4,7 +4,7 @@
 
 Everything it runs is a command that can be run by hand; each is printed, and its time goes to OUT/times.json. A stage
 that is finished is not repeated and an interrupted training goes on, so call it again after an interruption. Text
-comes from the grammar in rlzoo/corpus/sentences.py, speech from flite's `rms` at its own 16 kHz.
+comes from the grammar in rlzoo/speech/corpus/sentences.py, speech from flite's `rms` at its own 16 kHz.
 
 flite is installed with apt-get where it is missing and this is root. On a machine without network, bring its packages
 (`apt-get download flite libflite1 libasound2t64 libasound2-data`) and name their folder with --debs.

@@ -23,8 +23,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rlzoo import registry
 from rlzoo.audio import resample_samples
+from rlzoo.config import registry
 
 
 def build(kind: str, name: str, plugins: registry.Registry | None = None) -> object:

@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 from evaluate import HERE, load, speak
 
-from rlzoo._allocator import keep_freed_memory
 from rlzoo.api import Prompt
+from rlzoo.engine.allocator import keep_freed_memory
 
 TEXT = "The quick brown fox jumps over the lazy dog while seven patient engineers listen to it."
 

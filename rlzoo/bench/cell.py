@@ -13,7 +13,7 @@ from rlzoo import __version__
 from rlzoo.bench.jobs import Job, read_outcome, strays
 from rlzoo.bench.suite import Cell, Suite
 from rlzoo.errors import DataError, RlzooError
-from rlzoo.rundir import RunDirectory
+from rlzoo.files.rundir import RunDirectory
 
 OVERRUN = 0.05
 """How far beyond the budget an evaluation may lie: runs end with the step that uses it up. Later ones are cut."""

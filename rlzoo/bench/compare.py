@@ -14,8 +14,8 @@ import numpy as np
 from rlzoo.bench.collect import Document
 from rlzoo.bench.jobs import differences
 from rlzoo.errors import ConfigError, DataError
-from rlzoo.rundir import RunDirectory
-from rlzoo.statistics import Estimate, Paired, paired, prediction_band
+from rlzoo.files.rundir import RunDirectory
+from rlzoo.stats.statistics import Estimate, Paired, paired, prediction_band
 
 
 @dataclass(frozen=True)

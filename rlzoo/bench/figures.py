@@ -15,7 +15,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from rlzoo.bench.summary import Section, Summary
-from rlzoo.statistics import Estimate
+from rlzoo.stats.statistics import Estimate
 
 INK, MUTED, LINE, BASE_COLOUR, OPTIMUM = "#1f2933", "#7b8794", "#d9dee4", "#9aa5b1", "#2f7d5b"
 # Distinct in hue and lightness (after Paul Tol's muted scheme), one per system in the suite's order.

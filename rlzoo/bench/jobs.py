@@ -26,9 +26,9 @@ from typing import Any, Literal, Self
 from filelock import FileLock
 
 from rlzoo.bench.suite import Cell, Suite
-from rlzoo.config import ResolvedRun
+from rlzoo.config.resolve import ResolvedRun
 from rlzoo.errors import ConfigError, DataError, Diverged, Interrupted
-from rlzoo.rundir import RunDirectory
+from rlzoo.files.rundir import RunDirectory
 
 State = Literal["new", "torn", "resume", "done", "diverged", "failed"]
 ATTEMPTS = 3

@@ -19,7 +19,7 @@ from rlzoo.bench import figures
 from rlzoo.bench.collect import Document, dumps
 from rlzoo.bench.summary import COLLAPSE, Column, Row, Section, Summary
 from rlzoo.errors import DataError
-from rlzoo.statistics import RESAMPLES, Estimate
+from rlzoo.stats.statistics import RESAMPLES, Estimate
 
 RESULTS, PAGE = "results.json", "report.html"
 

@@ -23,13 +23,14 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from rlzoo import _layers, _toml
-from rlzoo._missing import resolve_missing_rewards
-from rlzoo._tables import BudgetTable, Count
-from rlzoo.config import ResolvedRun, RewardChoice, checked, resolve
+from rlzoo.config import layers, toml
+from rlzoo.config.checking import checked
+from rlzoo.config.fallback import resolve_missing_rewards
+from rlzoo.config.registry import Registry, did_you_mean, discover
+from rlzoo.config.resolve import ResolvedRun, RewardChoice, resolve
+from rlzoo.config.schema import BudgetTable, Count
+from rlzoo.core.specs import Options
 from rlzoo.errors import ConfigError
-from rlzoo.plugin import Options
-from rlzoo.registry import Registry, did_you_mean, discover
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.+-]*$")]
 BASE = "base"
@@ -163,7 +164,7 @@ class Suite:
     def run_file(self, cell: Cell) -> dict[str, Any]:
         """What the cell's run file holds, presets excepted: `rlzoo run` adds them."""
         entry, reward = self.algorithm(cell.algorithm), self.reward(cell.reward)
-        shared = _layers.merge(self.table.run, entry.run)
+        shared = layers.merge(self.table.run, entry.run)
         terms = [{"name": term} if isinstance(term, str) else dict(term) for term in reward.terms]
         strict = [{"on_missing": "error", **term} for term in terms]
         return {
@@ -175,7 +176,7 @@ class Suite:
 
     def toml(self, cell: Cell) -> str:
         """The cell's run file as text."""
-        return _toml.dumps(self.run_file(cell))
+        return toml.dumps(self.run_file(cell))
 
     def resolved(self, cell: Cell) -> ResolvedRun:
         """Every value of the cell's run. ConfigError or PluginError."""
@@ -215,7 +216,7 @@ def load(source: str) -> Suite:
             there = shipped()
             hint = did_you_mean(source, there) or f"there are: {', '.join(there)}; or give the path of a .toml file"
             raise ConfigError(f"there is no suite '{source}'", hint)
-    table = checked(SuiteTable, _layers.read(path), f"suite '{path}'")
+    table = checked(SuiteTable, layers.read(path), f"suite '{path}'")
     _check(table, path)
     return Suite(path.absolute(), table)
 

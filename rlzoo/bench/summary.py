@@ -15,8 +15,8 @@ import numpy as np
 
 from rlzoo.bench.cell import OVERRUN, Document
 from rlzoo.bench.suite import BASE
-from rlzoo.hacking import Verdict, hacking_flag
-from rlzoo.statistics import Estimate, aggregate, iqm, performance_profile, probability_of_improvement
+from rlzoo.stats.hacking import Verdict, hacking_flag
+from rlzoo.stats.statistics import Estimate, aggregate, iqm, performance_profile, probability_of_improvement
 
 # The order of the paper's table, then ours.
 _ORDER = ("total", "utmos", "nisqa", "nisqa-tts", "dnsmos", "dnsmos-pro", "wer", "cer", "similarity", "guard")

@@ -15,12 +15,12 @@ from functools import reduce
 from pathlib import Path
 from typing import Any, Literal
 
-from rlzoo import _layers, _toml
 from rlzoo.bench.jobs import Attempt, Job, execute
-from rlzoo.config import resolve
+from rlzoo.config import layers, toml
+from rlzoo.config.registry import discover
+from rlzoo.config.resolve import resolve
 from rlzoo.errors import ConfigError, DataError, Interrupted, PluginError, RlzooError
-from rlzoo.registry import discover
-from rlzoo.rundir import RunDirectory
+from rlzoo.files.rundir import RunDirectory
 
 FORMAT = "rlzoo-sweep/1"
 LAST = 0.25
@@ -130,7 +130,7 @@ def _run(search: Search, folder: Path, number: int, values: Mapping[str, Any], a
     """Value of one trial, None where it diverged: it counts as spent."""
     job = Job(f"trial-{number:04d}", folder, search.plugin_files, search.threads)
     job.beside("").parent.mkdir(parents=True, exist_ok=True)
-    job.beside(".toml").write_text(_toml.dumps(_with(search, values)), encoding="utf-8")
+    job.beside(".toml").write_text(toml.dumps(_with(search, values)), encoding="utf-8")
     outcome = execute(job, attempt)
     if outcome.state == "interrupted":
         raise Interrupted("the sweep was stopped", "the same command goes on")
@@ -146,8 +146,8 @@ def objective(metrics: Sequence[Mapping[str, Any]]) -> float:
 
 
 def _with(search: Search, values: Mapping[str, Any]) -> dict[str, Any]:
-    items = [f"{key}={_toml.value(value)}" for key, value in values.items()]
-    return reduce(_layers.override, items, dict(search.user))
+    items = [f"{key}={toml.value(value)}" for key, value in values.items()]
+    return reduce(layers.override, items, dict(search.user))
 
 
 def _claim(folder: Path, plan: Mapping[str, Any]) -> None:
@@ -180,7 +180,7 @@ def _result(search: Search, folder: Path, plan: Mapping[str, Any], trials: Seque
     }
     (folder / "sweep.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     head = f"# Best of {len(trials)} trials; put search_trials = {len(trials)} beside these options in a suite.\n\n"
-    (folder / "best.toml").write_text(head + _toml.dumps(_with(search, ranked[0].params)), encoding="utf-8")
+    (folder / "best.toml").write_text(head + toml.dumps(_with(search, ranked[0].params)), encoding="utf-8")
     return document
 
 

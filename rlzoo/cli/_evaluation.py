@@ -11,12 +11,12 @@ from rlzoo.cli._output import out
 
 if TYPE_CHECKING:
     from rlzoo.engine.speak import Judged
-    from rlzoo.statistics import Estimate
+    from rlzoo.stats.statistics import Estimate
 
 
 def document(tuned: Judged, base: Judged | None, trained: Sequence[str], judges: Sequence[str]) -> dict[str, Any]:
     """One target: `scores`, `paired`, `diversity`, `kl`, `hacking`, `rows`; null where there is nothing to compare."""
-    from rlzoo.comparison import compare, estimate, pair, paired_json, per_prompt, verdict_json
+    from rlzoo.stats.comparison import compare, estimate, pair, paired_json, per_prompt, verdict_json
 
     names = list(tuned.rows[0]["scores"])
     found = None
@@ -49,7 +49,7 @@ def _estimate(found: Estimate) -> dict[str, float | None]:
 
 def show(found: dict[str, Any]) -> None:
     """A table and a few lines."""
-    from rlzoo.comparison import p_value
+    from rlzoo.stats.comparison import p_value
 
     prompts = len({row["prompt"] for row in found["rows"]})
     title = f"{found['target']}: {found['samples']} samples of {prompts} prompts"
@@ -78,7 +78,7 @@ def show(found: dict[str, Any]) -> None:
 
 
 def _compared(found: dict[str, Any], names: Sequence[str]) -> Table:
-    from rlzoo.comparison import p_value
+    from rlzoo.stats.comparison import p_value
 
     table = Table(box=None, pad_edge=False)
     for head in ("score", "base", "tuned", "change", "95 % interval", "p", "win rate"):

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
-from rlzoo._missing import Replacement
+from rlzoo.config.fallback import Replacement
 from rlzoo.errors import RlzooError
 
 # Results go to standard output, so that they can be piped; everything else to standard error.

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from rlzoo.engine.events import Event, Observer, Started, StepDone
-from rlzoo.rundir import RunDirectory
+from rlzoo.files.rundir import RunDirectory
 
 if TYPE_CHECKING:
     from torch.profiler import profile

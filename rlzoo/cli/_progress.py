@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from rlzoo.cli._output import columns, duration
-from rlzoo.config import ResolvedRun
+from rlzoo.config.resolve import ResolvedRun
 from rlzoo.engine.events import Evaluated, Event, Finished, Note, RunResult, Saved, Started, StepDone
 from rlzoo.engine.events import Progress as Part
 

@@ -10,9 +10,10 @@ from typing import Annotated
 
 import typer
 
-from rlzoo import _layers, _toml
-from rlzoo.config import DEFAULT_POLICY, ResolvedRun, given, layered, read, resolve
-from rlzoo.registry import Registry, discover
+from rlzoo.config import layers, toml
+from rlzoo.config.layers import DEFAULT_POLICY, given, layered, read
+from rlzoo.config.registry import Registry, discover
+from rlzoo.config.resolve import ResolvedRun, resolve
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="A run file (TOML).")]
 Algo = Annotated[str, typer.Option("--algo", help="Algorithm; `rlzoo plugins list` shows them.")]
@@ -73,7 +74,7 @@ def resolved(
         steps=steps,
     )
     run = resolve(user, registry, preset=preset, overrides=sets, plugin_files=plugin)
-    return Resolved(run, registry, _toml.dumps(layered(user, registry, preset=preset, overrides=sets)))
+    return Resolved(run, registry, toml.dumps(layered(user, registry, preset=preset, overrides=sets)))
 
 
 def policy_of(checkpoint: Path) -> str:
@@ -88,7 +89,7 @@ def policy_of(checkpoint: Path) -> str:
     return mark.removeprefix("rlzoo-") if mark.startswith("rlzoo-") else DEFAULT_POLICY
 
 
-def overridden(sets: Sequence[str]) -> _layers.Data:
+def overridden(sets: Sequence[str]) -> layers.Data:
     """`--set` items alone, as nested tables."""
-    empty: _layers.Data = {}
-    return reduce(_layers.override, sets, empty)
+    empty: layers.Data = {}
+    return reduce(layers.override, sets, empty)

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlzoo import assets
 from rlzoo.cli._shared import policy_of
-from rlzoo.config import DEFAULT_POLICY, DEFAULT_PROMPTS, Choice, ResolvedRun, check_accepts, choose, default_judges
+from rlzoo.config.layers import DEFAULT_POLICY, DEFAULT_PROMPTS
+from rlzoo.config.registry import Registry, weights_at_hand
+from rlzoo.config.resolve import Choice, ResolvedRun, check_accepts, choose, default_judges
 from rlzoo.errors import ConfigError, DataError
+from rlzoo.files import assets
+from rlzoo.files.rundir import RunDirectory
 from rlzoo.listen.sources import AUDIO_SUFFIXES, Source, open_source
-from rlzoo.registry import Registry, weights_at_hand
-from rlzoo.rundir import RunDirectory
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from rlzoo import assets
-from rlzoo.assets import Asset
 from rlzoo.cli._output import columns, out
+from rlzoo.config.registry import Registry, did_you_mean, discover
 from rlzoo.errors import ConfigError, DataError, PluginError
-from rlzoo.registry import Registry, did_you_mean, discover
+from rlzoo.files import assets
+from rlzoo.files.assets import Asset
 
 app = typer.Typer(help="Weight files: what there is, fetch, verify, locate.", no_args_is_help=True)
 

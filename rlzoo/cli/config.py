@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import typer
 from pydantic import BaseModel
 
-from rlzoo import _toml
 from rlzoo.cli._output import out
 from rlzoo.cli._shared import (
     Algo,
@@ -28,10 +27,13 @@ from rlzoo.cli._shared import (
     resolved,
 )
 from rlzoo.cli.plugins import find, option_type
-from rlzoo.config import CORE_TABLES, DEFAULT_POLICY, RewardTable, SeedTable
+from rlzoo.config import toml
+from rlzoo.config.layers import DEFAULT_POLICY
+from rlzoo.config.registry import discover
+from rlzoo.config.resolve import RewardTable, SeedTable
+from rlzoo.config.schema import CORE_TABLES
+from rlzoo.core.specs import Options
 from rlzoo.errors import DataError
-from rlzoo.plugin import Options
-from rlzoo.registry import discover
 
 app = typer.Typer(no_args_is_help=True, help="Run files: show one resolved, write a new one, print what may be in it.")
 
@@ -73,7 +75,7 @@ def show(
     del data["plugin_files"]
     for table in data["rewards"]:
         del table["requested"]
-    out.print(_toml.dumps(data), end="")
+    out.print(toml.dumps(data), end="")
 
 
 @app.command()
@@ -137,7 +139,7 @@ def _commented(
 
     Options without one are commented out.
     """
-    lines = [f"{key} = {_toml.value(value)}" for key, value in values.items()]
+    lines = [f"{key} = {toml.value(value)}" for key, value in values.items()]
     nested: list[str] = []
     schema = model.model_json_schema()
     for name, field in model.model_fields.items():
@@ -149,6 +151,6 @@ def _commented(
         about = schema["properties"][name]
         lines += [f"# {line}" for line in about.get("description", "").splitlines()]
         default = suits.get(name, about.get("default"))
-        text = f"# {name} =" if default is None else f"{name} = {_toml.value(default)}"
+        text = f"# {name} =" if default is None else f"{name} = {toml.value(default)}"
         lines.append(f"{text}  # {option_type(about)}")
     return lines + nested

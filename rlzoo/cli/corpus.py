@@ -32,7 +32,7 @@ def flite(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
     """Speak every distinct line with flite; keep its exact phone times. Call again to resume or to add lines."""
-    from rlzoo.corpus.flite import build_flite_corpus
+    from rlzoo.speech.corpus.flite import build_flite_corpus
 
     lines = [line for line in _lines(text) if min_characters <= len(line.strip()) <= max_characters]
     made = build_flite_corpus(
@@ -57,8 +57,8 @@ def sentences(
     out: Annotated[Path | None, typer.Option("--out", help="Text file to write; default: standard output.")] = None,
 ) -> None:
     """Write sentences from the project's own grammar, for `rlzoo corpus flite`."""
-    from rlzoo.corpus._files import write_text
-    from rlzoo.corpus.sentences import generate_sentences
+    from rlzoo.speech.corpus._files import write_text
+    from rlzoo.speech.corpus.sentences import generate_sentences
 
     text = "\n".join(generate_sentences(count, seed)) + "\n"
     if out is None:
@@ -81,14 +81,14 @@ def align(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
     """Find phone times by forced alignment and write them to FOLDER/phones.jsonl."""
-    from rlzoo.corpus.align import align_corpus, read_pronunciations
+    from rlzoo.speech.corpus.align import align_corpus, read_pronunciations
 
     words = read_pronunciations(lexicon) if lexicon else None
     report = align_corpus(folder, pronunciations=words, overwrite=overwrite, progress=not quiet)
     typer.echo(f"{folder / 'phones.jsonl'}: {report.aligned} utterances")
     if textgrids is not None:
-        from rlzoo.corpus._files import read_jsonl
-        from rlzoo.corpus.textgrids import write_textgrid
+        from rlzoo.speech.corpus._files import read_jsonl
+        from rlzoo.speech.corpus.textgrids import write_textgrid
 
         for row in read_jsonl(folder / "phones.jsonl"):
             write_textgrid(textgrids / f"{row['id']}.TextGrid", row["phones"], row["ends"])

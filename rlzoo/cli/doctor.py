@@ -11,13 +11,15 @@ from pathlib import Path
 
 import typer
 
-from rlzoo import __version__, assets
-from rlzoo._missing import resolve_missing_rewards
+from rlzoo import __version__
 from rlzoo.cli._output import columns, out
-from rlzoo.config import given, resolve
+from rlzoo.config.fallback import resolve_missing_rewards
+from rlzoo.config.layers import given
+from rlzoo.config.registry import Registry, discover, weights_at_hand
+from rlzoo.config.resolve import resolve
+from rlzoo.core.specs import RewardSpec
 from rlzoo.errors import RlzooError
-from rlzoo.plugin import RewardSpec
-from rlzoo.registry import Registry, discover, weights_at_hand
+from rlzoo.files import assets
 
 PACKAGES = ("torch", "torchaudio", "lightning-fabric", "numpy", "soundfile", "pydantic", "onnx", "speechmos")
 

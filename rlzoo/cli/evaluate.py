@@ -15,15 +15,15 @@ from rlzoo.cli._output import err, out
 from rlzoo.cli._shared import Device, OfPrompts, OfSets, PluginFiles, PolicyName, Seed, overridden
 from rlzoo.cli._targets import Asked, Plan, Subject, plan_of, subjects_of
 from rlzoo.cli.synth import DenoisingSteps
+from rlzoo.config.registry import discover
 from rlzoo.errors import ConfigError, DataError
 from rlzoo.listen.sources import Source, match
-from rlzoo.registry import discover
 
 if TYPE_CHECKING:
-    from rlzoo._policy import Policy
+    from rlzoo.core.policy import Policy
+    from rlzoo.engine.scorecache import ScoreCache
     from rlzoo.engine.scoring import Scorer
     from rlzoo.engine.speak import Judged
-    from rlzoo.scorecache import ScoreCache
 
 
 def evaluate(
@@ -98,7 +98,7 @@ def _check_free(path: Path) -> None:
 
 
 def _open_cache() -> ScoreCache | None:
-    from rlzoo.scorecache import open_cache
+    from rlzoo.engine.scorecache import open_cache
 
     try:
         return open_cache()
@@ -161,7 +161,7 @@ def _load(subject: Subject, device: str) -> Policy:
 
 
 def _recorded(plan: Plan, scorers: Sequence[Scorer]) -> tuple[Judged, Judged | None]:
-    from rlzoo._types import Prompt
+    from rlzoo.core.types import Prompt
     from rlzoo.engine import speak
 
     def judged(items: list[tuple[dict[str, Any], Path]], label: str) -> Judged:

@@ -13,10 +13,10 @@ from rlzoo.cli._output import columns, out
 from rlzoo.cli._shared import Device, OfPrompts, OfSets, PluginFiles, PolicyName, Seed, overridden
 from rlzoo.cli._targets import Asked, plan_of, subjects_of
 from rlzoo.cli.synth import DenoisingSteps
-from rlzoo.config import DEFAULT_POLICY
+from rlzoo.config.layers import DEFAULT_POLICY
+from rlzoo.config.registry import discover
 from rlzoo.errors import ConfigError
 from rlzoo.listen.sources import Source
-from rlzoo.registry import discover
 
 if TYPE_CHECKING:
     from rlzoo.engine.noise_scale import NoiseScale

@@ -7,13 +7,14 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from rlzoo._allocator import keep_freed_memory
 from rlzoo.cli._output import err, out
 from rlzoo.cli._shared import Device, PluginFiles, Seed, overridden
-from rlzoo.config import DEFAULT_POLICY, checked
+from rlzoo.config.checking import checked
+from rlzoo.config.layers import DEFAULT_POLICY
+from rlzoo.config.registry import discover, import_target
+from rlzoo.core.specs import Options
+from rlzoo.engine.allocator import keep_freed_memory
 from rlzoo.errors import ConfigError, DataError
-from rlzoo.plugin import Options
-from rlzoo.registry import discover, import_target
 
 
 def pretrain(

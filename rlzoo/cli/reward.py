@@ -9,10 +9,10 @@ import typer
 
 from rlzoo.cli._output import out
 from rlzoo.cli._shared import PluginFiles, Seed, overridden
-from rlzoo.config import checked
+from rlzoo.config.checking import checked
+from rlzoo.config.registry import discover, import_target
+from rlzoo.core.specs import Options
 from rlzoo.errors import ConfigError, DataError
-from rlzoo.plugin import Options
-from rlzoo.registry import discover, import_target
 
 app = typer.Typer(help="Rewards that are trained from people's choices.", no_args_is_help=True)
 

@@ -11,7 +11,6 @@ from typing import Annotated
 
 import typer
 
-from rlzoo._missing import resolve_missing_rewards
 from rlzoo.cli._output import out, processes, warn_replacement
 from rlzoo.cli._shared import (
     Algo,
@@ -28,10 +27,12 @@ from rlzoo.cli._shared import (
     Steps,
     resolved,
 )
-from rlzoo.config import ResolvedRun, revised
+from rlzoo.config.checking import revised
+from rlzoo.config.fallback import resolve_missing_rewards
+from rlzoo.config.registry import discover
+from rlzoo.config.resolve import ResolvedRun
 from rlzoo.errors import ConfigError, DataError, RlzooError
-from rlzoo.registry import discover
-from rlzoo.rundir import RunDirectory, check_free, default_path, environment
+from rlzoo.files.rundir import RunDirectory, check_free, default_path, environment
 
 
 def run(

@@ -12,9 +12,10 @@ import typer
 
 from rlzoo.cli._output import err, out
 from rlzoo.cli._shared import Device, PluginFiles, PolicyName, Seed, Sets, overridden, policy_of
-from rlzoo.config import DEFAULT_POLICY, Choice, choose
+from rlzoo.config.layers import DEFAULT_POLICY
+from rlzoo.config.registry import discover
+from rlzoo.config.resolve import Choice, choose
 from rlzoo.errors import ConfigError, DataError
-from rlzoo.registry import discover
 
 Checkpoint = Annotated[
     Path | None, typer.Option("--checkpoint", help="A run directory, one checkpoint in it, or a policy's weight file.")
@@ -53,10 +54,10 @@ def synth(
     if not to_player and out_file.exists() and not force:
         raise DataError(f"'{out_file}' exists already", "choose another --out, or add --force")
     source = policy_source(checkpoint, policy, sets, plugin)
-    from rlzoo._types import Prompt
-    from rlzoo.audio import write_audio
+    from rlzoo.core.types import Prompt
     from rlzoo.engine.speak import load, speak
     from rlzoo.engine.stream import speak_sentences, write_wav
+    from rlzoo.speech.audio import write_audio
 
     voice = load(source, device)
     rate = voice.media.sample_rate

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from rlzoo._allocator import keep_freed_memory
 from rlzoo.cli._output import columns, out
 from rlzoo.cli._shared import PluginFiles
+from rlzoo.config.registry import discover, import_target
+from rlzoo.engine.allocator import keep_freed_memory
 from rlzoo.errors import ConfigError, DataError
-from rlzoo.registry import discover, import_target
 
 DEFAULT_STEPS = (4, 6, 10, 25)
 

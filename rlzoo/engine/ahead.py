@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from rlzoo._types import Prompt, Samples
+from rlzoo.core.types import Prompt, Samples
 from rlzoo.engine import scoring
 
 

@@ -11,8 +11,8 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from rlzoo._policy import Policy
-from rlzoo._tables import BudgetTable
+from rlzoo.config.schema import BudgetTable
+from rlzoo.core.policy import Policy
 from rlzoo.engine.processes import sum_over
 
 

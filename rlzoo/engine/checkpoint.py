@@ -27,12 +27,12 @@ from safetensors.torch import load_file
 from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
-from rlzoo._algorithm import Algorithm
-from rlzoo._policy import Policy
-from rlzoo.config import ResolvedRun
+from rlzoo.config.resolve import ResolvedRun
+from rlzoo.core.algorithm import Algorithm
+from rlzoo.core.policy import Policy
 from rlzoo.engine.context import Context
 from rlzoo.errors import DataError
-from rlzoo.rundir import RunDirectory
+from rlzoo.files.rundir import RunDirectory
 
 POLICY, ALGORITHM, ENGINE, DONE = "policy.safetensors", "algorithm.pt", "engine.pt", "DONE"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,15 +12,16 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from rlzoo import _windows, functional
-from rlzoo._advantages import advantages
-from rlzoo._algorithm import Normalisation
-from rlzoo._policy import Policy
-from rlzoo._tables import RolloutTable, TrainTable
-from rlzoo._types import Batch, Minibatch, Prompt, Reduction, Samples, Schedule, Scores, Trajectory
-from rlzoo.engine import divergence, processes, rollout, scoring
+from rlzoo import functional
+from rlzoo.config.schema import RolloutTable, TrainTable
+from rlzoo.core.algorithm import Normalisation
+from rlzoo.core.policy import Policy
+from rlzoo.core.types import Batch, DenoisingBatch, Minibatch, Prompt, Reduction, Samples, Schedule, Scores, Trajectory
+from rlzoo.engine import divergence, processes, rollout, scoring, windows
+from rlzoo.engine.advantages import advantages
 from rlzoo.engine.ahead import Ahead
 from rlzoo.engine.budget import Counters
+from rlzoo.engine.denoising import denoising_batches
 from rlzoo.engine.events import Observer, Progress
 from rlzoo.engine.minibatches import minibatches
 from rlzoo.engine.optimisation import Optimisation
@@ -266,9 +267,22 @@ class Context:
             raise ContractError("this trajectory kept only its final state", 'call rollout(keep="all")')
         return minibatches(self.policy, trajectory, self.rows_of(trajectory), self.train, self.generator)
 
-    def pieces(self, trajectory: Trajectory) -> Iterable[Tensor]:
-        """This rank's rows, `train.micro_batch` at a time."""
-        yield from torch.arange(len(trajectory), device=self.device).split(self.train.micro_batch)
+    def micro_batches(self, rows: int) -> Iterable[Tensor]:
+        """Indices of so many rows, `train.micro_batch` at a time."""
+        return torch.arange(rows, device=self.device).split(self.train.micro_batch) if rows else ()
+
+    def denoising_batches(
+        self,
+        trajectory: Trajectory,
+        purpose: str,
+        *,
+        update: int = 0,
+        updates: int = 1,
+        draws: int = 1,
+        rows: Tensor | None = None,
+    ) -> Iterator[DenoisingBatch]:
+        """See `TrainContext.denoising_batches`."""
+        return denoising_batches(self, trajectory, purpose, update, updates, draws, rows)
 
     def share(self, prompts: Sequence[Prompt]) -> list[Prompt]:
         """This rank's share of prompts that all ranks know."""
@@ -293,7 +307,7 @@ class Context:
         self, purpose: str, seeds: Sequence[int | str], cond: Batch, *states: Tensor
     ) -> tuple[Batch, list[Tensor]]:
         """Cut to one window per row as `train.window_frames` says; see `TrainContext.crop`."""
-        return _windows.crop_states(self.policy, purpose, seeds, cond, states, self.train.window_frames)
+        return windows.crop_states(self.policy, purpose, seeds, cond, states, self.train.window_frames)
 
     def gather(self, values: Tensor) -> Tensor:
         """(N, ...) of this rank -> (N over all ranks, ...), in rank order."""

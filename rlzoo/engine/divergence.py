@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rlzoo._policy import Policy
-from rlzoo._types import Batch, Schedule
+from rlzoo.core.policy import Policy
+from rlzoo.core.types import Batch, Schedule
 from rlzoo.engine.rollout import seed_of
 
 ROWS = 16

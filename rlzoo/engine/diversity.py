@@ -6,7 +6,7 @@ from itertools import combinations
 
 import torch
 
-from rlzoo._types import Samples
+from rlzoo.core.types import Samples
 from rlzoo.engine.spectrogram import log_mel
 
 _BANDS = 40

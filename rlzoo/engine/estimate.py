@@ -18,9 +18,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from rlzoo._policy import Policy
-from rlzoo._tables import RolloutTable, TrainTable
-from rlzoo._types import Batch, Prompt, Schedule
+from rlzoo.config.schema import RolloutTable, TrainTable
+from rlzoo.core.policy import Policy
+from rlzoo.core.types import Batch, Prompt, Schedule
 
 SHARE, MOST = 0.6, 256
 """Of a GPU's free memory a piece's graph may take so much, in so many rows at the most."""

@@ -9,15 +9,15 @@ from typing import Any
 
 import torch
 
-from rlzoo._tables import EvalTable
-from rlzoo._types import Prompt, Samples
-from rlzoo.audio import write_audio
+from rlzoo.config.schema import EvalTable
+from rlzoo.core.types import Prompt, Samples
 from rlzoo.engine import rollout, scoring
 from rlzoo.engine.checkpoint import name_of
 from rlzoo.engine.context import Context
 from rlzoo.engine.events import Progress
 from rlzoo.errors import ConfigError, DataError
-from rlzoo.rundir import RunDirectory
+from rlzoo.files.rundir import RunDirectory
+from rlzoo.speech.audio import write_audio
 
 
 def evaluate(

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from rlzoo.config import ResolvedRun
+from rlzoo.config.resolve import ResolvedRun
 from rlzoo.engine import checkpoint, selfcheck
 from rlzoo.engine.evaluate import evaluate, read
 from rlzoo.engine.events import Evaluated, Event, Finished, Note, Observer, RunResult, Saved, Started, StepDone
@@ -19,8 +19,8 @@ from rlzoo.engine.report import write_plot, write_report
 from rlzoo.engine.rollout import share
 from rlzoo.engine.run import Live, build
 from rlzoo.errors import DataError, Diverged, Interrupted
-from rlzoo.rundir import RunDirectory
-from rlzoo.signals import StopRequest, stop_requests
+from rlzoo.files.rundir import RunDirectory
+from rlzoo.files.signals import StopRequest, stop_requests
 
 
 def train(

@@ -12,10 +12,10 @@ from typing import overload
 import torch
 from torch import Tensor
 
-from rlzoo._policy import Policy
-from rlzoo._tables import TrainTable
-from rlzoo._types import Minibatch, Trajectory, Transitions
-from rlzoo._windows import transitions
+from rlzoo.config.schema import TrainTable
+from rlzoo.core.policy import Policy
+from rlzoo.core.types import Minibatch, Trajectory, Transitions
+from rlzoo.engine.windows import transitions
 
 
 def select_steps(stochastic: Tensor, rows: int, table: TrainTable, generator: torch.Generator) -> tuple[Tensor, Tensor]:

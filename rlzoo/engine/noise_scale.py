@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rlzoo._policy import Policy
-from rlzoo._types import Batch, Prompt, Schedule
+from rlzoo.core.policy import Policy
+from rlzoo.core.types import Batch, Prompt, Schedule
 from rlzoo.engine import rollout, scoring
 
 PERMUTATIONS = 2000

@@ -16,8 +16,8 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from rlzoo._policy import Policy
-from rlzoo._tables import TrainTable
+from rlzoo.config.schema import TrainTable
+from rlzoo.core.policy import Policy
 from rlzoo.engine.processes import sum_over
 from rlzoo.errors import ConfigError, Diverged
 

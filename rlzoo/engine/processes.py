@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from torch import Tensor
 
-from rlzoo._allocator import keep_freed_memory
+from rlzoo.engine.allocator import keep_freed_memory
 from rlzoo.errors import ConfigError
 
 

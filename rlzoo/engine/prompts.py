@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import torch
 
-from rlzoo._types import Prompt, Samples
+from rlzoo.core.types import Prompt, Samples
 from rlzoo.engine.rollout import generator_of, seed_of
 from rlzoo.errors import DataError
 

@@ -9,11 +9,11 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from rlzoo.audio import read_audio
-from rlzoo.comparison import Comparison, compare, interval, p_value
 from rlzoo.engine import plot, spectrogram
 from rlzoo.errors import DataError
-from rlzoo.rundir import RunDirectory
+from rlzoo.files.rundir import RunDirectory
+from rlzoo.speech.audio import read_audio
+from rlzoo.stats.comparison import Comparison, compare, interval, p_value
 
 PLOT, REPORT = "reward.png", "report.html"
 LISTENED = 12

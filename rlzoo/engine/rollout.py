@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rlzoo._policy import Policy, per_row
-from rlzoo._types import Batch, Prompt, Reduction, Samples, Schedule
-from rlzoo._windows import windows_of
+from rlzoo.core.policy import Policy, per_row
+from rlzoo.core.types import Batch, Prompt, Reduction, Samples, Schedule
+from rlzoo.engine.windows import windows_of
 
 
 def seed_of(*parts: int | str) -> int:

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from rlzoo import registry
-from rlzoo._algorithm import Algorithm
-from rlzoo._policy import Policy
-from rlzoo._types import Prompt
-from rlzoo.config import ResolvedRun
+from rlzoo.config import registry
+from rlzoo.config.resolve import ResolvedRun
+from rlzoo.core.algorithm import Algorithm
+from rlzoo.core.policy import Policy
+from rlzoo.core.types import Prompt
 from rlzoo.engine import checkpoint, estimate
 from rlzoo.engine.budget import Counters, instrument
 from rlzoo.engine.context import Context
@@ -21,10 +21,10 @@ from rlzoo.engine.events import Note, Observer
 from rlzoo.engine.optimisation import Optimisation
 from rlzoo.engine.prompts import Cursor
 from rlzoo.engine.rollout import generator_of, seed_of
+from rlzoo.engine.scorecache import ScoreCache, open_cache, remembered
 from rlzoo.engine.scoring import Scorer
 from rlzoo.errors import ConfigError, DataError
-from rlzoo.rundir import RunDirectory
-from rlzoo.scorecache import ScoreCache, open_cache, remembered
+from rlzoo.files.rundir import RunDirectory
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlzoo._reward import Reward
-from rlzoo._types import Prompt, Samples
-from rlzoo.audio import resample_samples, write_audio
+from rlzoo.core.reward import Reward
+from rlzoo.core.types import Prompt, Samples
+from rlzoo.engine.scorecache import CachedReward
 from rlzoo.errors import ContractError, Diverged
-from rlzoo.scorecache import CachedReward
+from rlzoo.speech.audio import resample_samples, write_audio
 
 
 @dataclass(frozen=True)

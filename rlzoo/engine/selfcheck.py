@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlzoo._algorithm import Algorithm
-from rlzoo._types import Minibatch, Scores, Trajectory
+from rlzoo.core.algorithm import Algorithm
+from rlzoo.core.types import Minibatch, Scores, Trajectory
 from rlzoo.engine.context import Context
 from rlzoo.engine.minibatches import minibatches
 from rlzoo.errors import ContractError

@@ -9,16 +9,16 @@ from typing import Any
 
 import torch
 
-from rlzoo._policy import Policy
-from rlzoo._types import Prompt, Samples
-from rlzoo.audio import read_audio, to_samples
-from rlzoo.config import Choice, RewardChoice
+from rlzoo.config.resolve import Choice, RewardChoice
+from rlzoo.core.policy import Policy
+from rlzoo.core.types import Prompt, Samples
 from rlzoo.engine import divergence, rollout, scoring
 from rlzoo.engine.checkpoint import load_policy
 from rlzoo.engine.diversity import diversity
 from rlzoo.engine.processes import make_fabric
+from rlzoo.engine.scorecache import ScoreCache, remembered
 from rlzoo.errors import ConfigError, ContractError
-from rlzoo.scorecache import ScoreCache, remembered
+from rlzoo.speech.audio import read_audio, to_samples
 
 Progress = Callable[[int, int], None]
 """Hears what is done, of how much."""

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from rlzoo.audio import slaney_mel
+from rlzoo.speech.audio import slaney_mel
 
 BANDS, MOST_FRAMES, RANGE_DB = 80, 320, 70.0
 """Of a picture: its height, its greatest width, and how far below the loudest point it is still not black."""

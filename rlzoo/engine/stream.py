@@ -18,8 +18,8 @@ from typing import BinaryIO
 import soundfile
 from torch import Tensor
 
-from rlzoo._policy import Policy
-from rlzoo._types import Prompt, Samples
+from rlzoo.core.policy import Policy
+from rlzoo.core.types import Prompt, Samples
 from rlzoo.engine.speak import speak
 
 AHEAD = 8

@@ -14,10 +14,10 @@ from uuid import uuid4
 import torch
 from torch import Tensor
 
-from rlzoo.audio import SPEECH_LEVEL_DBFS, active_power, normalise_level, read_audio, to_samples, write_audio
 from rlzoo.errors import DataError
 from rlzoo.listen.sources import Pair, Source, match
 from rlzoo.listen.study import DATABASE, Clip, Settings, Study, create_database
+from rlzoo.speech.audio import SPEECH_LEVEL_DBFS, active_power, normalise_level, read_audio, to_samples, write_audio
 
 ANCHORED = 12
 """At most so many recordings are made worse; raters share them."""

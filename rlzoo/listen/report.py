@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from rlzoo.config.registry import import_target
 from rlzoo.errors import ConfigError, DataError
 from rlzoo.listen.study import Answer, Study
-from rlzoo.registry import import_target
 
 LEVEL = 0.95
 _VALUES = {"a": -1, None: 0, "b": 1}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rlzoo.errors import ConfigError, DataError
-from rlzoo.rundir import read_lines
+from rlzoo.files.rundir import read_lines
 
 AUDIO_SUFFIXES = (".wav", ".flac")
 

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from rlzoo.errors import ConfigError, DataError, Diverged, Interrupted
+from rlzoo.files.signals import stop_requests
+from rlzoo.files.voices import VoiceFormat
 from rlzoo.pretraining.options import PretrainingOptions
-from rlzoo.signals import stop_requests
-from rlzoo.voices import VoiceFormat
 
 OnStep = Callable[[dict[str, float]], None]
 """Called with every row of `train.jsonl`."""

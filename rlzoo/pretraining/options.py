@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from rlzoo.plugin import Options
+from rlzoo.core.specs import Options
 
 
 class PretrainingOptions(Options):

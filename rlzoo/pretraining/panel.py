@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlzoo.api import Prompt
-from rlzoo.audio import resample_samples, to_samples, write_audio
-from rlzoo.rewards import build_reward
+from rlzoo.core.types import Prompt
+from rlzoo.engine.rewards import build_reward
+from rlzoo.speech.audio import resample_samples, to_samples, write_audio
 
 
 class Panel:

@@ -10,12 +10,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from rlzoo.plugin import AlgorithmSpec, Options, PolicySpec, PromptSpec, RewardSpec, Spec
+from rlzoo.core.specs import AlgorithmSpec, Options, PolicySpec, PromptSpec, RewardSpec, Spec
 from rlzoo.testing import announcement
 from rlzoo.testing.results import Broken, Result, Skipped, run_checks
 
 if TYPE_CHECKING:
-    from rlzoo.api import Algorithm, Policy, Reward
+    from rlzoo.core.algorithm import Algorithm
+    from rlzoo.core.policy import Policy
+    from rlzoo.core.reward import Reward
 
 
 def checks_of(spec: Spec) -> list[tuple[str, Callable[[], None]]]:
@@ -54,7 +56,7 @@ def _live_checks(spec: Spec) -> list[tuple[Callable[[Any], None], Callable[[], A
 
 
 def _target(spec: Spec) -> Any:
-    from rlzoo.registry import import_target
+    from rlzoo.config.registry import import_target
 
     return import_target(spec.target, f"plugin '{spec.name}'", spec.extra)
 
@@ -72,7 +74,7 @@ def _policy_subject(spec: PolicySpec) -> Any:
 
 
 def _reward_subject(spec: RewardSpec) -> Any:
-    from rlzoo.registry import weights_at_hand
+    from rlzoo.config.registry import weights_at_hand
     from rlzoo.testing.rewards import RewardSubject
 
     if not weights_at_hand(spec, spec.options()):
@@ -131,7 +133,7 @@ def parametrize_with_checks(plugin: str | Spec, kind: str = "") -> Any:
     import pytest
 
     if isinstance(plugin, str):
-        from rlzoo.registry import discover
+        from rlzoo.config.registry import discover
 
         found = [spec for k, spec in discover().find(plugin) if kind in ("", k)]
         if len(found) != 1:

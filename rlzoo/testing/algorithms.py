@@ -15,17 +15,17 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from rlzoo._algorithm import Algorithm
-from rlzoo._tables import EvalTable, RolloutTable, TrainTable
-from rlzoo.config import Choice, ResolvedRun, RewardChoice
+from rlzoo.config.resolve import Choice, ResolvedRun, RewardChoice
+from rlzoo.config.schema import EvalTable, RolloutTable, TrainTable
+from rlzoo.core.algorithm import Algorithm
+from rlzoo.core.specs import AlgorithmSpec, Capability, Options, PolicySpec
 from rlzoo.engine import checkpoint
 from rlzoo.engine.processes import make_fabric
 from rlzoo.engine.run import Live, build
 from rlzoo.engine.selfcheck import SelfCheck
 from rlzoo.errors import ContractError
+from rlzoo.files.rundir import RunDirectory
 from rlzoo.functional import frozen_copy
-from rlzoo.plugin import AlgorithmSpec, Capability, Options, PolicySpec
-from rlzoo.rundir import RunDirectory
 from rlzoo.testing import closed_form
 from rlzoo.testing.context import LocalContext
 from rlzoo.testing.ranks import RankContext, step_on_ranks

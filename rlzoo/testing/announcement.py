@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from rlzoo.plugin import AlgorithmSpec, PolicySpec, PromptSpec, RewardSpec, Spec
+from rlzoo.core.specs import AlgorithmSpec, PolicySpec, PromptSpec, RewardSpec, Spec
 from rlzoo.testing.results import Broken
 
 Check = Callable[[Spec], None]
@@ -64,8 +64,10 @@ def has_valid_defaults(spec: Spec) -> None:
 
 def points_at_its_class(spec: Spec) -> None:
     """`target` can be imported, is a class of the plugin's kind and leaves nothing abstract."""
-    from rlzoo.api import Algorithm, Policy, Reward
-    from rlzoo.registry import import_target
+    from rlzoo.config.registry import import_target
+    from rlzoo.core.algorithm import Algorithm
+    from rlzoo.core.policy import Policy
+    from rlzoo.core.reward import Reward
 
     target = import_target(spec.target, f"plugin '{spec.name}'", spec.extra)
     kinds: dict[type[Spec], type[Any]] = {AlgorithmSpec: Algorithm, PolicySpec: Policy, RewardSpec: Reward}
@@ -81,13 +83,13 @@ def points_at_its_class(spec: Spec) -> None:
 
 def has_valid_presets(spec: Spec) -> None:
     """Every file under the package's `presets/` is a run file that this plugin's options accept."""
-    from rlzoo import config
+    from rlzoo.config import resolve
 
-    for name in config.presets(spec):
-        tables = config.preset_tables(spec, name)
+    for name in resolve.presets(spec):
+        tables = resolve.preset_tables(spec, name)
         try:
             spec.options.model_validate(tables.get("algorithm", {}))
-            for table, model in config.CORE_TABLES.items():
+            for table, model in resolve.CORE_TABLES.items():
                 model.model_validate(tables.get(table, {}))
         except ValidationError as error:
             wrong = error.errors()[0]

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rlzoo._policy import Gaussian, Policy
-from rlzoo._types import Batch, Prompt
+from rlzoo.core.policy import Gaussian, Policy
+from rlzoo.core.types import Batch, Prompt
 from rlzoo.testing.specs import ToyRewardOptions
 
 

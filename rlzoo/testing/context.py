@@ -8,7 +8,7 @@ checkpoints and checks.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import Any, Literal
@@ -16,13 +16,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from rlzoo import _windows
-from rlzoo._advantages import advantages
-from rlzoo._algorithm import Normalisation
-from rlzoo._policy import Policy
-from rlzoo._reward import Reward
-from rlzoo._tables import RolloutTable, TrainTable
-from rlzoo._types import Batch, Minibatch, Prompt, Reduction, Samples, Scores, Trajectory
+from rlzoo.config.schema import RolloutTable, TrainTable
+from rlzoo.core.algorithm import Normalisation
+from rlzoo.core.policy import Policy
+from rlzoo.core.reward import Reward
+from rlzoo.core.types import Batch, DenoisingBatch, Minibatch, Prompt, Reduction, Samples, Scores, Trajectory
+from rlzoo.engine.advantages import advantages
+from rlzoo.engine.denoising import denoising_batches
+from rlzoo.engine.windows import crop_states, transitions, windows_of
 from rlzoo.errors import DataError
 from rlzoo.functional import (
     frozen_copy,
@@ -114,7 +115,7 @@ class LocalContext:
         noises = [draw() for _ in range(steps)]
         seeds = tuple(torch.randint(2**62, (rows,), generator=self.generator).tolist())
         size = self.tables[1].window_frames if keep == "all" else 0
-        windows = _windows.windows_of(policy, cond, seeds, steps, size) if size else []
+        windows = windows_of(policy, cond, seeds, steps, size) if size else []
         states, log_probs, in_windows = [x], [], []
         for k, noise in enumerate(noises):
             with nullcontext() if k >= steps - grad_steps else torch.no_grad():
@@ -176,12 +177,25 @@ class LocalContext:
             order = torch.randperm(len(pairs), generator=self.generator)
             for chosen in pairs[order].split(self.tables[1].minibatch or len(pairs)):
                 k, row = chosen.unbind(1)
-                piece = _windows.transitions(self.policy, trajectory, row, k, self.tables[1].window_frames)
+                piece = transitions(self.policy, trajectory, row, k, self.tables[1].window_frames)
                 yield Minibatch([piece], len(chosen))
 
-    def pieces(self, trajectory: Trajectory) -> Iterator[Tensor]:
-        """All rows, `train.micro_batch` at a time."""
-        yield from torch.arange(len(trajectory)).split(self.tables[1].micro_batch or len(trajectory))
+    def micro_batches(self, rows: int) -> Iterable[Tensor]:
+        """Indices of so many rows, `train.micro_batch` at a time."""
+        return torch.arange(rows).split(self.tables[1].micro_batch or rows) if rows else ()
+
+    def denoising_batches(
+        self,
+        trajectory: Trajectory,
+        purpose: str,
+        *,
+        update: int = 0,
+        updates: int = 1,
+        draws: int = 1,
+        rows: Tensor | None = None,
+    ) -> Iterator[DenoisingBatch]:
+        """See `TrainContext.denoising_batches`."""
+        return denoising_batches(self, trajectory, purpose, update, updates, draws, rows)
 
     def share(self, prompts: Sequence[Prompt]) -> list[Prompt]:
         """One process: all of them."""
@@ -204,7 +218,7 @@ class LocalContext:
         self, purpose: str, seeds: Sequence[int | str], cond: Batch, *states: Tensor
     ) -> tuple[Batch, list[Tensor]]:
         """See `TrainContext`."""
-        return _windows.crop_states(self.policy, purpose, seeds, cond, states, self.tables[1].window_frames)
+        return crop_states(self.policy, purpose, seeds, cond, states, self.tables[1].window_frames)
 
     def gather(self, values: Tensor) -> Tensor:
         """One process: the values themselves."""

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from rlzoo._policy import Policy, StepDistribution, masked_reduce
-from rlzoo._types import Batch, Prompt, Schedule
+from rlzoo.core.policy import Policy, StepDistribution, masked_reduce
+from rlzoo.core.specs import Capability
+from rlzoo.core.types import Batch, Prompt, Schedule
 from rlzoo.engine.rollout import Plan, Rollout, sample
-from rlzoo.plugin import Capability
 from rlzoo.testing.results import Broken, Skipped
 
 TOLERANCE = 1e-4  # of float32 sums over different batch shapes, per element

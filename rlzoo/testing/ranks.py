@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlzoo._algorithm import Algorithm, Normalisation
-from rlzoo._types import Minibatch, Prompt, Trajectory, Transitions
+from rlzoo.core.algorithm import Algorithm, Normalisation
+from rlzoo.core.types import Minibatch, Prompt, Trajectory, Transitions
 from rlzoo.testing.context import LocalContext
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rlzoo._reward import Reward
-from rlzoo._types import Media, Prompt, Samples, Scores
+from rlzoo.core.reward import Reward
+from rlzoo.core.specs import Capability
+from rlzoo.core.types import Media, Prompt, Samples, Scores
 from rlzoo.errors import RlzooError
-from rlzoo.plugin import Capability
 from rlzoo.testing.results import Broken
 
 TOLERANCE = 2e-3  # relative: sums over padded and unpadded batches round differently

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from rlzoo.plugin import Options, PolicySpec, PromptSpec, RewardSpec, hookimpl
+from rlzoo.core.specs import Options, PolicySpec, PromptSpec, RewardSpec, hookimpl
 
 
 class ToyPolicyOptions(Options):

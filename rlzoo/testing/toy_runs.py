@@ -12,11 +12,11 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from rlzoo.api import Algorithm, TrainContext
-from rlzoo.config import ResolvedRun, resolve
+from rlzoo.config.resolve import ResolvedRun, resolve
+from rlzoo.core.algorithm import Algorithm, TrainContext
+from rlzoo.core.specs import AlgorithmSpec, Options, hookimpl
+from rlzoo.files.rundir import RunDirectory
 from rlzoo.functional import clipped_surrogate
-from rlzoo.plugin import AlgorithmSpec, Options, hookimpl
-from rlzoo.rundir import RunDirectory
 from rlzoo.testing.specs import rlzoo_policies, rlzoo_prompts, rlzoo_rewards  # announced again, see above
 
 

@@ -16,9 +16,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from rlzoo._policy import GaussianDiffusionPolicy, Policy, RectifiedFlowPolicy
-from rlzoo._reward import Reward
-from rlzoo._types import Batch, Crop, Media, Prompt, Samples, Schedule, Scores
+from rlzoo.core.policy import GaussianDiffusionPolicy, Policy, RectifiedFlowPolicy
+from rlzoo.core.reward import Reward
+from rlzoo.core.types import Batch, Crop, Media, Prompt, Samples, Schedule, Scores
 from rlzoo.errors import ConfigError
 from rlzoo.functional import length_mask, masked_mean
 from rlzoo.testing.specs import ToyPolicyOptions, ToyPromptOptions, ToyRewardOptions

@@ -11,8 +11,8 @@ from rlzoo_dlpo import DLPOOptions
 from rlzoo_dlpo.algorithm import DLPO
 from torch import Tensor
 
-from rlzoo._tables import RolloutTable, TrainTable
 from rlzoo.api import Policy, Trajectory
+from rlzoo.config.schema import RolloutTable, TrainTable
 from rlzoo.errors import DataError
 from rlzoo.testing.context import LocalContext
 from rlzoo.testing.specs import ToyPolicyOptions, ToyPromptOptions, ToyRewardOptions

@@ -14,9 +14,9 @@ from rlzoo_dnsmos import DNSMOSOptions, available, clips, weights
 from rlzoo_dnsmos.reward import DNSMOSReward
 from speaking import check_half_precision
 
-from rlzoo._allocator import keep_freed_memory
 from rlzoo.api import Samples
 from rlzoo.audio import normalise_level, read_audio, to_samples
+from rlzoo.engine.allocator import keep_freed_memory
 from rlzoo.errors import DataError
 
 RATE = 16_000

@@ -20,7 +20,8 @@ from typer.testing import CliRunner
 
 from rlzoo.api import Batch, Prompt
 from rlzoo.cli import app
-from rlzoo.config import given, resolve
+from rlzoo.config.layers import given
+from rlzoo.config.resolve import resolve
 from rlzoo.engine.checkpoint import load_policy
 from rlzoo.engine.events import StepDone
 from rlzoo.engine.loop import train

@@ -133,6 +133,40 @@ def test_the_gradient_is_that_of_the_last_transform_at_the_phases_found(silent: 
         assert (gradient * way).sum().item() == pytest.approx(difference.item(), rel=1e-4, abs=1e-9)
 
 
+def spectra(mel: Mel, seconds: tuple[float, ...]) -> tuple[Tensor, Tensor]:
+    """Voices of these lengths -> (N, M, T) with rubbish behind the short ones, frames (N,)."""
+    rows = [mel(voice(size).to(mel.window)) for size in seconds]
+    frames = torch.tensor([row.shape[1] for row in rows])
+    padded = [nn.functional.pad(row, (0, int(frames.max()) - row.shape[1]), value=1.5) for row in rows]
+    return torch.stack(padded), frames
+
+
+def test_rows_of_all_lengths_are_inverted_together_as_on_a_gpu() -> None:
+    mel = Mel(CONFIG).double()
+    batch, frames = spectra(mel, (0.3, 0.05, 0.31))
+    leaf = batch.clone().requires_grad_()
+    waves = mel._together(leaf, frames)
+    probe = torch.randn(waves.shape, dtype=DOUBLE)
+    (probe * waves).sum().backward()
+    for row, count in enumerate(frames.tolist()):
+        size, own = (count - 1) * CONFIG.hop, batch[row, :, :count].clone().requires_grad_()
+        alone = mel.invert(own)
+        torch.testing.assert_close(waves[row, :size], alone)
+        assert not waves[row, size:].any()
+        (probe[row, :size] * alone).sum().backward()
+        torch.testing.assert_close(leaf.grad[row, :, :count], own.grad)
+        assert not leaf.grad[row, :, count:].any()
+
+
+def test_on_a_cpu_no_bit_of_a_waveform_depends_on_its_batch_mates() -> None:
+    mel = Mel(CONFIG)
+    batch, frames = spectra(mel, (0.3, 0.05, 0.31))
+    waves = mel.invert(batch, frames)
+    for row, count in enumerate(frames.tolist()):
+        assert torch.equal(waves[row, : (count - 1) * CONFIG.hop], mel.invert(batch[row, :, :count]))
+        assert not waves[row, (count - 1) * CONFIG.hop :].any()
+
+
 def test_the_loudest_waveform_is_cut_at_one() -> None:
     wave = Mel(CONFIG).invert(torch.full((80, 20), 3.0))
     assert wave.abs().max() == 1

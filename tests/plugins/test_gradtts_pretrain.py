@@ -23,9 +23,9 @@ from torch import Tensor, nn
 
 from rlzoo.api import Prompt
 from rlzoo.audio import read_audio, write_audio
-from rlzoo.corpus.speech import SpeechCorpus
 from rlzoo.errors import ConfigError, DataError
 from rlzoo.pretraining.panel import Panel
+from rlzoo.speech.corpus.speech import SpeechCorpus
 
 CONFIG = NetworkConfig()
 TINY = NetworkConfig(channels=16, encoder_layers=2, decoder_dilations=(1, 2), denoiser_dilations=(1, 2))

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from rlzoo.api import Prompt, Reward
 from rlzoo.audio import resample, to_samples, write_audio
+from rlzoo.config.registry import import_target
 from rlzoo.errors import ConfigError, DataError, PluginError
-from rlzoo.registry import import_target
 
 RATE = 16_000
 

@@ -20,12 +20,12 @@ from rlzoo_preference.train import train
 from torch import Tensor
 from typer.testing import CliRunner
 
-from rlzoo import wav2vec2
 from rlzoo.api import Prompt, Samples
 from rlzoo.audio import to_samples, write_audio
 from rlzoo.cli import app
 from rlzoo.errors import ConfigError, DataError
 from rlzoo.preferences import Preference
+from rlzoo.speech import wav2vec2
 from rlzoo.testing import check_reward
 
 RATE = 16_000

@@ -260,7 +260,7 @@ def test_weights_in_the_cache_are_found(plain: Path, tmp_path: Path, monkeypatch
     STRONG.path.parent.mkdir(parents=True)
     os.link(plain, STRONG.path)
     assert not at_hand((STRONG,))  # not the published size
-    monkeypatch.setattr("rlzoo.assets.cached", lambda asset: asset.path)
+    monkeypatch.setattr("rlzoo.files.assets.cached", lambda asset: asset.path)
     UTMOSReward(UTMOSOptions())
 
 

@@ -12,8 +12,8 @@ from rlzoo_wavegrad2.network import PRESETS, NetworkConfig, WaveGrad2Network, ro
 from rlzoo_wavegrad2.policy import WaveGrad2Policy
 from torch import Tensor
 
-from rlzoo._tables import RolloutTable, TrainTable
 from rlzoo.api import Prompt
+from rlzoo.config.schema import RolloutTable, TrainTable
 from rlzoo.engine import estimate
 
 NARROW = PRESETS["mini"].model_copy(update={"down_channels": (4, 8, 8, 8), "up_channels": (12, 8, 8, 6, 6)})

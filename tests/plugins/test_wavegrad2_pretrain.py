@@ -27,10 +27,10 @@ from typer.testing import CliRunner
 from rlzoo.api import Batch
 from rlzoo.audio import read_audio, resample, write_audio
 from rlzoo.cli import app
-from rlzoo.corpus._render import RenderSettings, render
-from rlzoo.corpus.align import align_corpus
-from rlzoo.corpus.textgrids import write_textgrid
 from rlzoo.errors import ConfigError, DataError
+from rlzoo.speech.corpus._render import RenderSettings, render
+from rlzoo.speech.corpus.align import align_corpus
+from rlzoo.speech.corpus.textgrids import write_textgrid
 
 TINY = NetworkConfig(
     sample_rate=8000,

@@ -20,9 +20,9 @@ from typer.testing import CliRunner
 from rlzoo.api import Prompt, Samples
 from rlzoo.audio import read_audio, resample, to_samples, write_audio
 from rlzoo.cli import app
-from rlzoo.corpus.flite import build_flite_corpus
-from rlzoo.corpus.speech import SpeechCorpus
 from rlzoo.errors import DataError
+from rlzoo.speech.corpus.flite import build_flite_corpus
+from rlzoo.speech.corpus.speech import SpeechCorpus
 from rlzoo.testing.context import LocalContext
 
 TEXTS = ["Open the door.", "The rain has stopped.", "She read a letter."]

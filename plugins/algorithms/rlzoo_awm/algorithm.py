@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlzoo.api import Algorithm, Policy, TrainContext, Trajectory
+from rlzoo.api import Algorithm, DenoisingBatch, Policy, TrainContext
 from rlzoo.functional import MeanMeter, RatioMeter, clipped_surrogate, ema_update, frozen_copy, masked_mean
 from rlzoo_awm import AWMOptions
 
@@ -30,33 +30,28 @@ class AWM(Algorithm[AWMOptions]):
         o = self.options
         traj = ctx.rollout(keep="final")
         adv_N = ctx.advantages(ctx.score(traj).values, traj)
-        draws = [ctx.draw(traj, "awm", draw, o.draws) for draw in range(o.draws)]
-        old = [torch.cat([self.matching(ctx, traj, rows, *draw)[0] for rows in ctx.pieces(traj)]) for draw in draws]
+        old = [self.matching(ctx, batch)[0] for batch in ctx.denoising_batches(traj, "awm", draws=o.draws)]
         ratios, losses, kls = RatioMeter(o.clip), MeanMeter(), MeanMeter()
         for _ in range(o.updates):
-            for draw, old_N in zip(draws, old, strict=True):
-                for rows in ctx.pieces(traj):
-                    loss, kl = self.matching(ctx, traj, rows, *draw, grad=True)
-                    surrogate = clipped_surrogate(-loss, -old_N[rows], adv_N[rows], o.clip)
-                    traj.mean((surrogate + o.kl * kl) / o.draws).backward()
-                    ratios.add(-loss, -old_N[rows])
-                    losses.add(loss)
-                    kls.add(kl)
+            for batch, before in zip(ctx.denoising_batches(traj, "awm", draws=o.draws), old, strict=True):
+                loss, kl = self.matching(ctx, batch, grad=True)
+                surrogate = clipped_surrogate(-loss, -before, adv_N[batch.rows], o.clip)
+                traj.mean((surrogate + o.kl * kl) / o.draws).backward()
+                ratios.add(-loss, -before)
+                losses.add(loss)
+                kls.add(kl)
             ctx.apply_gradients()
         if self.anchor is not None:
             ema_update(self.anchor, ctx.policy, o.anchor_decay)
         return ratios.metrics() | {"policy/diffusion_loss": losses.mean, "policy/prediction_shift": kls.mean}
 
-    def matching(
-        self, ctx: TrainContext, traj: Trajectory, rows: Tensor, t_N: Tensor, noise: Tensor, grad: bool = False
-    ) -> tuple[Tensor, Tensor]:
-        """(n,) squared matching loss of these rows at one draw, and squared distance to the anchor's prediction."""
-        seeds, whole, t = traj.seeds_of(rows), (traj.final[rows], noise[rows]), t_N[rows]
-        cond, (clean, drawn) = ctx.crop("awm", seeds, traj.cond[rows], *whole)
-        mask, x_t = ctx.policy.mask(cond), ctx.policy.noisy(clean, drawn, t)
+    def matching(self, ctx: TrainContext, batch: DenoisingBatch, grad: bool = False) -> tuple[Tensor, Tensor]:
+        """(n,) squared matching loss of this batch, and squared distance to the anchor's prediction."""
+        clean, t, cond = batch.clean, batch.t, batch.cond
+        mask, x_t = ctx.policy.mask(cond), ctx.policy.noisy(clean, batch.noise, t)
         with torch.set_grad_enabled(grad):
             prediction = ctx.policy.predict(x_t, t, cond)
-            loss = masked_mean((prediction - ctx.policy.target(clean, drawn, t)) ** 2, mask)
+            loss = masked_mean((prediction - ctx.policy.target(clean, batch.noise, t)) ** 2, mask)
         if not (grad and self.options.kl):
             return loss, torch.zeros_like(loss)
         with torch.no_grad():

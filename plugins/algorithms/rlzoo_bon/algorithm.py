@@ -25,19 +25,13 @@ class BoN(Algorithm[BoNOptions]):
         values_N = ctx.score(traj).values
         chosen_N = self.choose(values_N, traj)
         count = int(ctx.gather(chosen_N).sum())
-        losses, draws = MeanMeter(), self.options.draws
-        for part in range(parts := self.options.updates * draws):
-            t_N, noise = ctx.draw(traj, "bon", part, parts)
-            for piece in ctx.pieces(traj):
-                rows = piece[chosen_N[piece]]
-                if len(rows):
-                    seeds, whole = traj.seeds_of(rows), (traj.final[rows], noise[rows])
-                    cond, (clean, drawn) = ctx.crop(f"bon {part}", seeds, traj.cond[rows], *whole)
-                    loss = ctx.policy.denoising_loss(clean, cond, t_N[rows], drawn)
-                    (loss.sum() / (count * draws)).backward()
-                    losses.add(loss)
-            if (part + 1) % draws == 0:
-                ctx.apply_gradients()
+        rows, losses, o = chosen_N.nonzero().flatten(), MeanMeter(), self.options
+        for update in range(o.updates):
+            for batch in ctx.denoising_batches(traj, "bon", update=update, updates=o.updates, draws=o.draws, rows=rows):
+                loss = ctx.policy.denoising_loss(batch.clean, batch.cond, batch.t, batch.noise)
+                (loss.sum() / (count * o.draws)).backward()
+                losses.add(loss)
+            ctx.apply_gradients()
         best = ctx.gather(values_N)[ctx.gather(chosen_N)]
         return {"policy/diffusion_loss": losses.mean, "reward/chosen": float(best.mean())}
 

@@ -46,7 +46,7 @@ class KLinR(Algorithm[KLinROptions]):
         """(K, N): the KL of each visited step under the sampling policy, zero at deterministic steps."""
         kl_KN = torch.zeros_like(traj.log_probs)
         for k in traj.schedule.stochastic.nonzero().flatten().tolist():
-            for rows in ctx.pieces(traj):
+            for rows in ctx.micro_batches(len(traj)):
                 there = (traj.state(k, rows), torch.full_like(rows, k), traj.cond[rows], traj.schedule)
                 reference = ctx.reference.transition(*there)
                 if self.options.estimator == "exact":

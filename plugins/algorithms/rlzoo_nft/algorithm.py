@@ -32,12 +32,10 @@ class NFT(Algorithm[NFTOptions]):
         adv_N = ctx.advantages(ctx.score(traj).values, traj)
         good_N = (adv_N / (2 * o.advantage_max) + 0.5).clamp(0, 1)
         losses, kls = MeanMeter(), MeanMeter()
-        for part in range(parts := o.updates * o.draws):
-            t_N, noise = ctx.draw(traj, "nft", part, parts)
-            for rows in ctx.pieces(traj):
-                seeds, whole, t = traj.seeds_of(rows), (traj.final[rows], noise[rows]), t_N[rows]
-                cond, (clean, drawn) = ctx.crop(f"nft {part}", seeds, traj.cond[rows], *whole)
-                x_t = ctx.policy.noisy(clean, drawn, t)
+        for update in range(o.updates):
+            for batch in ctx.denoising_batches(traj, "nft", update=update, updates=o.updates, draws=o.draws):
+                rows, clean, t, cond = batch.rows, batch.clean, batch.t, batch.cond
+                x_t = ctx.policy.noisy(clean, batch.noise, t)
                 v = ctx.policy.predict(x_t, t, cond)
                 with torch.no_grad():
                     v_old = self.old.predict(x_t, t, cond)
@@ -50,8 +48,7 @@ class NFT(Algorithm[NFTOptions]):
                 traj.mean((loss * o.advantage_max / o.beta + o.kl * kl) / o.draws).backward()
                 losses.add(loss)
                 kls.add(kl)
-            if (part + 1) % o.draws == 0:
-                ctx.apply_gradients()
+            ctx.apply_gradients()
         decay = min(o.decay_rate * ctx.step, o.decay_max)
         ema_update(self.old, ctx.policy, decay)
         return {"policy/nft_loss": losses.mean, "policy/prediction_shift": kls.mean, "train/old_decay": decay}

@@ -21,17 +21,13 @@ class RWR(Algorithm[RWROptions]):
         """One optimisation iteration; see `Algorithm.step`."""
         traj = ctx.rollout(keep="final")
         weight_N = self.weights(ctx, ctx.advantages(ctx.score(traj).values, traj))
-        losses, draws = MeanMeter(), self.options.draws
-        for part in range(parts := self.options.updates * draws):
-            t_N, noise = ctx.draw(traj, "rwr", part, parts)
-            for rows in ctx.pieces(traj):
-                seeds, whole = traj.seeds_of(rows), (traj.final[rows], noise[rows])
-                cond, (clean, drawn) = ctx.crop(f"rwr {part}", seeds, traj.cond[rows], *whole)
-                loss = ctx.policy.denoising_loss(clean, cond, t_N[rows], drawn)
-                (((weight_N[rows] * loss).sum()) / (traj.size * draws)).backward()
+        losses, o = MeanMeter(), self.options
+        for update in range(o.updates):
+            for batch in ctx.denoising_batches(traj, "rwr", update=update, updates=o.updates, draws=o.draws):
+                loss = ctx.policy.denoising_loss(batch.clean, batch.cond, batch.t, batch.noise)
+                traj.mean(weight_N[batch.rows] * loss / o.draws).backward()
                 losses.add(loss)
-            if (part + 1) % draws == 0:
-                ctx.apply_gradients()
+            ctx.apply_gradients()
         return {
             "policy/diffusion_loss": losses.mean,
             "train/effective_fraction": effective_fraction(ctx.gather(weight_N)),

@@ -29,17 +29,13 @@ class SFT(Algorithm[SFTOptions]):
     def from_reference(self, ctx: TrainContext) -> Mapping[str, float]:
         """Samples of the starting weights, G for each prompt."""
         traj = ctx.rollout(keep="final", policy=ctx.reference)
-        losses, draws = MeanMeter(), self.options.draws
-        for part in range(parts := self.options.updates * draws):
-            t_N, noise = ctx.draw(traj, "sft", part, parts)
-            for rows in ctx.pieces(traj):
-                seeds, whole = traj.seeds_of(rows), (traj.final[rows], noise[rows])
-                cond, (clean, drawn) = ctx.crop(f"sft {part}", seeds, traj.cond[rows], *whole)
-                loss = ctx.policy.denoising_loss(clean, cond, t_N[rows], drawn)
-                traj.mean(loss / draws).backward()
+        losses, o = MeanMeter(), self.options
+        for update in range(o.updates):
+            for batch in ctx.denoising_batches(traj, "sft", update=update, updates=o.updates, draws=o.draws):
+                loss = ctx.policy.denoising_loss(batch.clean, batch.cond, batch.t, batch.noise)
+                traj.mean(loss / o.draws).backward()
                 losses.add(loss)
-            if (part + 1) % draws == 0:
-                ctx.apply_gradients()
+            ctx.apply_gradients()
         return {"policy/diffusion_loss": losses.mean}
 
     def from_recordings(self, ctx: TrainContext) -> Mapping[str, float]:

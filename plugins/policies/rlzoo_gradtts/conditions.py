@@ -24,14 +24,15 @@ CLEAN = (-3.0, 0.0, 0.0, 0.0)
 
 
 def coloured(mel: Tensor, condition: Tensor) -> Tensor:
-    """Log-mel spectrum (M, T) under a condition (G,)."""
-    place = (torch.arange(len(mel), device=mel.device, dtype=mel.dtype) + 0.5) * math.pi / len(mel)
+    """Log-mel spectra (..., M, T) under a condition (..., G)."""
+    bands = mel.shape[-2]
+    place = (torch.arange(bands, device=mel.device, dtype=mel.dtype) + 0.5) * math.pi / bands
     order = torch.arange(1, NUMBERS, device=mel.device)
-    colour = (condition[1:] * condition.new_tensor(COLOUR)) @ (order[:, None] * place).cos()
-    return mel + colour[:, None]
+    shapes = (order[:, None] * place).cos() * mel.new_tensor(COLOUR)[:, None]
+    return mel + (condition[..., 1:, None] * shapes).sum(-2)[..., None]
 
 
 def hissing(wave: Tensor, condition: Tensor) -> Tensor:
-    """Waveform (L,) under a condition (G,); the noise is always the same one, and only its level is chosen."""
-    noise = torch.randn(len(wave), generator=torch.Generator().manual_seed(0))
-    return wave + (HISS + SPREAD * condition[0]).exp() * noise.to(wave)
+    """Waveforms (..., L) under a condition (..., G); the noise is always the same one, and only its level is chosen."""
+    noise = torch.randn(wave.shape[-1], generator=torch.Generator().manual_seed(0))
+    return wave + (HISS + SPREAD * condition[..., :1]).exp() * noise.to(wave)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlzoo.corpus.speech import SpeechCorpus, SpeechItem, frame_durations
+from rlzoo.corpus import SpeechCorpus, SpeechItem, frame_durations
 from rlzoo.errors import DataError, PluginError
 from rlzoo_gradtts.mel import Mel
 from rlzoo_gradtts.network import REFERENCE_PITCH, NetworkConfig

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torchaudio.functional import griffinlim, melscale_fbanks
+from torch.nn import functional as F
+from torchaudio.functional import melscale_fbanks
 
+from rlzoo.functional import length_mask
 from rlzoo_gradtts.network import NetworkConfig
 
 ITERATIONS = 16
@@ -34,18 +36,63 @@ class Mel(nn.Module):
         spectrum = torch.stft(wave, self.fft, self.hop, window=self.window, return_complex=True)
         return (self.banks @ spectrum.abs()).clamp(min=self.floor).log()
 
-    def invert(self, mel: Tensor) -> Tensor:
+    def invert(self, mel: Tensor, frames: Tensor | None = None) -> Tensor:
         """(M, T) -> (L,) in [-1, 1] by fast Griffin-Lim (Perraudin et al., 2013), from zero phases: it draws nothing.
 
-        The gradient is that of the inverse transform with the phases found: they are constants of the backward pass.
+        Of a batch (N, M, T) only `frames` (N,) of each row are real: (N, L), zero behind a row's (frames - 1)·hop. The
+        gradient is that of the inverse transform with the phases found: they are constants of the backward pass.
         """
-        magnitude = (self.inverse @ mel.exp()).clamp(min=SILENCE)
-        length = (mel.shape[1] - 1) * self.hop
+        if frames is None:
+            return self._together(mel[None], torch.full((1,), mel.shape[1], device=mel.device))[0]
+        if mel.device.type != "cpu":
+            return self._together(mel, frames)
+        # Row by row a sample's bits do not depend on its batch mates. Griffin-Lim would magnify the last one.
+        size = (mel.shape[2] - 1) * self.hop
+        waves = [self.invert(row[:, :count]) for row, count in zip(mel, frames.tolist(), strict=True)]
+        return torch.stack([F.pad(wave, (0, size - len(wave))) for wave in waves])
+
+    def _together(self, mel: Tensor, frames: Tensor) -> Tensor:
+        """All rows at once, without a wait for the GPU. torch.istft would wait each time, to check its window."""
+        rows = _Rows(self, frames, mel.shape[2])
+        magnitude = (self.inverse @ mel.exp()).clamp(min=SILENCE) * rows.real
         with torch.no_grad():
-            wave = griffinlim(
-                magnitude, self.window, self.fft, self.hop, self.fft, 1.0, ITERATIONS, MOMENTUM, length, False
-            )
-            found = torch.stft(wave, self.fft, self.hop, window=self.window, return_complex=True)
+            phase, before = torch.ones_like(magnitude), torch.zeros_like(magnitude)
+            for _ in range(ITERATIONS):
+                found = rows.spectra(rows.waves(magnitude * phase))
+                step = found - MOMENTUM / (1 + MOMENTUM) * before
+                phase, before = step / (step.abs() + 1e-16), found
+            found = rows.spectra(rows.waves(magnitude * phase))
             phase = found / found.abs().clamp(min=1e-12)
-        wave = torch.istft(magnitude * phase, self.fft, self.hop, window=self.window, length=length)
-        return wave.clamp(-1, 1)
+        return rows.waves(magnitude * phase).clamp(-1, 1)
+
+
+class _Rows:
+    """Fourier transforms of N waveforms (N, L) of different lengths, whose spectra (N, F, T) have `frames` (N,)."""
+
+    def __init__(self, mel: Mel, frames: Tensor, size: int) -> None:
+        self.mel, self.size = mel, size
+        half = mel.fft // 2
+        self.real = length_mask(frames, size)[:, None]  # (N, 1, T)
+        self.inside = length_mask((frames - 1) * mel.hop, (size - 1) * mel.hop)  # (N, L)
+        # Each row is mirrored at its own two ends.
+        place = torch.arange(-half, (size - 1) * mel.hop + half, device=frames.device).abs()
+        last = (frames[:, None] - 1) * mel.hop - 1
+        self.mirrored = (last - (place - last).abs()).clamp(min=0)  # (N, L + fft)
+        squares = mel.window.square()[None, :, None] * self.real
+        self.weight = torch.where(self.inside, self._overlapped(squares), 1.0)  # (N, L)
+
+    def spectra(self, waves: Tensor) -> Tensor:
+        """(N, L) -> (N, F, T), complex."""
+        mel, wide = self.mel, waves.gather(1, self.mirrored)
+        return torch.stft(wide, mel.fft, mel.hop, window=mel.window, center=False, return_complex=True)
+
+    def waves(self, spectra: Tensor) -> Tensor:
+        """(N, F, T), zero behind a row's frames -> (N, L), zero behind its end: the closest waveform."""
+        pieces = torch.fft.irfft(spectra, self.mel.fft, 1) * self.mel.window[:, None]
+        return self._overlapped(pieces) * self.inside / self.weight
+
+    def _overlapped(self, pieces: Tensor) -> Tensor:
+        """(N, fft, T), placed a hop apart and added up, without the mirrored ends -> (N, L)."""
+        fft, hop = self.mel.fft, self.mel.hop
+        whole = F.fold(pieces, (1, (self.size - 1) * hop + fft), (1, fft), stride=(1, hop))[:, 0, 0]
+        return whole[:, fft // 2 : fft // 2 + (self.size - 1) * hop]

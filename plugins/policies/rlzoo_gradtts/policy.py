@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from rlzoo.api import Batch, GaussianDiffusionPolicy, Media, Prompt, Samples, Schedule
+from rlzoo.functional import length_mask
 from rlzoo.text import TextFrontend
 from rlzoo.voices import VoiceFormat
 from rlzoo_gradtts import GradTTSOptions, lora
@@ -159,18 +160,13 @@ class GradTTSPolicy(GaussianDiffusionPolicy):
         return noise_level(uniform)
 
     def decode(self, x: Tensor, cond: Batch) -> Samples:
-        """Clean states (N, M, 1 + T) -> waveforms (N, T·hop), row by row, (frames - 1)·hop samples each."""
+        """Clean states (N, M, 1 + T) -> waveforms (N, T·hop), (frames - 1)·hop samples each."""
         spectra = cond.get("mean") + self.config.residual_scale * x[..., 1:]
-        frames, width = cond.get("frames"), spectra.shape[2] * self.config.hop
-        waves = [
-            self._record(row[:, :count], condition)
-            for row, count, condition in zip(spectra, frames.tolist(), x[:, :NUMBERS, 0], strict=True)
-        ]
-        padded = torch.stack([F.pad(wave, (0, width - len(wave))) for wave in waves])
-        return Samples(padded, (frames - 1) * self.config.hop, self.media)
-
-    def _record(self, mel: Tensor, condition: Tensor) -> Tensor:
-        """(M, T), (G,) -> (L,)"""
+        frames, condition, hop = cond.get("frames"), x[:, :NUMBERS, 0], self.config.hop
+        lengths = (frames - 1) * hop
         if not self.options.conditions:
-            return self.mel.invert(mel)
-        return hissing(self.mel.invert(coloured(mel, condition)), condition).clamp(-1, 1)
+            waves = self.mel.invert(spectra, frames)
+        else:
+            clear = self.mel.invert(coloured(spectra, condition), frames)
+            waves = hissing(clear, condition).clamp(-1, 1) * length_mask(lengths, clear.shape[1])
+        return Samples(F.pad(waves, (0, hop)), lengths, self.media)

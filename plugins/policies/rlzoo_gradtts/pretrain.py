@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from rlzoo.api import Batch, Prompt
-from rlzoo.corpus.speech import SpeechCorpus
+from rlzoo.corpus import SpeechCorpus
 from rlzoo.errors import ConfigError
 from rlzoo.pretraining.loop import OnStep, Task, choose_device, train
 from rlzoo.pretraining.panel import Panel

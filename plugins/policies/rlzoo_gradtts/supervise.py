@@ -1,4 +1,4 @@
-"""Recordings as clean states, conditioned on their own phones, durations and pitch; see `rlzoo.corpus.timed`."""
+"""Recordings as clean states, conditioned on their own phones, durations and pitch; see `rlzoo.corpus`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from rlzoo.api import Batch, Prompt, Samples
 from rlzoo.audio import resample_samples
-from rlzoo.corpus.timed import check_planned, find_times, timed
+from rlzoo.corpus import check_planned, find_times, timed
 from rlzoo_gradtts.conditions import CLEAN
 from rlzoo_gradtts.data import to_utterance
 from rlzoo_gradtts.network import column

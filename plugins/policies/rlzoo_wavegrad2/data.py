@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rlzoo.corpus.speech import SpeechCorpus, SpeechItem, frame_durations
+from rlzoo.corpus import SpeechCorpus, SpeechItem, frame_durations
 from rlzoo.errors import DataError
 from rlzoo_wavegrad2.network import NetworkConfig
 from rlzoo_wavegrad2.symbols import phone_ids

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlzoo.corpus.speech import SpeechCorpus
+from rlzoo.corpus import SpeechCorpus
 from rlzoo.errors import ConfigError
 from rlzoo.pretraining.loop import OnStep, Task, choose_device, train
 from rlzoo.pretraining.panel import Panel

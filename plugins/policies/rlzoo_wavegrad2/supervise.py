@@ -1,4 +1,4 @@
-"""Recordings as clean states, conditioned on their own phones and durations; see `rlzoo.corpus.timed`."""
+"""Recordings as clean states, conditioned on their own phones and durations; see `rlzoo.corpus`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from rlzoo.api import Batch, Prompt, Samples
 from rlzoo.audio import resample_samples
-from rlzoo.corpus.speech import SpeechCorpus
-from rlzoo.corpus.timed import check_planned, find_times, timed
+from rlzoo.corpus import SpeechCorpus, check_planned, find_times, timed
 from rlzoo.text import VOWELS
 from rlzoo_wavegrad2.data import corpus_gain, to_utterance
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rlzoo.corpus.speech import SpeechCorpus
+from rlzoo.corpus import SpeechCorpus
 from rlzoo.errors import ConfigError, DataError
 from rlzoo_wavegrad2 import WaveGrad2Options
 from rlzoo_wavegrad2.checkpoint import VOICES

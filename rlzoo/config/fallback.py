@@ -1,0 +1,92 @@
+"""Rewards whose weights are not there: fetch them, put the announced stand-in in their place, or refuse. Light."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from rlzoo.config.registry import Registry, weights_at_hand
+from rlzoo.config.resolve import ResolvedRun, RewardChoice, check_capabilities
+from rlzoo.core.specs import Options, RewardSpec
+from rlzoo.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """A reward whose weights could not be had, what is used instead, and why."""
+
+    requested: str
+    used: str
+    reason: str
+
+
+Fetch = Callable[[RewardSpec], None]
+"""Brings a reward's weight files into the cache; DataError where it cannot."""
+
+
+def fetch_assets(spec: RewardSpec) -> None:
+    """Download what the reward announces, with size and checksum shown. DataError where that fails."""
+    from rlzoo.files import assets
+
+    for asset in spec.assets:
+        assets.obtain(asset)
+
+
+def resolve_missing_rewards(
+    run: ResolvedRun, registry: Registry, *, strict: bool = False, fetch: Fetch | None = fetch_assets
+) -> tuple[ResolvedRun, tuple[Replacement, ...]]:
+    """Put the stand-in in the place of every reward whose weights cannot be had.
+
+    Weights are fetched first, unless `fetch` is None. DataError (exit 4) where `strict`, `on_missing = "error"` or no
+    stand-in forbids it. The caller shows the replacements; `requested` stays in the run.
+    """
+    rewards: list[RewardChoice] = []
+    replaced: list[Replacement] = []
+    for choice in run.rewards:
+        reason = _unavailable(choice.spec, choice.options, fetch)
+        if not reason:
+            rewards.append(choice)
+            continue
+        fallback = choice.spec.fallback
+        if strict or choice.on_missing == "error" or not fallback:
+            hint = _how_to_get(choice.spec)
+            if fallback and not strict:
+                hint += f"; or allow the stand-in with on_missing = \"fallback\" ('{fallback}')"
+            raise DataError(f"the weights of reward '{choice.spec.name}' cannot be had: {reason}", hint.lstrip("; "))
+        stand_in = registry.reward(fallback)
+        options = stand_in.options()
+        reason_too = _unavailable(stand_in, options, fetch)
+        if reason_too:
+            raise DataError(
+                f"neither '{choice.spec.name}' ({reason}) nor its stand-in '{fallback}' ({reason_too}) can be had"
+            )
+        if fallback in [other.used for other in run.rewards]:
+            raise ConfigError(
+                f"the weights of reward '{choice.spec.name}' cannot be had ({reason}), "
+                f"and its stand-in '{fallback}' is among the rewards already",
+                f"leave out '{choice.spec.name}'",
+            )
+        rewards.append(replace(choice, spec=stand_in, options=options))
+        replaced.append(Replacement(choice.requested, fallback, reason))
+    out = replace(run, rewards=tuple(rewards))
+    check_capabilities(out)
+    return out, tuple(replaced)
+
+
+def _how_to_get(spec: RewardSpec) -> str:
+    if spec.train:
+        return "train it: `rlzoo reward train-preference`, then name the file with the option `checkpoint`"
+    return f"get them with `rlzoo assets pull {spec.assets[0].name}`" if spec.assets else ""
+
+
+def _unavailable(spec: RewardSpec, options: Options, fetch: Fetch | None) -> str:
+    """Why a reward cannot be used, empty where it can."""
+    if weights_at_hand(spec, options):
+        return ""
+    if fetch is None or not spec.assets:
+        return "they are neither named by an option nor in the cache"
+    try:
+        fetch(spec)
+    except DataError as error:
+        return error.message
+    return "" if weights_at_hand(spec, options) else "they were fetched, but are still not found"

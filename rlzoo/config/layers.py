@@ -1,0 +1,196 @@
+"""The layers of a run's configuration, later ones win. Light.
+
+Built-in choices, what suits the policy, the algorithm's preset, the run file, the command line's flags, `--set`.
+Nothing is checked here but that the pieces fit together; `rlzoo.config` checks the result.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+from rlzoo.config.registry import Registry, did_you_mean
+from rlzoo.core.specs import Kind, Spec
+from rlzoo.errors import ConfigError
+
+DEFAULT_POLICY = "gradtts"
+DEFAULT_PROMPTS = "short"
+DEFAULT_JUDGES = ("guard", "dnsmos")
+"""Judge besides the rewards where none are named: milliseconds a clip, and nothing to download."""
+DEFAULT_PRESET = "default"
+"""Preset that applies where none is named and the algorithm's package has it."""
+
+PLUGIN_TABLES: Mapping[str, Kind] = {"policy": "policy", "algorithm": "algorithm", "prompts": "prompts"}
+
+Data = dict[str, Any]
+
+
+def read(path: Path) -> Data:
+    """A run file. ConfigError where it cannot be read or is no TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read run file '{path}': {error.strerror}", "check the path") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"run file '{path}' is no UTF-8 text", "run files are TOML") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"run file '{path}' is no TOML: {error}", "strings need quotes") from error
+
+
+def given(
+    file: Mapping[str, Any] | None = None,
+    *,
+    algorithm: str = "",
+    rewards: Sequence[str] = (),
+    policy: str = "",
+    prompts: str = "",
+    seed: int | None = None,
+    device: str = "",
+    steps: int | None = None,
+) -> Data:
+    """What the user wrote: the run file with the command line's flags laid over it.
+
+    `rewards` replaces the file's list, but a reward that the file has too keeps its table.
+    """
+    data: Data = copy.deepcopy(dict(file or {}))
+    for table, name in (("algorithm", algorithm), ("policy", policy), ("prompts", prompts)):
+        if not name:
+            continue
+        below = as_table(data, table)
+        if below.get("name", name) != name and len(below) > 1:
+            raise ConfigError(
+                f"'{name}' is asked for, but [{table}] of the run file sets options of '{below['name']}'",
+                f"replace the whole table: --set '{table}={{name=\"{name}\"}}'",
+            )
+        data[table] = {**below, "name": name}
+    if rewards:
+        old = {item.get("name"): item for item in data.get("rewards", ()) if isinstance(item, Mapping)}
+        data["rewards"] = [dict(old.get(name, {"name": name})) for name in rewards]
+    if seed is not None:
+        data["seed"] = seed
+    if device or steps is not None:
+        flags = {"device": device or None, "steps": steps}
+        data["train"] = as_table(data, "train") | {key: value for key, value in flags.items() if value is not None}
+    return data
+
+
+def layered(user: Mapping[str, Any], registry: Registry, *, preset: str = "", overrides: Iterable[str] = ()) -> Data:
+    """All layers in one mapping, unchecked but for names: built-in choices, policy's, preset, `user`, `overrides`."""
+    overrides = list(overrides)
+    name = _named("algorithm", user, overrides)
+    if not isinstance(name, str) or not name:
+        there = ", ".join(registry.names("algorithm")) or "none"
+        raise ConfigError("no algorithm is named", f"give --algo NAME, or `name` in [algorithm]; there are: {there}")
+    base: Data = {"policy": {"name": DEFAULT_POLICY}, "prompts": {"name": DEFAULT_PROMPTS}, "algorithm": {"name": name}}
+    policy = _named("policy", merge(base, user), overrides)
+    if isinstance(policy, str):  # anything else is refused where all layers are checked
+        base = merge(base, registry.policy(policy).run)
+    spec = registry.algorithm(name)
+    chosen = preset or (DEFAULT_PRESET if DEFAULT_PRESET in presets(spec) else "")
+    if chosen:
+        base = merge(base, preset_tables(spec, chosen))
+    return reduce(override, overrides, merge(base, user))
+
+
+def _named(kind: Kind, user: Mapping[str, Any], overrides: Sequence[str]) -> Any:
+    """The plugin that run file, flags or --set name; lower layers depend on it, so it is looked up before them."""
+    probe: Data = {kind: copy.deepcopy(as_table(user, kind))}
+    naming = [item for item in overrides if item.partition("=")[0].strip() in (kind, f"{kind}.name")]
+    table = reduce(override, naming, probe)[kind]
+    return table.get("name") if isinstance(table, Mapping) else None
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Data:
+    """`over` laid over `base`, table by table. A plugin's table that names another plugin replaces the base's whole."""
+    out = copy.deepcopy(dict(base))
+    for key, value in over.items():
+        below = out.get(key)
+        if not (isinstance(value, Mapping) and isinstance(below, Mapping)):
+            out[key] = copy.deepcopy(value)
+        elif key in PLUGIN_TABLES and value.get("name", below.get("name")) != below.get("name"):
+            # Options of the base's plugin mean nothing to this one.
+            out[key] = copy.deepcopy(dict(value))
+        else:
+            out[key] = merge(below, value)
+    return out
+
+
+def override(data: Data, item: str) -> Data:
+    """Apply one `key.path=value`; the value is TOML, and a bare word is a string. ConfigError where it does not fit."""
+    path, equals, text = item.partition("=")
+    keys = [key.strip() for key in path.split(".")]
+    if not equals or not all(keys):
+        raise ConfigError(f"--set '{item}' is no assignment", "write --set key.path=value, e.g. --set train.steps=50")
+    data = copy.deepcopy(data)
+    node: Any = data
+    for depth, key in enumerate(keys):
+        where = ".".join(keys[:depth])
+        last = depth == len(keys) - 1
+        if isinstance(node, list):
+            if not key.isdecimal() or int(key) >= len(node):
+                raise ConfigError(
+                    f"--set '{item}': '{where}' is a list of {len(node)}, '{key}' is no index of it",
+                    f"indices run from 0 to {len(node) - 1}" if node else f"'{where}' is empty",
+                )
+            if last:
+                node[int(key)] = _parse_value(text, item)
+            else:
+                node = node[int(key)]
+        elif isinstance(node, dict):
+            if last:
+                node[key] = _parse_value(text, item)
+            elif key == "rewards" and "rewards" not in node:
+                raise ConfigError(f"--set '{item}': no reward is named yet", "give --reward NAME first")
+            else:
+                node = node.setdefault(key, {})
+        else:
+            raise ConfigError(f"--set '{item}': '{where}' is a value, not a table", f"set '{where}' itself")
+    return data
+
+
+def _parse_value(text: str, item: str) -> Any:
+    text = text.strip()
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError as error:
+        if text[:1] in ("[", "{", '"', "'"):
+            raise ConfigError(f"--set '{item}': {error}", "the value is TOML; a bare word is a string") from error
+        return text
+    if parsed.keys() != {"value"}:
+        raise ConfigError(f"--set '{item}' is more than one assignment", "repeat --set for each")
+    return parsed["value"]
+
+
+def as_table(data: Mapping[str, Any], key: str) -> Data:
+    """A table of the run file, empty where it is not there; ConfigError where it is something else."""
+    table = data.get(key, {})
+    if not isinstance(table, Mapping):
+        raise ConfigError(f"invalid config: {key}: is a table", f"write [{key}]")
+    return dict(table)
+
+
+def _preset_folder(spec: Spec) -> Path:
+    """`presets/` in the plugin's package, found without importing the package's heavy modules."""
+    package = spec.target.split(":")[0].split(".")[0]
+    found = importlib.util.find_spec(package)
+    where = list(found.submodule_search_locations or ()) if found else []
+    return Path(where[0]) / "presets" if where else Path(package) / "presets"
+
+
+def presets(spec: Spec) -> list[str]:
+    """Names of a plugin's presets, sorted."""
+    return sorted(path.stem for path in _preset_folder(spec).glob("*.toml"))
+
+
+def preset_tables(spec: Spec, name: str) -> Data:
+    """The overlay of a preset, a partial run file. ConfigError where the plugin has no preset of that name."""
+    there = presets(spec)
+    if name not in there:
+        hint = did_you_mean(name, there) or f"there are: {', '.join(there) or 'none'}"
+        raise ConfigError(f"'{spec.name}' has no preset '{name}'", hint)
+    return read(_preset_folder(spec) / f"{name}.toml")

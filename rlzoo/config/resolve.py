@@ -1,0 +1,310 @@
+"""From what the user wrote to a run in which every value is settled. Light: of plugins, only their records run here.
+
+Layers, later ones win: built-in choices, what suits the policy, the algorithm's preset, the run file, the command
+line's flags, `--set`. Then two phases: the names pick the plugins, and each plugin's own `Options` checks its table. A
+broken plugin therefore cannot spoil a run that does not use it. Nothing here reads a weight, so every mistake in a run
+file shows in a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Generic, Literal, TypeVar, cast
+
+from pydantic import Field
+
+from rlzoo.config import registry as reg
+from rlzoo.config.checking import absolute, checked, raise_all, revised, validate
+from rlzoo.config.layers import (
+    DEFAULT_JUDGES,
+    DEFAULT_POLICY,
+    DEFAULT_PROMPTS,
+    PLUGIN_TABLES,
+    Data,
+    as_table,
+    given,
+    layered,
+    preset_tables,
+    presets,
+    read,
+)
+from rlzoo.config.registry import Registry, did_you_mean
+from rlzoo.config.schema import CORE_TABLES, EvalTable, RolloutTable, TrainTable
+from rlzoo.core.specs import AlgorithmSpec, Kind, Options, PolicySpec, PromptSpec, RewardSpec, Spec
+from rlzoo.errors import ConfigError, RlzooError
+
+TOP_KEYS = ("seed", "policy", "rewards", "algorithm", "prompts", "rollout", "train", "eval")
+
+S = TypeVar("S", bound=Spec)
+
+
+class RewardTable(Options):
+    """Core's keys of a `[[rewards]]` table; every other key is an option of the reward."""
+
+    name: str
+    """Which reward."""
+    weight: Annotated[float, Field(allow_inf_nan=False)] = 1.0
+    """Factor in the sum of rewards; negative turns the reward round."""
+    on_missing: Literal["fallback", "error"] = "fallback"
+    """Where its weights cannot be had: use the stand-in it names, loudly, or refuse."""
+    requested: str = ""
+    """Written by rlzoo into `config.json` only: the name the user gave, where a stand-in is used."""
+
+
+class SeedTable(Options):
+    """Top-level values of the run file."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Every random number of the run follows from it."""
+
+
+@dataclass(frozen=True)
+class Choice(Generic[S]):
+    """One chosen plugin and its validated options."""
+
+    spec: S
+    options: Options
+
+    def build(self) -> Any:
+        """Import the target and construct it. PluginError where that fails; the plugin's own errors get a note."""
+        target = reg.import_target(self.spec.target, f"plugin '{self.spec.name}'", self.spec.extra)
+        try:
+            return target(self.options)
+        except RlzooError:
+            raise
+        except Exception as error:
+            error.add_note(f"while building '{self.spec.name}' ({self.spec.target})")
+            raise
+
+    def to_dict(self) -> Data:
+        """`name` and every option, as JSON values."""
+        return {"name": self.spec.name, **self.options.model_dump(mode="json")}
+
+
+@dataclass(frozen=True)
+class RewardChoice(Choice[RewardSpec]):
+    """One term of the reward. `spec` is what is used; `requested` is what the user named."""
+
+    requested: str
+    weight: float = 1.0
+    on_missing: Literal["fallback", "error"] = "fallback"
+
+    @property
+    def used(self) -> str:
+        """Name under which numbers may be printed: the reward that produced them."""
+        return self.spec.name
+
+    def to_dict(self) -> Data:
+        """`name`, core's keys and every option, as JSON values."""
+        core = {"requested": self.requested, "weight": self.weight, "on_missing": self.on_missing}
+        return {"name": self.spec.name, **core, **self.options.model_dump(mode="json")}
+
+
+@dataclass(frozen=True)
+class ResolvedRun:
+    """Everything a run needs, every value settled and checked."""
+
+    seed: int
+    policy: Choice[PolicySpec]
+    rewards: tuple[RewardChoice, ...]
+    algorithm: Choice[AlgorithmSpec]
+    prompts: Choice[PromptSpec]
+    rollout: RolloutTable
+    train: TrainTable
+    eval: EvalTable
+    plugin_files: tuple[Path, ...] = ()
+    """One-file plugins (`--plugin`), loaded again on resume."""
+
+    def to_dict(self) -> Data:
+        """Every value, as JSON; the content of `config.json`."""
+        return {
+            "seed": self.seed,
+            "policy": self.policy.to_dict(),
+            "rewards": [reward.to_dict() for reward in self.rewards],
+            "algorithm": self.algorithm.to_dict(),
+            "prompts": self.prompts.to_dict(),
+            **{name: getattr(self, name).model_dump(mode="json") for name in CORE_TABLES},
+            "plugin_files": [str(path) for path in self.plugin_files],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], registry: Registry | None = None) -> ResolvedRun:
+        """Inverse of `to_dict`. ConfigError or PluginError where a plugin is gone or no longer takes these options."""
+        values = dict(data)
+        files = tuple(Path(path) for path in values.pop("plugin_files", ()))
+        found = reg.discover(files=files) if registry is None else registry
+        return _resolve(values, found, files)
+
+
+def resolve(
+    user: Mapping[str, Any],
+    registry: Registry | None = None,
+    *,
+    preset: str = "",
+    overrides: Iterable[str] = (),
+    plugin_files: Sequence[Path] = (),
+) -> ResolvedRun:
+    """The run that `user` (a run file's content) describes; `overrides` are `--set`'s `key.path=value`.
+
+    Raises ConfigError (with the path of the key) and PluginError. Reads no weights.
+    """
+    files = tuple(path.expanduser().absolute() for path in plugin_files)
+    found = reg.discover(files=files) if registry is None else registry
+    return _resolve(layered(user, found, preset=preset, overrides=overrides), found, files)
+
+
+def _resolve(data: Mapping[str, Any], registry: Registry, files: tuple[Path, ...]) -> ResolvedRun:
+    problems: list[tuple[str, str]] = []
+    for key in sorted(data.keys() - set(TOP_KEYS)):
+        problems.append((f"{key}: no such key", did_you_mean(key, TOP_KEYS) or f"there are: {', '.join(TOP_KEYS)}"))
+    top = validate(SeedTable, {k: data[k] for k in ("seed",) if k in data}, "", problems)
+    tables = {name: validate(model, as_table(data, name), name, problems) for name, model in CORE_TABLES.items()}
+    choices = {
+        table: _choice(kind, as_table(data, table), registry, problems, table) for table, kind in PLUGIN_TABLES.items()
+    }
+    rewards = _rewards(data.get("rewards"), registry, problems)
+    raise_all(problems)
+    assert top is not None
+    run = ResolvedRun(
+        seed=top.seed,
+        policy=cast("Choice[PolicySpec]", choices["policy"]),
+        rewards=rewards,
+        algorithm=cast("Choice[AlgorithmSpec]", choices["algorithm"]),
+        prompts=cast("Choice[PromptSpec]", choices["prompts"]),
+        rollout=cast(RolloutTable, tables["rollout"]),
+        train=cast(TrainTable, tables["train"]),
+        eval=cast(EvalTable, tables["eval"]),
+        plugin_files=files,
+    )
+    if run.eval.judges is None:
+        judges = default_judges(run.rewards, run.policy.spec.emits, registry)
+        run = replace(run, eval=run.eval.model_copy(update={"judges": judges}))
+    for judge in run.eval.judges or ():
+        check_accepts(registry.reward(judge), run.policy.spec.emits, f"policy '{run.policy.spec.name}' makes", "judge")
+    check_capabilities(run)
+    return run
+
+
+def default_judges(rewards: Sequence[RewardChoice], media: str, registry: Registry) -> tuple[str, ...]:
+    """The default judges that are announced, are no reward of the run, and can judge this kind of media."""
+    judges = [name for name in DEFAULT_JUDGES if name in registry.names("reward")]
+    used = {choice.used for choice in rewards}
+    return tuple(name for name in judges if name not in used and media in registry.reward(name).accepts)
+
+
+def _choice(
+    kind: Kind, table: Data, registry: Registry, problems: list[tuple[str, str]], where: str
+) -> Choice[Spec] | None:
+    name = table.pop("name", None)
+    if not isinstance(name, str) or not name:
+        there = ", ".join(registry.names(kind)) or "none"
+        problems.append((f"{where}.name: a string is required", f"there are: {there}"))
+        return None
+    spec = registry.get(kind, name)
+    options = validate(spec.options, table, where, problems)
+    return None if options is None else Choice(spec, absolute(options))
+
+
+def _rewards(tables: Any, registry: Registry, problems: list[tuple[str, str]]) -> tuple[RewardChoice, ...]:
+    there = ", ".join(registry.names("reward")) or "none"
+    if not tables:
+        raise ConfigError("no reward is named", f"give --reward NAME, or a [[rewards]] table; there are: {there}")
+    if not isinstance(tables, list) or not all(isinstance(table, Mapping) for table in tables):
+        raise ConfigError("invalid config: rewards: is a list of tables", "write [[rewards]] with double brackets")
+    found: list[RewardChoice] = []
+    for index, table in enumerate(tables):
+        where = f"rewards.{index}"
+        core = validate(RewardTable, {k: v for k, v in table.items() if k in RewardTable.model_fields}, where, problems)
+        if core is None:
+            continue
+        spec = registry.reward(core.name)
+        rest = {key: value for key, value in table.items() if key not in RewardTable.model_fields}
+        options = validate(spec.options, rest, where, problems, also=RewardTable)
+        if options is None:
+            continue
+        requested = core.requested or core.name
+        found.append(RewardChoice(spec, absolute(options), requested, core.weight, core.on_missing))
+    used = [choice.used for choice in found]
+    for name in sorted({name for name in used if used.count(name) > 1}):
+        # Metrics are named after rewards; two columns of one name would be one.
+        problems.append((f"rewards: '{name}' is named twice", "name it once and set its weight"))
+    return tuple(found)
+
+
+def choose(
+    kind: Kind, name: str, registry: Registry, values: Mapping[str, Any] | None = None, where: str = ""
+) -> Choice[Any]:
+    """One plugin with its options, outside a run. ConfigError and PluginError as `resolve`."""
+    problems: list[tuple[str, str]] = []
+    choice = _choice(kind, {**(values or {}), "name": name}, registry, problems, where or kind)
+    raise_all(problems)
+    assert choice is not None
+    return choice
+
+
+def check_capabilities(run: ResolvedRun) -> None:
+    """ConfigError where the algorithm needs what the others do not offer, or a reward cannot judge the media."""
+    for reward in run.rewards:
+        check_accepts(reward.spec, run.policy.spec.emits, f"policy '{run.policy.spec.name}' makes")
+    shared = frozenset.intersection(*(reward.spec.offers for reward in run.rewards))
+    _check_windows(run)
+    missing = run.algorithm.spec.needs - run.policy.spec.offers - shared
+    if not missing:
+        return
+    need = ", ".join(sorted(missing))
+    rewards = " and ".join(f"'{reward.used}'" for reward in run.rewards)
+    lacking = [f"reward '{reward.used}'" for reward in run.rewards if missing - reward.spec.offers]
+    raise ConfigError(
+        f"algorithm '{run.algorithm.spec.name}' needs {need}, which neither policy '{run.policy.spec.name}' offers "
+        f"nor every reward ({rewards})",
+        f"lacking it: policy '{run.policy.spec.name}', {', '.join(lacking)}; see `rlzoo plugins list`",
+    )
+
+
+def _check_windows(run: ResolvedRun) -> None:
+    algorithm, policy = run.algorithm.spec, run.policy.spec
+    if not run.train.window_frames:
+        return
+    if "window" not in policy.offers:
+        reason = f"policy '{policy.name}' offers no windows"
+    elif "sampling-grad" in algorithm.needs:
+        reason = f"algorithm '{algorithm.name}' differentiates through sampling, which is of whole states"
+    elif run.train.logprob_reduction == "sum":
+        reason = "train.logprob_reduction = 'sum' is the density of a whole state, which no window has"
+    else:
+        return
+    raise ConfigError(f"train.window_frames = {run.train.window_frames}, but {reason}", "set train.window_frames = 0")
+
+
+def check_accepts(reward: RewardSpec, media: str, who: str, role: str = "reward") -> None:
+    """ConfigError where a reward cannot judge this kind of media; `who` says whose it is: `policy 'x' makes`."""
+    if media in reward.accepts:
+        return
+    accepts = ", ".join(sorted(reward.accepts))
+    raise ConfigError(
+        f"{role} '{reward.name}' judges {accepts}, but {who} {media}",
+        "name a reward that accepts that; `rlzoo plugins show NAME` says which",
+    )
+
+
+__all__ = [
+    "CORE_TABLES",
+    "DEFAULT_POLICY",
+    "DEFAULT_PROMPTS",
+    "Choice",
+    "ResolvedRun",
+    "RewardChoice",
+    "check_capabilities",
+    "checked",
+    "choose",
+    "default_judges",
+    "given",
+    "layered",
+    "preset_tables",
+    "presets",
+    "read",
+    "resolve",
+    "revised",
+]

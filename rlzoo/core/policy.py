@@ -1,0 +1,313 @@
+"""The policy interface, and the two families of maths behind it: Gaussian diffusion and rectified flow.
+
+A policy is a K-step Markov chain from noise to a sample. `transition` gives p(x[k+1] | x[k], cond) as a distribution,
+so that sampling, log-probability, ratio and KL all come from one piece of code.
+
+Noise is an argument everywhere, never drawn inside: the engine draws it per row, which makes a sample independent of
+its batch mates, of the batch size and of the number of processes.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from rlzoo.core.types import Batch, Crop, Media, Prompt, Reduction, Samples, Schedule
+from rlzoo.errors import ConfigError, DataError
+
+
+class StepDistribution(Protocol):
+    """p(x[k+1] | x[k], cond) for N rows."""
+
+    @property
+    def mode(self) -> Tensor:
+        """(N, *S), taken at deterministic steps."""
+        ...
+
+    def rsample(self, noise: Tensor) -> Tensor:
+        """Standard normal noise (N, *S) -> a differentiable draw (N, *S)."""
+        ...
+
+    def log_prob(self, x: Tensor, reduction: Reduction = "mean") -> Tensor:
+        """(N, *S) -> (N,), over the elements that are not padding, in nats; "sum" is the true log-density."""
+        ...
+
+    def kl(self, other: StepDistribution, reduction: Reduction = "mean") -> Tensor:
+        """KL(self || other), (N,), closed form."""
+        ...
+
+
+def masked_reduce(x: Tensor, mask: Tensor | None, reduction: Reduction) -> Tensor:
+    """(N, *S) -> (N,): mean or sum over the elements where `mask` (N, *S) is true; None counts all.
+
+    Added up in float64: in float32 the last bit depends on how far a row was padded, and ratios would be 1 only nearly.
+    """
+    dims = tuple(range(1, x.dim()))
+    if mask is not None:
+        x = torch.where(mask, x, torch.zeros_like(x))
+    total = x.sum(dims, dtype=torch.float64)
+    if reduction == "mean":
+        total = total / (math.prod(x.shape[1:]) if mask is None else mask.sum(dims).clamp(min=1))
+    return total.to(x.dtype)
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """Diagonal Gaussian, one standard deviation per row; always float32, whatever the network computed in.
+
+    `mean` (N, *S); `std` (N,), zero at deterministic steps, where there is no density; `mask` (N, *S) or None.
+    """
+
+    mean: Tensor
+    std: Tensor
+    mask: Tensor | None = None
+
+    @property
+    def mode(self) -> Tensor:
+        return self.mean
+
+    def _std(self) -> Tensor:
+        return self.std.view(-1, *([1] * (self.mean.dim() - 1)))
+
+    def rsample(self, noise: Tensor) -> Tensor:
+        x = self.mean + self._std() * noise
+        return x if self.mask is None else x * self.mask
+
+    def log_prob(self, x: Tensor, reduction: Reduction = "mean") -> Tensor:
+        std = self._std()
+        density = -0.5 * ((x - self.mean) / std) ** 2 - std.log() - 0.5 * math.log(2 * math.pi)
+        return masked_reduce(density, self.mask, reduction)
+
+    def kl(self, other: StepDistribution, reduction: Reduction = "mean") -> Tensor:
+        if not isinstance(other, Gaussian):
+            raise TypeError(f"no closed-form KL between Gaussian and {type(other).__name__}")
+        p, q = self._std(), other._std()
+        nats = (q / p).log() + (p**2 + (self.mean - other.mean) ** 2) / (2 * q**2) - 0.5
+        return masked_reduce(nats.expand_as(self.mean), self.mask, reduction)
+
+
+def per_row(values: Tensor, like: Tensor) -> Tensor:
+    """(N,) -> (N, 1, ..., 1) in `like`'s dtype and device, to broadcast over (N, *S)."""
+    return values.to(like).view(-1, *([1] * (like.dim() - 1)))
+
+
+class Policy(nn.Module, ABC):
+    """A generative model seen as a K-step Markov chain. N rows, S one state's shape; see `rlzoo.core.types`.
+
+    A subclass writes `condition`, `forward` and what its family leaves open. Rows are independent: nothing a method
+    returns for a row may depend on the other rows or on padding.
+    """
+
+    media: Media
+    loss_norm: Literal["l1", "l2"] = "l2"
+
+    @abstractmethod
+    def condition(self, prompts: Sequence[Prompt]) -> Batch:
+        """B prompts -> B rows of conditioning on the policy's device."""
+
+    @abstractmethod
+    def state_shape(self, cond: Batch) -> tuple[int, ...]:
+        """S, the padded shape of one state of this batch."""
+
+    @abstractmethod
+    def forward(self, x_t: Tensor, t: Tensor, cond: Batch) -> Tensor:
+        """The network: noisy state (N, *S) at times t (N,) -> its raw output (N, *S) (noise, velocity ...)."""
+
+    def predict(self, x_t: Tensor, t: Tensor, cond: Batch) -> Tensor:
+        """One counted network evaluation per row: `forward`, in float32."""
+        output: Tensor = self(x_t, t, cond)
+        return output.float()
+
+    @abstractmethod
+    def schedule(self, num_steps: int | None = None) -> Schedule:
+        """The K denoising steps of a rollout; None: the policy's default. ConfigError for a K it cannot do."""
+
+    @abstractmethod
+    def transition(
+        self, x: Tensor, k: Tensor, cond: Batch, schedule: Schedule, prediction: Tensor | None = None
+    ) -> StepDistribution:
+        """p(x[k+1] | x[k], cond); x (N, *S), k (N,) int64, so that steps may be mixed.
+
+        `prediction` (N, *S): what `predict` says at (x, schedule.times[k], cond), where the caller has it already.
+        """
+
+    @abstractmethod
+    def noisy(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """Forward process q(x_t | x): clean (N, *S), noise (N, *S), t (N,) -> (N, *S)."""
+
+    @abstractmethod
+    def target(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """What `predict` should have said, (N, *S)."""
+
+    @abstractmethod
+    def clean(self, x_t: Tensor, prediction: Tensor, t: Tensor) -> Tensor:
+        """The clean state implied by a prediction at x_t, (N, *S)."""
+
+    @abstractmethod
+    def sample_times(self, uniform: Tensor) -> Tensor:
+        """Uniform draws (N,) in [0, 1) -> training times t (N,)."""
+
+    def decode(self, x: Tensor, cond: Batch) -> Samples:
+        """Clean states (N, *S) -> what rewards see. Keeps the graph.
+
+        Samples may have another shape and other lengths than the states, as audio has that is made of mel frames; their
+        padded width follows from that of the states and not from the longest row, so that pieces of a batch fit.
+        """
+        return Samples(x, self.lengths(cond), self.media)
+
+    def lengths(self, cond: Batch) -> Tensor:
+        """(N,) int64: valid extent of the last axis of each row's state, not of its sample; default: all of it."""
+        first = next(iter(cond.tensors.values()))
+        return torch.full((len(cond),), self.state_shape(cond)[-1], dtype=torch.int64, device=first.device)
+
+    def mask(self, cond: Batch) -> Tensor | None:
+        """(N, *S) bool, false on padding; None where no row is padded."""
+        return None
+
+    def trim(self, cond: Batch) -> Batch:
+        """The same rows with no more padding than the longest of them needs; default: as they are.
+
+        For rows that were taken out of a longer batch: whoever overrides this computes less on them.
+        """
+        return cond
+
+    def frames(self, cond: Batch) -> Tensor:
+        """(N,) int64: how many frames each row has, the unit of windows. For policies that offer `window`."""
+        raise ConfigError(f"{type(self).__name__} has no windows", "set train.window_frames = 0")
+
+    def crop(self, cond: Batch, first: Tensor, count: Tensor) -> tuple[Batch, Crop]:
+        """Windows of `count` (N,) frames from frame `first` (N,): their conditioning, and where to cut the states.
+
+        Whatever `transition`, `predict` and losses say of a crop inside its window is what they say of the whole row
+        there; `mask` is true on the window alone. For policies that offer `window`.
+        """
+        raise ConfigError(f"{type(self).__name__} has no windows", "set train.window_frames = 0")
+
+    def supervise(self, prompts: Sequence[Prompt], recordings: Samples) -> tuple[Tensor, Batch]:
+        """Recordings of N prompts -> clean states (N, *S) and conditioning that is aligned with them.
+
+        Default: for policies whose states are what they decode to and whose lengths follow from the prompt alone.
+        """
+        cond = self.condition(prompts)
+        if recordings.lengths.tolist() != self.lengths(cond).tolist():
+            raise DataError(
+                f"{type(self).__name__} gives these prompts the lengths {self.lengths(cond).tolist()[:4]}, "
+                f"their recordings have {recordings.lengths.tolist()[:4]}",
+                "this policy does not align itself with recordings (`Policy.supervise`): learn its own samples instead",
+            )
+        return recordings.data.to(cond.tensors[next(iter(cond.tensors))].device), cond
+
+    def error(self, prediction: Tensor, target: Tensor, cond: Batch) -> Tensor:
+        """(N, *S) twice -> (N,): l1 or l2 distance per element, padding left out."""
+        difference = prediction - target
+        distance = difference.abs() if self.loss_norm == "l1" else difference**2
+        return masked_reduce(distance, self.mask(cond), "mean")
+
+    def denoising_loss(self, x: Tensor, cond: Batch, t: Tensor, noise: Tensor) -> Tensor:
+        """(N,): how badly the policy denoises clean x (N, *S) at times t (N,) with this noise (N, *S).
+
+        t and noise are arguments so that policy, reference and an old policy can be shown the same draw.
+        """
+        return self.error(self.predict(self.noisy(x, noise, t), t, cond), self.target(x, noise, t), cond)
+
+
+class GaussianDiffusionPolicy(Policy):
+    """Denoising diffusion (Ho et al., arXiv:2006.11239) whose network predicts the noise.
+
+    Time is the noise level sigma = sqrt(1 - alpha_bar), in [0, 1]: 1 is pure noise, 0 is clean. Sigma and not
+    alpha_bar, because near the clean end 1 - alpha_bar is 1e-6 and would drown in float32.
+    """
+
+    clip_clean: float | None = None
+    """Clamp the implied clean state to +-this inside `transition`, as WaveGrad 2 does; its gradient is zero outside."""
+
+    def noisy(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        sigma = per_row(t, x)
+        return (1 - sigma**2).sqrt() * x + sigma * noise
+
+    def target(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        return noise
+
+    def clean(self, x_t: Tensor, prediction: Tensor, t: Tensor) -> Tensor:
+        sigma = per_row(t, x_t)
+        # A level of exactly 1 holds no signal at all; any estimate is as good as any other, infinity is not one.
+        return (x_t - sigma * prediction) / (1 - sigma**2).clamp(min=1e-8).sqrt()
+
+    @staticmethod
+    def posterior(sigma_t: Tensor, sigma_s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of q(x_s | x_t, x0): what its mean takes of x0 and of x_t, and its std (Ho et al., Eq. 6-7)."""
+        alpha_bar_t, alpha_bar_s = 1 - sigma_t**2, 1 - sigma_s**2
+        alpha = alpha_bar_t / alpha_bar_s
+        beta = 1 - alpha
+        of_x0 = alpha_bar_s.sqrt() * beta / sigma_t**2
+        return of_x0, alpha.sqrt() * (sigma_s / sigma_t) ** 2, beta.sqrt() * sigma_s / sigma_t
+
+    def transition(
+        self, x: Tensor, k: Tensor, cond: Batch, schedule: Schedule, prediction: Tensor | None = None
+    ) -> Gaussian:
+        """Posterior q(x_s | x_t, x0_hat) with variance beta_tilde (Ho et al., Eq. 6-7), coefficients in float64.
+
+        Steps that the schedule makes deterministic are DDIM's with eta = 0 (arXiv:2010.02502, Eq. 12), which keep the
+        marginals; the posterior's mean alone would lose its variance.
+        """
+        times = schedule.times.to(x.device)
+        sigma_t, sigma_s = times[k], times[k + 1]
+        t = sigma_t.to(x.dtype)
+        x0 = self.clean(x, self.predict(x, t, cond) if prediction is None else prediction, t)
+        if self.clip_clean is not None:
+            x0 = x0.clamp(-self.clip_clean, self.clip_clean)
+        random = schedule.stochastic.to(x.device)[k]
+        of_x0, of_x, std = self.posterior(sigma_t, sigma_s)
+        ddim = (1 - sigma_s**2).sqrt() - (1 - sigma_t**2).sqrt() * sigma_s / sigma_t
+        of_x0, of_x = torch.where(random, of_x0, ddim), torch.where(random, of_x, sigma_s / sigma_t)
+        mean = per_row(of_x0, x) * x0 + per_row(of_x, x) * x
+        std = torch.where(random, std, torch.zeros_like(std)).to(x.dtype)
+        return Gaussian(mean, std, self.mask(cond))
+
+
+class RectifiedFlowPolicy(Policy):
+    """Rectified flow x_t = (1 - t) x + t noise whose network predicts the velocity noise - x (arXiv:2209.03003).
+
+    Time t is in [0, 1], 1 is noise. With `noise_level` a > 0 the ODE becomes the SDE with the same marginals of
+    Flow-GRPO (arXiv:2505.05470): std a sqrt(t / (1 - t)) per unit of sqrt(time), and every step but the last has a
+    density. Steps that the schedule makes deterministic are the ODE's.
+    """
+
+    noise_level: float = 0.7
+    noise_form: Literal["flow", "constant"] = "flow"
+    """Flow-GRPO's a sqrt(t / (1 - t)), or the same a at all times as in DanceGRPO (arXiv:2505.07818, there 0.3)."""
+
+    def noisy(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        time = per_row(t, x)
+        return (1 - time) * x + time * noise
+
+    def target(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        return noise - x
+
+    def clean(self, x_t: Tensor, prediction: Tensor, t: Tensor) -> Tensor:
+        return x_t - per_row(t, x_t) * prediction
+
+    def sample_times(self, uniform: Tensor) -> Tensor:
+        return uniform
+
+    def transition(
+        self, x: Tensor, k: Tensor, cond: Batch, schedule: Schedule, prediction: Tensor | None = None
+    ) -> Gaussian:
+        times = schedule.times.to(x.device)
+        t, s = times[k], times[k + 1]
+        dt = s - t  # negative: time runs towards the data
+        # At t = 1 the diffusion coefficient is infinite; Flow-GRPO takes the next time of the schedule there.
+        spread = torch.where(t < 1, t, times[1].expand_as(t))
+        growth = (spread / (1 - spread)).sqrt() if self.noise_form == "flow" else torch.ones_like(spread)
+        sigma = self.noise_level * growth
+        sigma = torch.where(schedule.stochastic.to(x.device)[k], sigma, torch.zeros_like(sigma))
+        v = self.predict(x, t.to(x.dtype), cond) if prediction is None else prediction
+        drift = sigma**2 / (2 * t)
+        mean = x * per_row(1 + drift * dt, x) + v * per_row((1 + drift * (1 - t)) * dt, x)
+        return Gaussian(mean, (sigma * (-dt).sqrt()).to(x.dtype), self.mask(cond))

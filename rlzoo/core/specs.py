@@ -1,0 +1,155 @@
+"""What a plugin's light `__init__` imports: records, options, hooks. Importing this must not import torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pluggy
+from pydantic import BaseModel, ConfigDict
+
+from rlzoo.errors import PluginError
+from rlzoo.files.assets import Asset
+
+API_VERSION = 1
+"""Version of the plugin interface; a record that names another one is refused."""
+
+Capability = Literal["log-prob", "denoising-loss", "sampling-grad", "reward-grad", "window"]
+"""What an algorithm may need and a policy or reward may offer."""
+
+Kind = Literal["algorithm", "policy", "reward", "prompts"]
+KINDS: tuple[Kind, ...] = ("algorithm", "policy", "reward", "prompts")
+
+_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+
+hookimpl = pluggy.HookimplMarker("rlzoo")
+hookspec = pluggy.HookspecMarker("rlzoo")
+
+
+class Options(BaseModel):
+    """Base of every plugin's options: closed, frozen, documented by the docstring under each field."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """What a plugin announces. Everything heavy hides behind `target`, which is imported only when used."""
+
+    name: str
+    """`dlpo`; lower case, digits and single hyphens; unique within its kind."""
+    summary: str
+    """One line for `rlzoo plugins list`."""
+    target: str
+    """`package.module:Class`."""
+    options: type[Options]
+    api: int = API_VERSION
+    tier: Literal["stable", "experimental"] = "experimental"
+    reference: str = ""
+    """Where the method is published, e.g. `arXiv:2508.03123`."""
+    extra: str = ""
+    """The extra of the distribution that `target` needs; named in the hint when the import fails."""
+    expected_failures: Mapping[str, str] = field(default_factory=dict)
+    """Conformance checks that this plugin cannot meet, each with its reason; printed, never hidden."""
+    assets: tuple[Asset, ...] = ()
+    """Weight files this plugin may fetch."""
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise PluginError(
+                f"{type(self).__name__} has the name '{self.name}'",
+                "use lower-case letters, digits and single hyphens, starting with a letter",
+            )
+        if self.target.count(":") != 1:
+            raise PluginError(f"'{self.name}' has the target '{self.target}'", "write it as 'package.module:Class'")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlgorithmSpec(Spec):
+    """An RL algorithm: one `step(ctx)` per iteration."""
+
+    needs: frozenset[Capability] = frozenset()
+    """What policy and rewards must offer; checked before any weight is read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicySpec(Spec):
+    """A generative model seen as a K-step Markov chain."""
+
+    offers: frozenset[Capability] = frozenset()
+    emits: str = "audio"
+    """Media kind of its samples: `audio`, `image` or `vector`."""
+    pretrain: str = ""
+    """`package.module:function` behind `rlzoo pretrain`, where the policy can be trained from data."""
+    tune: str = ""
+    """`package.module:function` behind `rlzoo tune-schedule`: (voice, data, steps, *, out, utterances, textgrids,
+    device, on_trial) -> one result per K with `num_steps`, `distance`, `untuned`. Empty: no schedule to tune."""
+    run: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Values of the run file's tables that suit this policy, such as `{"train": {"learning_rate": 0.01}}`: it knows how
+    many numbers it trains, how large they are and what a sample costs. Everything else of a run overrides them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardSpec(Spec):
+    """A score of samples; higher is better."""
+
+    offers: frozenset[Capability] = frozenset()
+    accepts: frozenset[str] = frozenset({"audio"})
+    """Media kinds it can score."""
+    fallback: str = ""
+    """Reward to use, loudly, when this one's weights cannot be had; empty: refuse."""
+    available: str = ""
+    """`package.module:function(options) -> bool`, torch-free: can its weights be had without a download? Empty: they
+    can where its option `checkpoint` names a file or the cache has all of `assets`."""
+    train: str = ""
+    """`package.module:function(pairs, out, options, say) -> dict` behind `rlzoo reward train-preference`, where the
+    reward can be trained from people's choices."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptSpec(Spec):
+    """A set of prompts with a training and a held-out part."""
+
+
+class Hooks:
+    """The hooks of the entry-point group `rlzoo`. All of them only announce."""
+
+    @hookspec
+    def rlzoo_algorithms(self) -> Iterable[AlgorithmSpec]:
+        """Yield the algorithms this plugin provides."""
+        return ()
+
+    @hookspec
+    def rlzoo_policies(self) -> Iterable[PolicySpec]:
+        """Yield the policies this plugin provides."""
+        return ()
+
+    @hookspec
+    def rlzoo_rewards(self) -> Iterable[RewardSpec]:
+        """Yield the rewards this plugin provides."""
+        return ()
+
+    @hookspec
+    def rlzoo_prompts(self) -> Iterable[PromptSpec]:
+        """Yield the prompt sets this plugin provides."""
+        return ()
+
+
+__all__ = [
+    "API_VERSION",
+    "KINDS",
+    "AlgorithmSpec",
+    "Asset",
+    "Capability",
+    "Hooks",
+    "Kind",
+    "Options",
+    "PolicySpec",
+    "PromptSpec",
+    "RewardSpec",
+    "Spec",
+    "hookimpl",
+    "hookspec",
+]

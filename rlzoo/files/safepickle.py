@@ -1,0 +1,354 @@
+"""Read a PyTorch checkpoint of somebody else's without running anything that is in it.
+
+A pickle is a program: it names functions and calls them. `load_untrusted` interprets that program with every name
+replaced: tensors and plain containers are rebuilt by code of ours, classes become inert `Record`s that only keep what
+was said about them, and a name whose call would *do* something (`os.system`, `builtins.eval`, any unknown function) is
+refused with its name. Nothing outside this file is ever imported or called on the file's behalf.
+
+OmegaConf containers (Lightning's `hyper_parameters`) come back as plain dictionaries, lists and values.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import struct
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlzoo.errors import DataError
+
+# Modules without a single class that belongs into a checkpoint. Their names are refused even where nothing calls them.
+_REFUSED_MODULES = frozenset(
+    {"asyncio", "bdb", "code", "codeop", "ctypes", "distutils", "fcntl", "ftplib", "functools", "gc", "http", "imp"}
+    | {"importlib", "inspect", "io", "linecache", "marshal", "mmap", "multiprocessing", "nt", "operator", "os", "pdb"}
+    | {"pickle", "pip", "pkgutil", "platform", "posix", "posixpath", "profile", "pty", "pydoc", "runpy", "shelve"}
+    | {"shutil", "signal", "site", "smtplib", "socket", "sqlite3", "ssl", "subprocess", "sys", "tempfile", "threading"}
+    | {"timeit", "trace", "types", "urllib", "webbrowser", "xmlrpc", "zipimport"}
+)
+
+# Pickles of protocol 2 (what torch.save writes) carry the module names of Python 2.
+_RENAMED = {"__builtin__": "builtins", "copy_reg": "copyreg", "commands": "subprocess", "urllib2": "urllib"}
+_RENAMED_BUILTINS = {"long": "int", "unicode": "str"}
+
+
+class Record(dict[Any, Any]):
+    """An object of a class that was not imported.
+
+    Its attributes and items are the dictionary's; `args` and `kwargs` are what it was built with, `entries` what was
+    appended to it, `type_name` is `module.Class`.
+    """
+
+    type_name: str = ""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    entries: list[Any]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Record:
+        """Keep the arguments here: the unpickler may skip `__init__`."""
+        self = super().__new__(cls)
+        self.args, self.kwargs, self.entries = args, kwargs, []
+        return self
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+
+    def __setstate__(self, state: Any) -> None:
+        for part in state if isinstance(state, tuple) else (state,):
+            if isinstance(part, dict):
+                self.update(part)
+            elif part is not None:
+                self.entries.append(part)
+
+    def __call__(self, *args: Any) -> Any:
+        """Refuse: what `getattr` found would be called."""
+        raise _refusal("builtins", "getattr")
+
+    def append(self, item: Any) -> None:
+        """What the unpickler calls for a subclass of list."""
+        self.entries.append(item)
+
+    def extend(self, items: Any) -> None:
+        """What the unpickler calls for a subclass of list."""
+        self.entries.extend(items)
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return id(self)
+
+    def __repr__(self) -> str:
+        return f"<{self.type_name} {dict(self)!r}>"
+
+
+class _Function:
+    """A stand-in for a callable: the unpickler can call it and can neither change nor subclass it."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self._call = call
+
+    def __call__(self, *args: Any) -> Any:
+        return self._call(*args)
+
+    def __setstate__(self, state: Any) -> None:
+        raise DataError("the checkpoint tries to change a function", "do not use this file")
+
+
+class _Storage:
+    """A named dtype in the place of a storage class, or the flat (numel,) tensor that the file keeps under a key."""
+
+    __slots__ = ("dtype",)
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+
+    def __setstate__(self, state: Any) -> None:
+        raise DataError("the checkpoint tries to change a storage class", "do not use this file")
+
+
+_STORAGES = {
+    "DoubleStorage": torch.float64,
+    "FloatStorage": torch.float32,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
+    "UntypedStorage": torch.uint8,
+}
+
+
+def _rebuild_tensor(storage: Tensor, offset: int, size: Any, stride: Any, *_: Any) -> Tensor:
+    if not isinstance(storage, Tensor):
+        raise pickle.UnpicklingError("a tensor without a storage")
+    return torch.as_strided(storage, tuple(size), tuple(stride), offset)
+
+
+def _rebuild_typed_tensor(
+    storage: Tensor, offset: int, size: Any, stride: Any, grad: Any, hooks: Any, dtype: torch.dtype, *_: Any
+) -> Tensor:
+    return _rebuild_tensor(storage.view(dtype), offset, size, stride)
+
+
+def _rebuild_from_type(function: Any, kind: Any, args: Any, state: Any) -> Any:
+    if not isinstance(function, _Function):
+        raise pickle.UnpicklingError("a tensor subclass with an unknown constructor")
+    return function(*args)
+
+
+def _reconstruct(kind: Any, base: Any = None, state: Any = None) -> Any:
+    """What `copyreg._reconstructor` does, for records."""
+    if not (isinstance(kind, type) and issubclass(kind, Record)):
+        raise pickle.UnpicklingError("an object of a type that cannot be rebuilt")
+    record = kind()
+    if state:
+        record.__setstate__(state)
+    return record
+
+
+def _member(kind: Any, name: Any) -> Any:
+    """An enumeration's member by its name, as the first versions of Python 3.11 write it: a record, nothing is read."""
+    if not (isinstance(kind, type) and issubclass(kind, Record) and isinstance(name, str)):
+        raise _refusal("builtins", "getattr")
+    return kind(name)
+
+
+def _first(value: Any, *_: Any) -> Any:
+    return value
+
+
+def _encode(text: str, encoding: str = "latin1") -> bytes:
+    if encoding not in ("latin1", "latin-1", "ascii", "utf-8"):
+        raise pickle.UnpicklingError(f"unknown encoding {encoding}")
+    return text.encode(encoding)
+
+
+_SAFE: dict[tuple[str, str], Callable[..., Any]] = {
+    ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
+    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
+    ("torch._utils", "_rebuild_tensor_v3"): _rebuild_typed_tensor,
+    ("torch._utils", "_rebuild_parameter"): _first,
+    ("torch._utils", "_rebuild_parameter_with_state"): _first,
+    ("torch._tensor", "_rebuild_from_type_v2"): _rebuild_from_type,
+    ("torch", "Size"): tuple,
+    ("torch", "device"): lambda *args: ":".join(map(str, args)),
+    ("collections", "OrderedDict"): OrderedDict,
+    ("collections", "defaultdict"): lambda factory=None, *items: dict(*items),
+    ("collections", "deque"): lambda items=(), *_: list(items),
+    ("copyreg", "_reconstructor"): _reconstruct,
+    ("copyreg", "__newobj__"): lambda kind, *args: _reconstruct(kind),
+    ("builtins", "getattr"): _member,
+    ("_codecs", "encode"): _encode,
+    ("torch.jit._pickle", "build_intlist"): _first,
+    ("torch.jit._pickle", "build_doublelist"): _first,
+    ("torch.jit._pickle", "build_boollist"): _first,
+    ("torch.jit._pickle", "build_tensorlist"): _first,
+    ("torch.jit._pickle", "restore_type_tag"): _first,
+    ("datetime", "datetime"): lambda *args: args,
+    ("datetime", "timedelta"): lambda *args: args,
+}
+_SAFE |= {
+    ("builtins", kind.__name__): kind for kind in (dict, list, set, frozenset, tuple, int, float, bool, complex, str)
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, file: io.BytesIO, storage: Callable[[str, torch.dtype, int], Tensor]) -> None:
+        super().__init__(file, encoding="utf-8")
+        self._storage = storage
+
+    def find_class(self, module: str, name: str) -> Any:
+        module = _RENAMED.get(module, module)
+        if module == "builtins":
+            name = _RENAMED_BUILTINS.get(name, name)
+        if (safe := _SAFE.get((module, name))) is not None:
+            return _Function(safe)
+        if module in ("torch", "torch.storage") and name in _STORAGES:
+            return _Storage(_STORAGES[name])
+        if module == "torch" and isinstance(dtype := getattr(torch, name, None), torch.dtype):
+            return dtype
+        if (module, name) == ("builtins", "object"):
+            return None  # the base that copyreg's protocol names; it is never called
+        if module.split(".")[0] in _REFUSED_MODULES or module == "builtins":
+            raise _refusal(module, name)
+        return _record_type(module, name)
+
+    def persistent_load(self, pid: Any) -> Tensor:
+        if not (isinstance(pid, tuple) and len(pid) == 5 and pid[0] == "storage" and isinstance(pid[1], _Storage)):
+            raise pickle.UnpicklingError("an unknown kind of external data")
+        return self._storage(str(pid[2]), pid[1].dtype, int(pid[4]))
+
+
+def _refusal(module: str, name: str) -> DataError:
+    return DataError(
+        f"the checkpoint would call '{module}.{name}', which is code and not weights; nothing was run",
+        "do not use this file; get the checkpoint from its publisher again",
+    )
+
+
+def _record_type(module: str, name: str) -> type[Record]:
+    # Classes are capitalised and functions are not, all over the ecosystem. A function as a mere value is harmless.
+    is_function = name.rsplit(".", 1)[-1].lstrip("_")[:1].islower()
+
+    def refuse(cls: type[Record], *args: Any, **kwargs: Any) -> Record:
+        raise _refusal(module, name)
+
+    members: dict[str, Any] = {"type_name": f"{module}.{name}"}
+    if is_function:
+        members["__new__"] = refuse
+    return type("Record", (Record,), members)
+
+
+def load_untrusted(path: str | Path) -> Any:
+    """A torch zip checkpoint -> tensors (on the CPU), plain containers and `Record`s. Nothing in it is run.
+
+    Also reads the tensors of a TorchScript archive (its code is not looked at). Raises DataError for a file that is
+    missing, truncated, damaged, of the old non-zip format, or that would call code, naming the global.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"checkpoint '{path}' does not exist", "check the path")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _load(archive)
+    except DataError as error:
+        raise DataError(f"'{path}': {error.message}", error.hint) from error
+    except (zipfile.BadZipFile, NotImplementedError) as error:
+        raise DataError(
+            f"'{path}' is not a complete PyTorch checkpoint: {error}",
+            "it may be cut off: compare its size with the published one. Files written by PyTorch before 1.6 must be "
+            "saved again with a newer one",
+        ) from error
+    except _DAMAGE as error:
+        raise DataError(
+            f"'{path}' is damaged: {type(error).__name__}: {error}", "get the checkpoint from its publisher again"
+        ) from error
+
+
+_DAMAGE = (
+    pickle.UnpicklingError,
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    ImportError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,  # torch refuses impossible strides with it; RecursionError is one too
+    TypeError,
+    ValueError,
+    struct.error,
+)
+
+
+def _load(archive: zipfile.ZipFile) -> Any:
+    programs = [name for name in archive.namelist() if name.rsplit("/", 1)[-1] == "data.pkl"]
+    if len(programs) != 1:
+        raise DataError("it has no 'data.pkl', so it is not a PyTorch checkpoint", "give a file written by torch.save")
+    root = programs[0].removesuffix("data.pkl")
+    names = set(archive.namelist())
+    if f"{root}byteorder" in names and archive.read(f"{root}byteorder") != b"little":
+        raise DataError("it was written on a big-endian machine", "save it again on a little-endian one")
+    storages: dict[str, Tensor] = {}
+
+    def storage(key: str, dtype: torch.dtype, numel: int) -> Tensor:
+        if key not in storages:
+            content = bytearray(archive.read(f"{root}data/{key}"))  # checks the CRC
+            if len(content) != numel * dtype.itemsize:
+                raise pickle.UnpicklingError(
+                    f"storage {key} has {len(content)} bytes, expected {numel * dtype.itemsize}"
+                )
+            # An empty buffer cannot be viewed.
+            storages[key] = torch.frombuffer(content, dtype=dtype) if numel else torch.empty(0, dtype=dtype)
+        return storages[key]
+
+    return _plain(_Unpickler(io.BytesIO(archive.read(programs[0])), storage).load(), {})
+
+
+def _plain(value: Any, seen: dict[int, Any]) -> Any:
+    """Containers rebuilt with OmegaConf's nodes and paths turned into plain values; cycles are kept as they are."""
+    if not isinstance(value, dict | list | tuple | Record):
+        return value
+    if id(value) in seen:
+        return seen[id(value)]
+    if isinstance(value, Record):
+        return _plain_record(value, seen)
+    if isinstance(value, dict):
+        target: dict[Any, Any] = seen.setdefault(id(value), {})
+        target.update({key: _plain(item, seen) for key, item in value.items()})
+        return target
+    if isinstance(value, tuple):
+        return tuple(_plain(item, seen) for item in value)
+    items: list[Any] = seen.setdefault(id(value), [])
+    items.extend(_plain(item, seen) for item in value)
+    return items
+
+
+def _plain_record(record: Record, seen: dict[int, Any]) -> Any:
+    root, _, kind = record.type_name.rpartition(".")
+    if root.startswith("omegaconf"):
+        if "_content" in record:
+            return _plain(record["_content"], seen)
+        if "_val" in record:
+            return _plain(record["_val"], seen)
+    if root == "pathlib" and kind.endswith("Path"):
+        return str(Path(*map(str, record.args)))
+    seen[id(record)] = record
+    for key, item in list(record.items()):
+        record[key] = _plain(item, seen)
+    record.args = tuple(_plain(item, seen) for item in record.args)
+    record.entries = [_plain(item, seen) for item in record.entries]
+    return record
+
+
+__all__ = ["Record", "load_untrusted"]

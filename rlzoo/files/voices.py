@@ -1,0 +1,150 @@
+"""Voice files: a policy's weights in safetensors, with a description of them as JSON in the header."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import torch
+from pydantic import BaseModel, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from rlzoo.errors import DataError
+
+VERSION = "1"
+_AGAIN = "copy or make it again"
+
+C = TypeVar("C", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class VoiceFormat(Generic[C]):
+    """The voices of one policy."""
+
+    policy: str
+    """Its name, which the header repeats: a voice of another policy is refused."""
+    config: type[C]
+    """Configuration of the network; the description holds its fields under `network`."""
+    network: Callable[[C], nn.Module]
+    """Builds a network of that configuration; called on the meta device, to know its weights' names and shapes."""
+
+    def save(
+        self, path: str | Path, state: Mapping[str, Tensor], description: Mapping[str, Any], *, half: bool = False
+    ) -> None:
+        """Write weights and their description (JSON values) as one file, atomically.
+
+        Args:
+            path: file to write; its folder is made.
+            state: the network's state dict.
+            description: `network`, the fields of its configuration, and whatever else a voice needs: text style, card.
+            half: store matrices and kernels in float16; vectors (biases, norms) stay as they are, they weigh nothing.
+                The description tells it under `half`.
+
+        Raises:
+            DataError: a weight beyond float16's range, or the file cannot be written.
+        """
+        path = Path(path)
+        tensors = {}
+        for key, value in state.items():
+            value = value.detach().cpu()
+            if half and value.dim() > 1 and value.is_floating_point():
+                if float(value.abs().max()) > torch.finfo(torch.float16).max:
+                    raise DataError(f"weight '{key}' is too large for float16", "save the voice in float32")
+                value = value.half()
+            tensors[key] = value.contiguous().clone()
+        text = json.dumps({**description, "half": half}, ensure_ascii=False)
+        header = {"format": self._mark, "version": VERSION, "config": text}
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                file.write(save(tensors, header))
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise DataError(f"cannot write '{path}': {error.strerror}", "check free space and permissions") from error
+
+    def load(self, path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """What `save` wrote: weights (float32, on the CPU) and description.
+
+        Raises:
+            DataError: the file is missing, damaged, of another kind or version, or its weights do not fit the network
+                that it describes.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise DataError(f"voice '{path}' does not exist", "check the path")
+        try:
+            with safe_open(path, framework="pt") as file:
+                header = file.metadata() or {}
+                state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+        except (SafetensorError, OSError) as error:
+            raise DataError(
+                f"'{path}' is not a complete safetensors file: {error}",
+                f"{_AGAIN} if it is cut off; name its policy (--policy) if it is of another one than {self.policy}",
+            ) from error
+        if header.get("format") != self._mark:
+            raise DataError(
+                f"'{path}' is not a voice for {self.policy}: its header has no '{self._mark}'", "check the path"
+            )
+        version = header.get("version", "")
+        if version != VERSION:
+            raise DataError(f"'{path}' has version '{version}', this program reads {VERSION}", "update rlzoo")
+        try:
+            description = json.loads(header.get("config", ""))
+        except json.JSONDecodeError as error:
+            raise DataError(f"the description in '{path}' is damaged: {error}", _AGAIN) from error
+        if not isinstance(description, dict):
+            raise DataError(f"the description in '{path}' is a {type(description).__name__}", _AGAIN)
+        try:
+            config = self.config.model_validate(description.get("network"))
+        except ValidationError as error:
+            problem = error.errors()[0]
+            where = ".".join(map(str, ("network", *problem["loc"])))
+            raise DataError(f"'{path}' describes no network: {where}: {problem['msg']}", _AGAIN) from error
+        self.check(state, config, path)
+        return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}, description
+
+    def check(self, state: Mapping[str, Tensor], config: C, path: str | Path) -> None:
+        """Compare names, shapes and finiteness of `state`, read from `path`, with what a network of `config` needs.
+
+        Raises:
+            DataError: naming the first missing, unknown, misshapen or non-finite tensors.
+        """
+        with torch.device("meta"):
+            expected = self.network(config).state_dict()
+        problems = []
+        if missing := [key for key in expected if key not in state]:
+            problems.append(f"{len(missing)} missing: {_some(missing)}")
+        if unknown := [key for key in state if key not in expected]:
+            problems.append(f"{len(unknown)} unknown: {_some(unknown)}")
+        if wrong := [key for key in expected if key in state and state[key].shape != expected[key].shape]:
+            shapes = [f"{key} is {tuple(state[key].shape)}, expected {tuple(expected[key].shape)}" for key in wrong]
+            problems.append(f"{len(wrong)} of another shape: {_some(shapes)}")
+        if problems:
+            raise DataError(
+                f"the weights in '{path}' are not those of this {self.policy} network: {'; '.join(problems)}",
+                f"check that the file was made for {self.policy} and that its settings belong to its weights",
+            )
+        if broken := [key for key, value in state.items() if not torch.isfinite(value).all()]:
+            raise DataError(f"weights in '{path}' are not finite: {_some(broken)}", "get or make the file again")
+
+    @property
+    def _mark(self) -> str:
+        return f"rlzoo-{self.policy}"
+
+
+def _some(items: Iterable[str], count: int = 3) -> str:
+    listed = list(items)
+    return ", ".join(listed[:count]) + (" ..." if len(listed) > count else "")
+
+
+__all__ = ["VoiceFormat"]

@@ -1,0 +1,1 @@
+"""Sound and language: recordings, recognisers, preferences, text to phones, corpora."""

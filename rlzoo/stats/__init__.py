@@ -1,0 +1,1 @@
+"""Means, intervals, comparisons of runs, signs of reward hacking."""

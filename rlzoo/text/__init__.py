@@ -1,6 +1,0 @@
-"""English text to ARPAbet phones, offline: for policies that speak. Importing this loads no torch."""
-
-from rlzoo.text.frontend import TextFrontend
-from rlzoo.text.phones import ARPABET, SILENCES, VOWELS, phone_rows, strip_stress
-
-__all__ = ["ARPABET", "SILENCES", "VOWELS", "TextFrontend", "phone_rows", "strip_stress"]
