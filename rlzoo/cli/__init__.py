@@ -13,16 +13,17 @@ from rlzoo.cli import (
     assets,
     bench,
     config,
-    corpus,
     doctor,
     evaluate,
     listen,
     noise_scale,
     plugins,
     pretrain,
+    recordings,
     reward,
     run,
     synth,
+    text,
     tune,
 )
 from rlzoo.cli._output import print_error
@@ -58,6 +59,7 @@ def root(
 app.command("run")(run.run)
 app.command("synth")(synth.synth)
 app.command("eval")(evaluate.evaluate)
+app.command("text")(text.text)
 app.command("pretrain")(pretrain.pretrain)
 app.command("tune-schedule")(tune.tune_schedule)
 app.command("noise-scale")(noise_scale.noise_scale)
@@ -67,7 +69,7 @@ app.command("doctor")(doctor.doctor)
 app.add_typer(plugins.app, name="plugins")
 app.add_typer(config.app, name="config")
 app.add_typer(assets.app, name="assets")
-app.add_typer(corpus.app, name="corpus")
+app.add_typer(recordings.app, name="corpus")
 app.add_typer(bench.app, name="bench")
 app.add_typer(reward.app, name="reward")
 app.add_typer(listen.app, name="listen")

@@ -166,12 +166,18 @@ def _recorded(plan: Plan, scorers: Sequence[Scorer]) -> tuple[Judged, Judged | N
 
     def judged(items: list[tuple[dict[str, Any], Path]], label: str) -> Judged:
         told = [(Prompt(prompt["id"], prompt["text"], prompt["attributes"]), path) for prompt, path in items]
-        return speak.judge_recordings(
+        done = speak.judge_recordings(
             told, scorers, Path("failures"), lambda done, total: _progress(label, done, total)
         )
+        if len(done.rates) > 1:
+            found = ", ".join(f"{rate} Hz ({count})" for rate, count in sorted(done.rates.items()))
+            err.print(f"note: '{label}' has several rates: {found}; each file is resampled to what a judge wants")
+        return done
 
     source = plan.subject.source
     assert isinstance(source, Source)
+    for note in source.notes:
+        err.print(f"note: '{source.label}': {note}")
     if plan.base is None:
         every = [(dict(one.prompt), one.path) for one in source.recordings.values()]
         return judged(every, plan.subject.label), None
@@ -179,12 +185,16 @@ def _recorded(plan: Plan, scorers: Sequence[Scorer]) -> tuple[Judged, Judged | N
     pairs = match(source, plan.base.source)
     tuned = judged([(dict(pair.prompt), pair.a) for pair in pairs], plan.subject.label)
     base = judged([(dict(pair.prompt), pair.b) for pair in pairs], plan.base.label)
-    if tuned.sample_rate != base.sample_rate:
+    if tuned.rates != base.rates:
         raise DataError(
-            f"'{plan.subject.label}' has a rate of {tuned.sample_rate} Hz, '{plan.base.label}' {base.sample_rate} Hz",
+            f"'{plan.subject.label}' has a rate of {_rates(tuned)} Hz, '{plan.base.label}' {_rates(base)} Hz",
             "predictors hear the rate: resample one of them first",
         )
     return tuned, base
+
+
+def _rates(judged: Judged) -> str:
+    return " and ".join(map(str, sorted(judged.rates)))
 
 
 def _progress(label: str, done: int, total: int) -> None:

@@ -35,6 +35,9 @@ _RESAMPLING: dict[str, Any] = {
 }
 
 _FRAME_SECONDS = 0.02
+_LOWEST_RATE, _HIGHEST_RATE = 1_000, 768_000  # hertz
+_MOST_TAPS = 1 << 27
+_HIGHEST = 4.0  # floating point files may pass full scale a little, never tenfold
 _ACTIVITY_MARGIN_DB = 15.9  # ITU-T P.56: speech is active down to this far below its active level
 _SILENCE_POWER = 1e-9  # -90 dBFS, below one step of 16-bit audio; amplifying it would only amplify rounding
 
@@ -54,6 +57,8 @@ def read_audio(
         data, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
         raise DataError(f"'{path}' cannot be read as audio: {error}", "give a WAV or FLAC file") from error
+    if not _LOWEST_RATE <= rate <= _HIGHEST_RATE:
+        raise DataError(f"'{path}' says that it has {rate} Hz, which is no rate of speech", "its header is wrong")
     if data.shape[0] == 0:
         raise DataError(f"'{path}' has no samples", "remove it from the set, or record it again")
     if data.shape[1] != 1:
@@ -64,6 +69,11 @@ def read_audio(
         bad = int((~np.isfinite(data)).sum())
         raise DataError(
             f"'{path}' is NaN or infinite in {bad} of {len(data)} samples", "find out what wrote it; do not train on it"
+        )
+    if (peak := float(np.abs(data).max())) > _HIGHEST:
+        raise DataError(
+            f"'{path}' has samples up to {peak:,.0f}, expected -1 to 1: floating point in the scale of integers",
+            "divide by 32768 first, or convert the folder: rlzoo corpus convert DIR OUT",
         )
     wave = torch.from_numpy(np.ascontiguousarray(data[:, 0]))
     if sample_rate is None or rate == sample_rate:
@@ -128,6 +138,12 @@ def resample(wave: Tensor, from_rate: int, to_rate: int) -> Tensor:
     """
     if from_rate == to_rate:
         return wave
+    common = math.gcd(from_rate, to_rate)
+    if from_rate // common * (to_rate // common) > _MOST_TAPS:
+        raise DataError(
+            f"{from_rate} Hz cannot be resampled to {to_rate} Hz: they share no common divisor above {common}",
+            "the rate of the file is unusual: check its header, or resample it with sox",
+        )
     from torchaudio.functional import resample as sinc
 
     resampled: Tensor = sinc(wave, from_rate, to_rate, **_RESAMPLING)

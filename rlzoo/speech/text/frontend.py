@@ -11,7 +11,7 @@ model (`letters.py`). Two styles of output:
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -20,7 +20,7 @@ from rlzoo.errors import DataError
 from rlzoo.speech.text import heteronyms, letters, scripts, tagger
 from rlzoo.speech.text.lexicon import Lexicon, sibilant_ending
 from rlzoo.speech.text.normalize import PAUSE, spoken
-from rlzoo.speech.text.phones import VOWELS, phone_rows, strip_stress
+from rlzoo.speech.text.phones import KNOWN, VOWELS, nearest, phone_rows, strip_stress
 
 if TYPE_CHECKING:
     from rlzoo.core.types import Prompt
@@ -34,6 +34,27 @@ def shared_lexicon() -> Lexicon:
     return Lexicon.load()
 
 
+def transcript(text: str) -> str:
+    """What a listener would write who heard `text` read aloud: 'Dr. No, 7pm, IBM' -> 'doctor no seven pm ibm'.
+
+    For comparing texts: the same words in, however they are written. Names of letters in a row are one word, for
+    recognisers write 'TV', 'T V' and 'tv'. Empty where nothing is said.
+    """
+    words: list[str] = []
+    after_letter = False
+    for word in spoken(text, shared_lexicon().__contains__):
+        if word == PAUSE:
+            continue
+        plain = word.replace(".", "")
+        letter = len(plain.removesuffix("'s")) == 1
+        if letter and after_letter:
+            words[-1] += plain
+        else:
+            words.append(plain)
+        after_letter = letter
+    return " ".join(words)
+
+
 class TextFrontend:
     """Text to phones.
 
@@ -41,12 +62,21 @@ class TextFrontend:
         style: whose pronunciation habits to follow, see the module's docstring.
         stress: keep the stress digits of vowels; the default is what `style` was trained on.
         silence_ends: put `sil` at both ends; the default is what `style` was trained on.
+        learnt: the phones that a voice was trained on, as its card lists or counts them; empty: all. Others are never
+            spoken: they become what they differ from by stress alone, or are refused.
     """
 
-    def __init__(self, style: Style = "cmu", stress: bool | None = None, silence_ends: bool | None = None) -> None:
+    def __init__(
+        self,
+        style: Style = "cmu",
+        stress: bool | None = None,
+        silence_ends: bool | None = None,
+        learnt: Iterable[str] = (),
+    ) -> None:
         self.style = style
         self.stress = style == "cmu" if stress is None else stress
         self.silence_ends = style == "flite" if silence_ends is None else silence_ends
+        self.learnt = frozenset(learnt)
         self._cache: dict[str, tuple[str, ...]] = {}
 
     def words(self, text: str) -> list[str]:
@@ -60,7 +90,7 @@ class TextFrontend:
             raise DataError(
                 f"cannot read {shown!r}: {strange}", "write it as English is written, or spell it with the attribute `phones`"
             )
-        words = spoken(text, shared_lexicon().__contains__) if any(char.isalnum() for char in text) else []
+        words = spoken(text, shared_lexicon().__contains__)
         if not any(word != PAUSE for word in words):
             raise DataError(f"nothing to say in {shown!r}: it has no letter and no digit", "write at least one word")
         return words
@@ -81,9 +111,29 @@ class TextFrontend:
         """
         spelled = str(prompt.attributes.get("phones", "")).split()
         try:
-            return phone_rows(spelled or self.phones(prompt.text), rows)
+            return phone_rows(self.speakable(spelled or self.phones(prompt.text), prompt.text), rows)
         except DataError as error:
             raise DataError(f"prompt '{prompt.id}': {error.message}", error.hint) from error
+
+    def speakable(self, phones: Sequence[str], text: str = "") -> list[str]:
+        """`phones` as far as the voice has learnt them: 'OY2' as 'OY1' where it has heard that only.
+
+        Raises:
+            DataError: a phone that it has not learnt with any stress; it names the words of `text` with it.
+        """
+        found = {phone: nearest(phone, self.learnt) for phone in set(phones)} if self.learnt else {}
+        if lacking := sorted(phone for phone, instead in found.items() if instead is None and phone in KNOWN):
+            raise DataError(
+                f"this voice never learnt the phone(s) {', '.join(lacking)}{self._where(lacking, text)}",
+                "train it on recordings with such words (rlzoo corpus check DIR counts phones), or use other words",
+            )
+        return [found.get(phone) or phone for phone in phones]
+
+    def _where(self, lacking: Sequence[str], text: str) -> str:
+        words = self.words(text) if text else []
+        sounds = self.pronunciations(words)
+        having = [w for w, sound in zip(words, sounds, strict=True) if {strip_stress(p) for p in lacking} & {strip_stress(p) for p in sound}]
+        return f", as in '{having[0]}'" if having else ""
 
     def phones(self, text: str) -> list[str]:
         """'Hello, Bob.' -> ['HH', 'AH0', 'L', 'OW1', 'sp', 'B', 'AA1', 'B', 'sp'].

@@ -75,6 +75,12 @@ def choose(words: Sequence[str], place: int, tag: str) -> Phones:
         sentence = " ".join("_" if index == place else other for index, other in enumerate(words))
         if (kind or "N") in classes and re.search(rf"(?:^| )(?:{cues})(?: |$)", sentence):
             return tuple(phones.split())
+    if "P" in readings and kind in "VP":
+        # 'have you read it', but 'they read every day': the tagger sees two words to each side.
+        if any(re.fullmatch("(ha(ve|s|d)|having)(n't)?|.*'ve", before) for before in words[max(0, place - 3) : place]):
+            kind = "P"
+        elif re.search("every|daily|often|usually|always", " ".join(words[place + 1 : place + 4])):
+            kind = "V"
     for other in kind + _INSTEAD[kind]:
         if other in readings:
             return readings[other]
