@@ -77,7 +77,7 @@ def test_held_out_lines_from_a_second_file_are_never_trained_on(tmp_path):
     [
         (b"", "is empty"),
         (b"\n  \n\n", "is empty"),
-        (b"Fine.\nAlso fine.\n-- !? 123\n", "line 3: no letters"),
+        (b"Fine.\nAlso fine.\n-- !?\n", "line 3: no letters"),
         (b"RIFF\x00\x00\x01WAVE", "line 1: a control character"),
         (b"Fine.\n\xff\xfe\xfa", "line 2: not UTF-8"),
         (b"Only one line.", "has one line"),
@@ -151,8 +151,7 @@ def test_a_prompt_without_a_recording_is_named_when_one_is_needed(tmp_path):
     [
         ({"metadata.csv": "a|x\nb\n"}, {}, "line 2: 1 columns"),
         ({"metadata.csv": "a|x\na|y\n"}, {}, "line 2: the id 'a' occurs twice"),
-        ({"metadata.csv": "a|x\n../b|y\n"}, {}, r"line 2: '\.\./b' is no id"),
-        ({"metadata.csv": "a|x\nb|12\n"}, {}, "line 2: no letters"),
+        ({"metadata.csv": "a|x\nb|...\n"}, {}, "'b': no letters"),
         ({"metadata.csv": "a|x\n"}, {}, "one utterance"),
         ({"metadata.csv": "a|x\nb|y\n", "train.txt": "a\nq\n", "validation.txt": "b"}, {}, "names 'q'"),
         ({"metadata.csv": "a|x\nb|y\n", "train.txt": "a\nb\n", "validation.txt": "b"}, {}, "'b' is in 'train' and in"),

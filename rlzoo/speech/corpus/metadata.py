@@ -155,7 +155,7 @@ def _check_separator(path: Path, rows: Sequence[tuple[int, str]], lines: Sequenc
                 f"'{path}', line {number}: no '|'; its columns seem to be separated by {name}",
                 "convert it: rlzoo corpus convert FOLDER OUT",
             )
-    raise DataError(f"'{path}', line {number}: 1 column ('{line[:40]}')", _LAYOUT)
+    raise DataError(f"'{path}', line {number}: 1 columns ('{line[:40]}')", _LAYOUT)
 
 
 def _named(names: Sequence[str]) -> _Places:
@@ -206,7 +206,7 @@ def _check_tails(path: Path, table: Sequence[tuple[int, list[str]]], place: int)
 def _tidy_id(column: str) -> tuple[str, list[str]]:
     """'wavs/a.wav' -> 'a', and what was done."""
     how = []
-    name = unicodedata.normalize("NFC", column)
+    name = unicodedata.normalize("NFC", "".join(char for char in column if unicodedata.category(char) != "Cf")).strip()
     if re.search(r"[/\\]", name):
         name = PurePosixPath(PureWindowsPath(name).as_posix()).name
         how.append("id(s) are paths, of which the file's name is taken")
