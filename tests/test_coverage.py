@@ -33,7 +33,9 @@ def test_a_corpus_in_its_own_style_is_covered(tmp_path, style):
 @pytest.mark.parametrize(("style", "other"), [("cmu", "flite"), ("flite", "cmu")])
 def test_the_other_style_is_refused_with_its_words_and_the_remedy(tmp_path, style, other):
     made = corpus(tmp_path / "c", TextFrontend(style).phones(TEXT))
-    with pytest.raises(DataError, match=rf"style '{other}' asks for .* of 10 words would be gibberish, such as '") as caught:
+    with pytest.raises(
+        DataError, match=rf"style '{other}' asks for .* of 10 words would be gibberish, such as '"
+    ) as caught:
         check_coverage(made, other)
     assert f"text_style={style}" in caught.value.hint
 

@@ -55,8 +55,13 @@ def test_variants_of_the_layout_are_recognised_and_said(tmp_path, content, note)
 
 
 @pytest.mark.parametrize(
-    "line", ["u1|The birch | canoe slid.", 'u1|"The birch | canoe slid."', "u1|The birch | canoe slid.|The birch | canoe slid."]
-)  # fmt: skip
+    "line",
+    [
+        "u1|The birch | canoe slid.",
+        'u1|"The birch | canoe slid."',
+        "u1|The birch | canoe slid.|The birch | canoe slid.",
+    ],
+)
 def test_a_bar_inside_a_text_is_part_of_it(tmp_path, line):
     found = read_metadata(written(tmp_path, line + "\nu2|Glue it.|Glue it.\n"))
     assert found.texts["u1"] == "The birch | canoe slid."
@@ -185,7 +190,9 @@ def test_other_layouts_become_one_corpus(tmp_path, made):
     made(tmp_path / "in")
     done = convert(tmp_path / "in", tmp_path / "out", rate=16_000)
     assert done.clips == 3
-    stems = {name.removesuffix("_mic1"): said for name, said in read_metadata(tmp_path / "out/metadata.csv").texts.items()}
+    stems = {
+        name.removesuffix("_mic1"): said for name, said in read_metadata(tmp_path / "out/metadata.csv").texts.items()
+    }
     assert stems == TEXTS
     for path in recordings_in(tmp_path / "out/wavs").values():
         assert (soundfile.info(path).samplerate, soundfile.info(path).channels) == (16_000, 1)

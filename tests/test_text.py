@@ -192,7 +192,14 @@ def test_a_perfect_reading_is_the_text() -> None:
     texts = [text for _, text, _ in rows_of("readings.tsv") + rows_of("../cases/text-readings.tsv")]
     prompts = Path(__file__).parents[1] / "plugins/prompts/rlzoo_prompts/data"
     texts += [line for path in sorted(prompts.glob("*.txt")) for line in path.read_text().splitlines()]
-    texts += ["He said (very quietly) no.", "www.example.com", "Fig. 3 is that, etc.", "I am L. C. of I.B.M.", "&", "-5"]
+    texts += [
+        "He said (very quietly) no.",
+        "www.example.com",
+        "Fig. 3 is that, etc.",
+        "I am L. C. of I.B.M.",
+        "&",
+        "-5",
+    ]
     frontend = TextFrontend()
     assert len(texts) > 350
     for text in texts:

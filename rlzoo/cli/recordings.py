@@ -1,4 +1,7 @@
-"""`rlzoo corpus convert`, `check` and `align`: a user's own recordings. Light: the work is imported when a command runs."""
+"""`rlzoo corpus convert`, `check` and `align`: a user's own recordings.
+
+Light: the work is imported when a command runs.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,9 @@ def convert(
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to make, in LJSpeech's layout.")],
     layout: Annotated[
         LayoutName,
-        typer.Option("--layout", help="pairs: NAME.txt beside NAME.wav. table: .csv, .tsv or .jsonl with column names."),
+        typer.Option(
+            "--layout", help="pairs: NAME.txt beside NAME.wav. table: .csv, .tsv or .jsonl with column names."
+        ),
     ] = LayoutName.auto,
     speaker: Annotated[str, typer.Option("--speaker", help="Take this speaker only.")] = "",
     rate: Annotated[int | None, typer.Option("--rate", min=4000, help="Hertz to write; default: as recorded.")] = None,
@@ -64,7 +69,9 @@ def convert(
         )  # fmt: skip
     out.print(f"{made.folder}: {made.clips} clips, {duration(made.seconds)}, from layout '{made.layout}'")
     if len(made.speakers) > 1 and not speaker:
-        err.print(f"note: {len(made.speakers)} speakers ({', '.join(made.speakers[:_SHOWN])}): choose one with --speaker")
+        err.print(
+            f"note: {len(made.speakers)} speakers ({', '.join(made.speakers[:_SHOWN])}): choose one with --speaker"
+        )
     _list(f"left out ({len(made.left_out)})", made.left_out)
 
 
@@ -110,7 +117,9 @@ def _page(report: CorpusReport) -> None:
     for note in report.notes:
         out.print(f"note: {note}")
     _list(f"cannot be used ({len(report.broken)})", report.broken)
-    _list(f"without phone times ({len(report.untimed)}), left out of training", report.untimed)
+    _list(f"left out by the aligner ({len(report.left_out)})", report.left_out)
+    if report.untimed:
+        out.print(f"without phone times ({len(report.untimed)}): {_some(report.untimed)}")
     _list(f"listen to these ({len(report.doubtful)})", report.doubtful)
     if report.unused:
         out.print(f"not in metadata.csv ({len(report.unused)}): {_some(report.unused)}")
@@ -122,7 +131,8 @@ def _page(report: CorpusReport) -> None:
         out.print(f"words that no dictionary has ({len(report.guessed)}): {_some(report.guessed)}")
     if report.rare:
         out.print(f"phones heard fewer than 20 times ({len(report.rare)}): {', '.join(report.rare)}")
-    out.print("ready for rlzoo pretrain" if report.ready else "not ready for rlzoo pretrain")
+    following = f"rlzoo pretrain --data {report.folder}" if report.style else f"rlzoo corpus align {report.folder}"
+    out.print(f"next: {following}" if report.ready else "not ready: see above")
 
 
 @app.command("align")

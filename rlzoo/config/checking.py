@@ -67,6 +67,10 @@ def _explain(model: type[Options], problem: Any, where: str, also: type[Options]
     text = problem["msg"].removeprefix("Input ").removeprefix("Value error, ")
     text = text[:1].lower() + text[1:]
     field = _fields_at(model, loc[:-1]).get(loc[-1]) if loc else None
+    if isinstance(problem["input"], float) and problem["input"] != problem["input"]:
+        # NaN fails whichever bound is checked first, which says nothing of the cause.
+        wanted = text if problem["type"] == "literal_error" else "should be a finite number"
+        return f"{path}: {wanted}, and nan is not a number", _default(field)
     return f"{path}: {text}, not {problem['input']!r}", _default(field)
 
 

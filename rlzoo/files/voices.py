@@ -133,7 +133,8 @@ class VoiceFormat(Generic[C]):
         if not expected.keys() & state.keys() and expected.keys() & (plain := without_wrapper(state)).keys():
             before = next(iter(state)).removesuffix(next(iter(plain)))
             raise DataError(
-                f"the names of the weights in '{path}' begin with '{before}'", "save the network itself, without a wrapper"
+                f"the names of the weights in '{path}' begin with '{before}'",
+                "save the network itself, without a wrapper",
             )
         problems = []
         if missing := [key for key in expected if key not in state]:

@@ -157,7 +157,9 @@ class LJSpeechPrompts:
 
     def _ids(self, split: str, texts: dict[str, str]) -> list[str]:
         path = self._folder / f"{split}.txt"
-        names = list(dict.fromkeys(unicodedata.normalize("NFC", line) for _, line in read_lines(path, "expected one id a line")))
+        names = list(
+            dict.fromkeys(unicodedata.normalize("NFC", line) for _, line in read_lines(path, "expected one id a line"))
+        )
         for name in names:
             if name not in texts:
                 raise DataError(f"'{path}' names '{name}', which the metadata lacks", hint="make the split again")

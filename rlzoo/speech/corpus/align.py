@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlzoo.errors import DataError, PluginError
 from rlzoo.speech.corpus._files import append_jsonl, read_jsonl, write_jsonl
 from rlzoo.speech.corpus._render import resample
 from rlzoo.speech.corpus.metadata import missing_recording, read_metadata, recordings_in
-from rlzoo.errors import DataError, PluginError
 from rlzoo.speech.text import ARPABET, SILENCES, VOWELS, TextFrontend, strip_stress
 from rlzoo.speech.text.frontend import Style, shared_lexicon
 from rlzoo.speech.text.heteronyms import readings_of
@@ -128,7 +128,9 @@ class Aligner:
             path = Path(folder, "words.dict")
             entries = ((name, place, phones) for name, every in words.items() for place, phones in enumerate(every, 1))
             path.write_text(
-                "".join(f"{name if n == 1 else f'{name}({n})'} {' '.join(_bare(phones))}\n" for name, n, phones in entries)
+                "".join(
+                    f"{name if n == 1 else f'{name}({n})'} {' '.join(_bare(phones))}\n" for name, n, phones in entries
+                )
             )
             # With its lattice rescoring (bestpath) the word pass gives times that the phone pass often cannot follow.
             return self._engine.Decoder(loglevel="FATAL", lm=None, dict=str(path), bestpath=False, cmn="batch")
@@ -179,7 +181,8 @@ def align_corpus(
     if len(failed) == len(texts):
         name, why = next(iter(failed.items()))
         raise DataError(
-            f"'{root}': no utterance could be aligned; '{name}': {why}", "are the texts English and of these recordings?"
+            f"'{root}': no utterance could be aligned; '{name}': {why}",
+            "are the texts English and of these recordings?",
         )
     kept = ("id", "phones", "ends", "fit")
     write_jsonl(out, ({key: done[name][key] for key in kept} for name in texts if name not in failed))
@@ -197,7 +200,9 @@ def _continued(journal: Path, texts: Mapping[str, str], style: str) -> dict[str,
     if not journal.exists():
         return {}
     rows = {row.get("id"): row for row in read_jsonl(journal, torn_tail=True)}
-    return {n: row for n, row in rows.items() if n in texts and (row.get("text"), row.get("style")) == (texts[n], style)}
+    return {
+        n: row for n, row in rows.items() if n in texts and (row.get("text"), row.get("style")) == (texts[n], style)
+    }
 
 
 def read_pronunciations(path: Path) -> dict[str, list[str]]:
@@ -271,7 +276,9 @@ def _pace(phones: int, seconds: float) -> str:
     return ""
 
 
-def _read(alignment: Any, stressed: Mapping[tuple[str, Phones], Phones], seconds: float, frontend: TextFrontend) -> Alignment:
+def _read(
+    alignment: Any, stressed: Mapping[tuple[str, Phones], Phones], seconds: float, frontend: TextFrontend
+) -> Alignment:
     """Words -> phones; frames become seconds, neighbouring pauses become one, the last phone ends the audio."""
     pause = "sil" if frontend.style == "flite" else "sp"
     phones: list[str] = []
@@ -331,7 +338,9 @@ def _left_over(found: Alignment, wave: npt.NDArray[np.float64], rate: int) -> st
     for first, last in pauses:
         seconds = float(loud[first:last].sum()) * _FRAME_SECONDS
         if seconds > _LEFT_OVER_SECONDS:
-            return f"{seconds:.1f} s of sound between {first / 100:.1f} and {last / 100:.1f} s have no words in the text"
+            return (
+                f"{seconds:.1f} s of sound between {first / 100:.1f} and {last / 100:.1f} s have no words in the text"
+            )
     return ""
 
 

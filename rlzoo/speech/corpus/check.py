@@ -47,8 +47,10 @@ class CorpusReport:
     """Worth listening to: clipped, quiet, long silences, too much or too little text."""
     unused: list[str] = field(default_factory=list)
     """Recordings that metadata.csv does not name."""
-    untimed: dict[str, str] = field(default_factory=dict)
-    """Without phone times, and why where it is known."""
+    untimed: list[str] = field(default_factory=list)
+    """Without phone times, though others have them: pretrain refuses the corpus."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """What the aligner has left out, and why; pretrain leaves it out too."""
     style: str = ""
     """Spelling of the phone times; empty where there are none."""
     phones: dict[str, int] = field(default_factory=dict)
@@ -63,7 +65,7 @@ class CorpusReport:
     @property
     def ready(self) -> bool:
         """Whether nothing stands in the way of training."""
-        return not (self.broken or self.lacking or self.untimed or len(self.rates) > 1) and bool(self.style)
+        return not (self.broken.keys() - self.left_out.keys() or self.lacking or self.untimed or len(self.rates) > 1)
 
     def as_dict(self) -> dict[str, Any]:
         """The same as JSON values."""
@@ -71,7 +73,10 @@ class CorpusReport:
 
 
 def check_corpus(
-    folder: Path | str, *, textgrids: Path | None = None, progress: Callable[[int, int], None] = lambda done, total: None
+    folder: Path | str,
+    *,
+    textgrids: Path | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> CorpusReport:
     """Read every recording and every text of a corpus in LJSpeech's layout.
 
@@ -86,7 +91,9 @@ def check_corpus(
     report.speakers = len(set(metadata.speakers.values()))
     recordings = recordings_in(root / "wavs") if (root / "wavs").is_dir() else {}
     if not recordings:
-        raise DataError(f"'{root / 'wavs'}' holds no recording", "put them there, or convert: rlzoo corpus convert DIR OUT")
+        raise DataError(
+            f"'{root / 'wavs'}' holds no recording", "put them there, or convert: rlzoo corpus convert DIR OUT"
+        )
     report.unused = sorted(recordings.keys() - metadata.texts.keys())
     frontend = TextFrontend("cmu")
     asked = _read_texts(metadata, frontend, report)
@@ -190,7 +197,9 @@ def _read_times(root: Path, textgrids: Path | None, metadata: Metadata, report: 
     else:
         report.notes.append(f"no phone times yet: rlzoo corpus align {root}")
     if times:
-        report.untimed = {n: reasons.get(n, "no phone times") for n in metadata.texts if n not in times}
+        without = [name for name in metadata.texts if name not in times]
+        report.left_out = {name: reasons[name] for name in without if name in reasons}
+        report.untimed = [name for name in without if name not in reasons]
         taught = Counter(phone for name, phones in times.items() if name in metadata.texts for phone in phones)
         report.phones = dict(sorted(taught.items()))
         style = style_of(taught)

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
@@ -19,7 +18,19 @@ from rlzoo.speech.corpus._files import read_jsonl, write_text
 from rlzoo.speech.corpus.metadata import AUDIO_SUFFIXES, read_metadata, read_text
 
 Layout = Literal["auto", "ljspeech", "pairs", "vctk", "libritts", "table"]
-_FILE_COLUMNS = ("file_name", "filename", "file", "path", "audio", "audio_file", "audio_filepath", "wav", "clip", "id", "name")
+_FILE_COLUMNS = (
+    "file_name",
+    "filename",
+    "file",
+    "path",
+    "audio",
+    "audio_file",
+    "audio_filepath",
+    "wav",
+    "clip",
+    "id",
+    "name",
+)
 _TEXT_COLUMNS = ("normalized_text", "normalised_text", "text", "sentence", "transcript", "transcription")
 _SPEAKER_COLUMNS = ("speaker", "speaker_id", "speaker_name", "client_id", "spk")
 
@@ -167,7 +178,9 @@ def _libritts(source: Path) -> list[Clip]:
     clips = []
     for path in texts:
         stem = path.name.removesuffix(".normalized.txt")
-        audio = next((path.with_name(stem + end) for end in AUDIO_SUFFIXES if path.with_name(stem + end).is_file()), None)
+        audio = next(
+            (path.with_name(stem + end) for end in AUDIO_SUFFIXES if path.with_name(stem + end).is_file()), None
+        )
         if audio is not None:
             clips.append(Clip(audio, read_text(path, "one text"), stem.split("_")[0]))
     return clips
@@ -202,14 +215,18 @@ def _pairs(source: Path) -> list[Clip]:
 
 def _table(source: Path) -> list[Clip]:
     """A .csv, .tsv or .jsonl with a column of files and one of texts, as `datasets` and Common Voice have them."""
-    paths = [source] if source.is_file() else sorted(p for p in source.glob("*") if p.suffix in (".csv", ".tsv", ".jsonl"))
+    paths = (
+        [source] if source.is_file() else sorted(p for p in source.glob("*") if p.suffix in (".csv", ".tsv", ".jsonl"))
+    )
     for path in paths:
         rows = list(read_jsonl(path)) if path.suffix == ".jsonl" else _delimited(path)
         if rows and (columns := _columns(rows[0])):
             files = _recordings(path.parent)
             file, text, speaker = columns
             return [
-                Clip(_located(str(row.get(file, "")), files, path), str(row.get(text) or ""), str(row.get(speaker) or ""))
+                Clip(
+                    _located(str(row.get(file, "")), files, path), str(row.get(text) or ""), str(row.get(speaker) or "")
+                )
                 for row in rows
             ]
     return []
@@ -259,5 +276,7 @@ def _located(name: str, files: Mapping[str, Path], table: Path) -> Path:
 
 def _named(files: Mapping[str, Path], name: str, table: Path) -> Path:
     if name not in files:
-        raise DataError(f"'{table}' names '{name}', and no recording below '{table.parent}' is called so", "check the names")
+        raise DataError(
+            f"'{table}' names '{name}', and no recording below '{table.parent}' is called so", "check the names"
+        )
     return files[name]

@@ -1,4 +1,4 @@
-"""Whether what a corpus teaches is what the front end will ask for: one inventory of phones from corpus to synthesis."""
+"""One inventory of phones from corpus to synthesis: whether a corpus teaches what the front end will ask for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rlzoo.speech.corpus.speech import SpeechCorpus
 
 _TOLERATED = 0.01
-"""Share of the words whose phones the corpus may lack: rare words that are spoken otherwise than the dictionary says."""
+"""Share of the words whose phones the corpus may lack: rare ones, spoken otherwise than the dictionary says."""
 
 
 @dataclass(frozen=True)

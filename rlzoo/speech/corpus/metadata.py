@@ -22,7 +22,9 @@ AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".a
 
 _LIMIT = 1 << 28
 _LAYOUT = "expected lines 'id|text' or 'id|text|normalised text'"
-_IDS = frozenset(str.split("id ids name file files filename file_name file_id audio audio_file path wav wav_file utt utterance utt_id clip"))  # fmt: skip
+_IDS = frozenset(
+    str.split("id ids name file files filename file_name file_id audio audio_file path wav wav_file utt utterance clip")
+)
 _TEXTS = frozenset(str.split("text transcript transcription sentence raw_text original_text raw sentences"))
 _NORMALISED = frozenset(str.split("normalized_text normalised_text normalized normalised normalized_transcription"))
 _SPEAKERS = frozenset(str.split("speaker speaker_id speaker_name spk spk_id client_id voice"))
@@ -67,7 +69,9 @@ def read_text(path: Path, hint: str) -> str:
         ) from error
     for number, line_text in enumerate(text.split("\n"), 1):
         if odd := re.search(r"[\x00-\x08\x0b\x0e-\x1f]", line_text):
-            raise DataError(f"'{path}', line {number}: a control character (U+{ord(odd[0]):04X}), so no text file", hint)
+            raise DataError(
+                f"'{path}', line {number}: a control character (U+{ord(odd[0]):04X}), so no text file", hint
+            )
     return text
 
 
@@ -97,7 +101,9 @@ def read_metadata(path: Path) -> Metadata:
         found = _unnamed(path, table)
     if found.speaker is not None:
         speakers = {columns[found.speaker] for _, columns in table if found.speaker < len(columns)}
-        notes.append(f"column {found.speaker + 1} holds speakers ({len(speakers)}: {_some(sorted(speakers))}), not text")
+        notes.append(
+            f"column {found.speaker + 1} holds speakers ({len(speakers)}: {_some(sorted(speakers))}), not text"
+        )
     texts: dict[str, str] = {}
     told: dict[str, str] = {}
     tidied: Counter[str] = Counter()
@@ -144,7 +150,9 @@ def _columns(line: str) -> tuple[list[str], int]:
     return [c[1:-1] if "|" in c and c[:1] == c[-1:] == '"' else c for c in cleaned], joined
 
 
-def _check_separator(path: Path, rows: Sequence[tuple[int, str]], lines: Sequence[tuple[int, tuple[list[str], int]]]) -> None:
+def _check_separator(
+    path: Path, rows: Sequence[tuple[int, str]], lines: Sequence[tuple[int, tuple[list[str], int]]]
+) -> None:
     short = [(number, line) for (number, line), (_, (columns, _)) in zip(rows, lines, strict=True) if len(columns) < 2]
     if not short:
         return
@@ -187,7 +195,9 @@ def _is_label(values: Sequence[str]) -> bool:
     """Whether a column names speakers or languages: numbers, or a few single words again and again."""
     if not all(values) or any(" " in value or len(value) > 40 for value in values):
         return False
-    return all(re.fullmatch(r"[A-Za-z]{0,3}\d+", v) for v in values) or (len(values) > 3 and len(set(values)) <= len(values) // 2)
+    return all(re.fullmatch(r"[A-Za-z]{0,3}\d+", v) for v in values) or (
+        len(values) > 3 and len(set(values)) <= len(values) // 2
+    )
 
 
 def _check_tails(path: Path, table: Sequence[tuple[int, list[str]]], place: int) -> None:
@@ -219,7 +229,9 @@ def _tidy_id(column: str) -> tuple[str, list[str]]:
 def _tidy_text(text: str) -> tuple[str, list[str]]:
     """Line separators, no-break spaces and marks without width become spaces or nothing, and are said."""
     odd = sorted({char for char in text if unicodedata.category(char) in ("Zl", "Zp", "Cf", "Cc") and char != "\t"})
-    named = [f"text(s) have U+{ord(char):04X} {unicodedata.name(char, 'control character')}, read as a space" for char in odd]
+    named = [
+        f"text(s) have U+{ord(char):04X} {unicodedata.name(char, 'control character')}, read as a space" for char in odd
+    ]
     for char in odd:
         text = text.replace(char, " ")
     return " ".join(text.split()), named
@@ -246,7 +258,9 @@ def recordings_in(folder: Path, *, deep: bool = True) -> dict[str, Path]:
             continue
         name = unicodedata.normalize("NFC", path.stem)
         if name in found:
-            raise DataError(f"'{folder}' has two recordings named '{name}': '{found[name]}' and '{path}'", "keep one of them")
+            raise DataError(
+                f"'{folder}' has two recordings named '{name}': '{found[name]}' and '{path}'", "keep one of them"
+            )
         found[name] = path
     return found
 

@@ -14,11 +14,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+from rlzoo.errors import DataError
 from rlzoo.speech.corpus._files import read_jsonl
 from rlzoo.speech.corpus.flite import split_of
 from rlzoo.speech.corpus.metadata import missing_recording, read_metadata, read_text, recordings_in
 from rlzoo.speech.corpus.textgrids import find_textgrids, read_textgrid
-from rlzoo.errors import DataError
 from rlzoo.speech.text import ARPABET
 
 if TYPE_CHECKING:
@@ -105,7 +105,8 @@ class SpeechCorpus(Sequence[SpeechItem]):
             textgrids: folder of the aligner's TextGrids, named after the ids; read instead of phones.jsonl.
             sample_rate: the rate in hertz that is wanted; None accepts any, as long as all files agree.
             trim_silence: leave out the silences at both ends, as WaveGrad 2's released preprocessing does.
-            skip_missing: leave out utterances without phone times instead of refusing the corpus.
+            skip_missing: leave out utterances without phone times instead of refusing the corpus; those that the
+                aligner has left out are left out anyway.
 
         Raises:
             DataError: what is wrong, in which file, and what to do.
@@ -115,7 +116,8 @@ class SpeechCorpus(Sequence[SpeechItem]):
         recordings = recordings_in(root / "wavs")
         times = _times(root, Path(textgrids) if textgrids is not None else None, texts)
         names = _split(root, texts, split)
-        untimed = [name for name in names if name not in times]
+        left_out = _left_out(root) if textgrids is None else set()
+        untimed = [name for name in names if name not in times and name not in left_out]
         if untimed and not skip_missing:
             raise DataError(
                 f"'{root}': {len(untimed)} of {len(names)} utterances have no phone times, the first is '{untimed[0]}'",
@@ -243,7 +245,7 @@ def canonical(phone: str, name: str) -> str:
         return spelled.upper()
     raise DataError(
         f"'{name}': '{spelled}' is no ARPAbet phone",
-        "align with an ARPAbet dictionary (of the Montreal Forced Aligner: english_us_arpa), or with rlzoo corpus align",
+        "align with an ARPAbet dictionary (Montreal Forced Aligner: english_us_arpa), or with rlzoo corpus align",
     )
 
 
@@ -298,6 +300,12 @@ def _times(root: Path, textgrids: Path | None, texts: Iterable[str]) -> dict[str
         if name in known:
             times[name] = (phones, ends)
     return times
+
+
+def _left_out(root: Path) -> set[str]:
+    """Ids that `rlzoo corpus align` has left out and listed."""
+    path = root / "left_out.jsonl"
+    return {str(row.get("id")) for row in read_jsonl(path)} if path.is_file() else set()
 
 
 def _split(root: Path, texts: dict[str, str], split: str | None) -> list[str]:

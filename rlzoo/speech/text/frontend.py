@@ -88,7 +88,8 @@ class TextFrontend:
         shown = text if len(text) <= 60 else text[:57] + "..."
         if strange := scripts.unreadable(text):
             raise DataError(
-                f"cannot read {shown!r}: {strange}", "write it as English is written, or spell it with the attribute `phones`"
+                f"cannot read {shown!r}: {strange}",
+                "write it as English is written, or spell it with the attribute `phones`",
             )
         words = spoken(text, shared_lexicon().__contains__)
         if not any(word != PAUSE for word in words):
@@ -132,7 +133,11 @@ class TextFrontend:
     def _where(self, lacking: Sequence[str], text: str) -> str:
         words = self.words(text) if text else []
         sounds = self.pronunciations(words)
-        having = [w for w, sound in zip(words, sounds, strict=True) if {strip_stress(p) for p in lacking} & {strip_stress(p) for p in sound}]
+        having = [
+            w
+            for w, sound in zip(words, sounds, strict=True)
+            if {strip_stress(p) for p in lacking} & {strip_stress(p) for p in sound}
+        ]
         return f", as in '{having[0]}'" if having else ""
 
     def phones(self, text: str) -> list[str]:

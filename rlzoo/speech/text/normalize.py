@@ -59,9 +59,10 @@ _PARTS = (
 _NOT_ROMAN = frozenset(str.split("MIX CD CC CV DC MC MD MM MI DI LL XL XXL DIV CIV LCD DVD DM CM MCC DCC VC CI"))
 _FUNCTION_WORDS = frozenset(
     str.split(
-        "a an and are as at be because but by can could did do does for from had has have he her him his i if in into is "
-        "it its may more my of off on or our out over per she should so than that the their them then they this to too "
-        "under until up was we were what when where which who will with would you your now today ago away each only"
+        "a an and are as at be because but by can could did do does for from had has have he her him his i if "
+        "in into is it its may more my of off on or our out over per she should so than that the their them "
+        "then they this to too under until up was we were what when where which who will with would you your "
+        "now today ago away each only"
     )
 )
 _DETERMINER = re.compile(r"(?i)\b(?:a|an|the|this|that|my|your|his|her|its|our|their|each|every|another)\s+$")
@@ -91,7 +92,9 @@ def _fold(text: str) -> str:
     """ASCII only: entities, signs, letters with accents and of other alphabets; pictures are left out."""
     text = unicodedata.normalize("NFC", html.unescape(text)).replace("_", " ")
     text = re.sub(r"</?[a-zA-Z][^<>]{0,80}>", " ", text)
-    text = re.sub(r"(^|[\s(])[–—](?=[$€£]?\d)", lambda m: m[1] + "-", text) if not re.search(r"\d\s[–—]\d", text) else text
+    text = (
+        re.sub(r"(^|[\s(])[–—](?=[$€£]?\d)", lambda m: m[1] + "-", text) if not re.search(r"\d\s[–—]\d", text) else text
+    )
     text = re.sub(r"(?<=[\w)])[⁻⁺]?[⁰¹²³⁴-⁹]+", lambda m: "^" + unicodedata.normalize("NFKC", m[0]), text)
     text = re.sub("[¼-¾⅐-⅞↉]", lambda m: f" {unicodedata.normalize('NFKC', m[0])} ", text)
     text = text.translate(_SIGNS)
@@ -99,7 +102,9 @@ def _fold(text: str) -> str:
     # One Greek letter alone is a symbol, several are a word.
     text = re.sub(r"(?<![^\W\d_])(?![A-Za-z])[Α-Ωα-ω](?![^\W\d_])", _greek, text)
     # Emoji and other pictures have no reading; anyascii would name them.
-    text = "".join(" " if char != "^" and unicodedata.category(char) in ("So", "Sk", "Cc", "Cf") else char for char in text)
+    text = "".join(
+        " " if char != "^" and unicodedata.category(char) in ("So", "Sk", "Cc", "Cf") else char for char in text
+    )
     return anyascii(unicodedata.normalize("NFKC", text))
 
 
@@ -238,7 +243,9 @@ def _plain(match: Match) -> str:
     number = match["number"]
     if re.fullmatch(r"1[1-9]\d\d|20\d\d", number) and not _counts_things(match):
         return _say(numerals.year(int(number)))
-    dated = re.search(_DATED, match.string[: match.start()]) or re.match(r" +[Tt]o +1\d\d\d\b", match.string[match.end() :])
+    dated = re.search(_DATED, match.string[: match.start()]) or re.match(
+        r" +[Tt]o +1\d\d\d\b", match.string[match.end() :]
+    )
     if re.fullmatch(r"10\d\d", number) and dated and not _before_plural(match):
         return _say(numerals.year(int(number)))
     return _say(numerals.decimal(number))
@@ -248,7 +255,10 @@ def _era(match: Match) -> str:
     number = int(match[1])
     hundreds, rest = divmod(number, 100)
     if 100 <= number < 1000:
-        words = [*numerals.cardinal(hundreds), *(numerals.cardinal(rest) if rest > 9 else ["oh", *numerals.cardinal(rest)])]
+        words = [
+            *numerals.cardinal(hundreds),
+            *(numerals.cardinal(rest) if rest > 9 else ["oh", *numerals.cardinal(rest)]),
+        ]
         words = [*numerals.cardinal(hundreds), "hundred"] if rest == 0 else words
     else:
         words = numerals.year(number)
@@ -281,10 +291,14 @@ def _address(match: Match) -> str:
     names = {".": " dot ", "@": " at ", "/": " slash ", "-": " dash ", ":": " colon ", "?": " question mark "}
     names |= {"=": " equals ", "&": " and ", "#": " hash ", "%": " percent ", "+": " plus ", "~": " tilde "}
     said = re.sub(r"[^A-Za-z\d\s]", lambda m: names.get(m[0], " "), match[0].rstrip("/"))
-    said = re.sub(r"\d+", lambda m: _say(numerals.cardinal(int(m[0])) if len(m[0]) < 5 else numerals.digits(m[0])), said)
+    said = re.sub(
+        r"\d+", lambda m: _say(numerals.cardinal(int(m[0])) if len(m[0]) < 5 else numerals.digits(m[0])), said
+    )
     # What has no vowel is no word: 'bbc', 'uk', 'www'.
     return " " + re.sub(
-        r"\b(?:[b-df-hj-np-tv-xzB-DF-HJ-NP-TV-XZ]{2,}|uk|us|io|ai|edu|eu|exe|iso|ini)\b", lambda m: _say(_letters(m[0])), said
+        r"\b(?:[b-df-hj-np-tv-xzB-DF-HJ-NP-TV-XZ]{2,}|uk|us|io|ai|edu|eu|exe|iso|ini)\b",
+        lambda m: _say(_letters(m[0])),
+        said,
     ) + " "  # fmt: skip
 
 
@@ -344,7 +358,9 @@ def _power(match: Match) -> str:
 
 
 def _scaled(match: Match) -> str:
-    if match[2] in "kK" and re.match(r"\s(?:video|tv|TV|screen|monitor|resolution|display|camera|run|race)", match.string[match.end() :]):
+    if match[2] in "kK" and re.match(
+        r"\s(?:video|tv|TV|screen|monitor|resolution|display|camera|run|race)", match.string[match.end() :]
+    ):
         return _say([*numerals.decimal(match[1]), "K_"])
     return _say([*numerals.decimal(match[1]), SCALES[match[2].lower()]])
 
@@ -384,7 +400,12 @@ def _money_after(match: Match) -> str:
 
 def _measure(match: Match) -> str:
     """A number and a unit; '1980s' is a decade, and '5M', '100K' are no units."""
-    if match["unit"] == "s" and not match["per"] and re.fullmatch(r"\d\d|\d{4}", match["number"]) and match["number"][-1] == "0":
+    if (
+        match["unit"] == "s"
+        and not match["per"]
+        and re.fullmatch(r"\d\d|\d{4}", match["number"])
+        and match["number"][-1] == "0"
+    ):
         return _say(numerals.plural(numerals.year(int(match["number"])))) + (match["stop"] or "")
     return _unit(match)
 
@@ -448,10 +469,19 @@ _NUMBERS: _Rules = [
             rf"\b({'|'.join(sorted(STATES))}) (\d{{5}})(?:-(\d{{4}}))?\b",
             lambda m: _say([*_letters(m[1]), *numerals.digits(m[2] + (m[3] or ""))]),
         ),
-        (r"(?i)\b(dial|call|phone|text|number is|press) (\d{3,})\b(?! [a-z]+s\b)", lambda m: m[1] + _say(numerals.digits(m[2]))),
+        (
+            r"(?i)\b(dial|call|phone|text|number is|press) (\d{3,})\b(?! [a-z]+s\b)",
+            lambda m: m[1] + _say(numerals.digits(m[2])),
+        ),
         (r"\b911\b", " nine one one "),
-        (r"(?<![\d.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?!000)(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\d.]\d)", lambda m: " dot ".join(_say(numerals.digits(part)) for part in m[0].split("."))),
-        (r"\b(\d{4})-(\d{2})-(\d{2})[T ](\d{2}:\d{2}(?::\d{2})?)(?:\.\d+)?(?:Z|[+-]\d{2}:?\d{2})?", lambda m: f"{_date(m[1], m[2], m[3])} at {m[4]} "),
+        (
+            r"(?<![\d.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?!000)(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\d.]\d)",
+            lambda m: " dot ".join(_say(numerals.digits(part)) for part in m[0].split(".")),
+        ),
+        (
+            r"\b(\d{4})-(\d{2})-(\d{2})[T ](\d{2}:\d{2}(?::\d{2})?)(?:\.\d+)?(?:Z|[+-]\d{2}:?\d{2})?",
+            lambda m: f"{_date(m[1], m[2], m[3])} at {m[4]} ",
+        ),
         (r"\b(\d{4})[-/](\d{1,2})[-/](\d{1,2})\b", lambda m: _date(m[1], m[2], m[3])),
         (r"\b(\d{1,2})[/-](\d{1,2})[/-](\d{4}|\d{2})\b(?!/)", lambda m: _date(m[3], m[1], m[2])),
         (r"(?<![\d.])(\d{1,2})\.(\d{1,2})\.(\d{4})\b", lambda m: _date(m[3], m[2], m[1])),
@@ -463,40 +493,69 @@ _NUMBERS: _Rules = [
         (r"(?<![\d.])\d+(?:\.\d+){2,}\b", _version),
         (r"\b(\d(?:\.\d+)?)e([+-]?\d{1,2})\b", r"\1 * 10^\2"),
         # Ranges: before what takes their second number.
-        (r"(?<=\d)(\s?(?:[ap]\.?m\.?|%|kg|km|cm|mm|m|ft|lbs?|g|mg|min|hrs?|s| degrees(?: [CF])?))\s?-{1,2}\s?(?=\d)", r"\1 to "),
+        (
+            r"(?<=\d)(\s?(?:[ap]\.?m\.?|%|kg|km|cm|mm|m|ft|lbs?|g|mg|min|hrs?|s| degrees(?: [CF])?))\s?-{1,2}\s?(?=\d)",
+            r"\1 to ",
+        ),
         (r"\b(\d+)-(\d+)/(\d+)\b", _mixed),
         (r"(?<=\d)\s*-{1,2}\s*(?=(?:\$|EUR|GBP)?\s?\d)", " to "),
         (r"\b(\d{1,2})[:.](\d{2})(?=\s*[ap]\.?m\b)", r"\1:\2"),
         (
-            r"(?i)\b(odds|ratio|ratios|scale|score|aspect ratio|won|lost|lead|win|by|beat \w+)( of| is| was)? (\d+):(\d+)\b",
+            r"(?i)\b(odds|ratios?|scale|score|won|lost|lead|win|by|beat \w+)( of| is| was)? (\d+):(\d+)\b",
             lambda m: f"{m[1]}{m[2] or ''}{_say([*numerals.cardinal(int(m[3])), 'to', *numerals.cardinal(int(m[4]))])}",
         ),
-        (r"\b(\d+):(\d|\d{3,})\b", lambda m: _say([*numerals.cardinal(int(m[1])), "to", *numerals.cardinal(int(m[2]))])),
+        (
+            r"\b(\d+):(\d|\d{3,})\b",
+            lambda m: _say([*numerals.cardinal(int(m[1])), "to", *numerals.cardinal(int(m[2]))]),
+        ),
         (rf"(?i)\b(?P<hour>\d{{1,2}}):(?P<minute>\d{{2}})(?::(?P<second>\d{{2}}))?{_HALF}?", _time),
         (r"(?i)\b(\d{1,2})\s*([ap])\.?m\b\.?", _hour),
         # Money.
-        (rf"(?P<unit>{_PREFIX})\s*(?P<amount>\d{{1,3}}(?:\.\d{{3}})+(?!\d)|{_NUMBER}){_TO}(?:[\s-]*(?P<scale>{_SCALE}))?(?P<after>)", _money),
-        (rf"(?P<amount>{_NUMBER})(?P<to>)(?:[\s-]*(?P<scale>{_SCALE}))?\s*(?P<after>{_SUFFIX})(?P<unit>)", _money_after),
+        (
+            rf"(?P<unit>{_PREFIX})\s*(?P<amount>\d{{1,3}}(?:\.\d{{3}})+(?!\d)|{_NUMBER}){_TO}(?:[\s-]*(?P<scale>{_SCALE}))?(?P<after>)",
+            _money,
+        ),
+        (
+            rf"(?P<amount>{_NUMBER})(?P<to>)(?:[\s-]*(?P<scale>{_SCALE}))?\s*(?P<after>{_SUFFIX})(?P<unit>)",
+            _money_after,
+        ),
         # Dates in words.
-        (rf"\b(?P<month>{_MONTH})\s+(?P<day>\d{{1,2}})(?:st|nd|rd|th)?\b(?: +to +(?P<last>\d{{1,2}})(?:st|nd|rd|th)?\b)?(?:,\s*(?=\d{{4}}\b))?", _month_day),
+        (
+            rf"\b(?P<month>{_MONTH})\s+(?P<day>\d{{1,2}})(?:st|nd|rd|th)?\b"
+            r"(?: +to +(?P<last>\d{1,2})(?:st|nd|rd|th)?\b)?(?:,\s*(?=\d{4}\b))?",
+            _month_day,
+        ),
         (rf"\b(?P<day>\d{{1,2}})(?:st|nd|rd|th)?\s+(?P<month>{_MONTH})(?=\W|$)", _day_month),
         (r"\b(\d{1,4})\s?(AD|BCE|BC|CE|A\.D\.|B\.C\.E\.|B\.C\.|C\.E\.)(?!\w)", _era),
         (r"\bAD (\d{3,4})\b", lambda m: _say([*_letters("AD"), *numerals.year(int(m[1]))])),
         # Powers, fractions, measures.
-        (rf"(?P<feet>\b\d{{1,3}})'\s?(?P<inches>\d{{1,2}}(?:\.\d)?)(?:\"|''|\b)", _feet),
+        (r"(?P<feet>\b\d{1,3})'\s?(?P<inches>\d{1,2}(?:\.\d)?)(?:\"|''|\b)", _feet),
         (rf"(?P<feet>\b\d{{1,3}})'(?P<inches>)(?=\s+(?:{_EXTENT})\b|\s*x\b)", _feet),
         (r"(\b\d+(?:\.\d+)?)\"(?=[\s.,;:!?)-]|$)", _inches),
-        (rf"(?P<number>{_NUMBER})\s?(?P<unit>in)\b(?:\.(?=\s|$)|(?=\s(?:{_EXTENT})\b))", lambda m: _say([*numerals.decimal(m["number"]), "inch" if m["number"] == "1" or _attributive(m) else "inches"])),
+        (
+            rf"(?P<number>{_NUMBER})\s?(?P<unit>in)\b(?:\.(?=\s|$)|(?=\s(?:{_EXTENT})\b))",
+            lambda m: _say(
+                [*numerals.decimal(m["number"]), "inch" if m["number"] == "1" or _attributive(m) else "inches"]
+            ),
+        ),
         (r"(?<![\w.])(\d+(?:\.\d+)?)\s?(?:sq\.? ft|sq ft|sqft)\b\.?", r"\1 sqft"),
         (r"\b(\d+)\s+(\d+)/(\d+)(?:ths?|rds?|nds?)?\b", _mixed),
         (r"(?<![\w/])(\d+)/(\d+)(?:ths?|rds?|nds?)?(?![\w/])", _slash),
         (r"(?<=\d) ?[xX] ?(?=\d)", " by "),
         (r"(?<=\d)x\b", " times "),
         (r"(?<=\w) ?\* ?(?=\w)", " times "),
-        (rf"(?P<number>(?<![A-Za-z\d.]){_NUMBER})\s?(?P<unit>{_UNIT})(?P<power>\^[23])?(?:/(?P<per>{_UNIT})(?P<power2>\^[23])?)?(?![\w^]|\.\w|')(?P<stop>\.)?", _measure),
+        (
+            rf"(?P<number>(?<![A-Za-z\d.]){_NUMBER})\s?(?P<unit>{_UNIT})(?P<power>\^[23])?(?:/(?P<per>{_UNIT})(?P<power2>\^[23])?)?(?![\w^]|\.\w|')(?P<stop>\.)?",
+            _measure,
+        ),
         (r"\^([+-]?\d+)", _power),
         (r"(?<![\w.])(\d+(?:\.\d+)?)(K|M|B|T|k|bn|mn)\b", _scaled),
-        (rf"(?<![A-Za-z\d.])(?P<number>{_NUMBER})\s?(?P<scale>[CF])\b(?!['+#.]\w)", lambda m: _say([*numerals.decimal(m["number"]), "degree" if _attributive(m) else "degrees", _TEMPERATURES[m["scale"]]])),
+        (
+            rf"(?<![A-Za-z\d.])(?P<number>{_NUMBER})\s?(?P<scale>[CF])\b(?!['+#.]\w)",
+            lambda m: _say(
+                [*numerals.decimal(m["number"]), "degree" if _attributive(m) else "degrees", _TEMPERATURES[m["scale"]]]
+            ),
+        ),
         (r"(?<![\w.])(?P<number>\d{2,4}|\d+\.\d+)'?s\b", _seconds_or_decade),
         (r"(?i)\b(\d{1,3}(?:,\d{3})+|\d+)(?:st|nd|rd|th)\b", lambda m: _say(numerals.ordinal(_integer(m[1])))),
         (rf"(?P<number>{_NUMBER})\s*%", lambda m: _say([*numerals.decimal(m["number"]), "percent"])),
@@ -508,11 +567,17 @@ _WORDS: _Rules = [
     (re.compile(pattern), replace)
     for pattern, replace in (
         (r"\b(Jan|Feb|Aug|Sept|Sep|Oct|Nov|Dec)(?:\.(?=\s|$)|(?=\s+\d{4}\b))", lambda m: _month(m[1])),
-        (rf"\b(?i:({'|'.join(sorted(NUMBERED, key=len, reverse=True))}))\.\s?(?=\d|[IVXLC]+\b)", lambda m: f" {NUMBERED[m[1].lower()]} "),
+        (
+            rf"\b(?i:({'|'.join(sorted(NUMBERED, key=len, reverse=True))}))\.\s?(?=\d|[IVXLC]+\b)",
+            lambda m: f" {NUMBERED[m[1].lower()]} ",
+        ),
         (r"#\s*(?=\d)", " number "),
         (r"\bWW(II?)\b", lambda m: " world war " + ("two " if m[1] == "II" else "one ")),
         (r"\b(?P<roman>[IVXLC]+)(?:th|st|nd|rd)\b|\b(?P<century>[IVX]{2,})(?=(?:th)? [cC]entur)", _ordinal_roman),
-        (rf"\b(?P<head>{_KINGS})\s+(?P<roman>[IVX]+)\b(?!')", lambda m: _roman(m, lambda number: ["the", *numerals.ordinal(number)])),
+        (
+            rf"\b(?P<head>{_KINGS})\s+(?P<roman>[IVX]+)\b(?!')",
+            lambda m: _roman(m, lambda number: ["the", *numerals.ordinal(number)]),
+        ),
         (rf"\b(?P<head>{_PARTS})\s+(?P<roman>[IVXLC]+)\b", lambda m: _roman(m, numerals.cardinal)),
         (r"\b(?P<head>[A-Z][a-z]+)\s+(?P<roman>[IVXLC]{2,})\b", _sequel),
         (r"(?i)\be\.g\.,?", " for example, "),
@@ -524,7 +589,10 @@ _WORDS: _Rules = [
         (r"(\d+\w* (?:[NSEW]\. )?[A-Z]\w+ )St\b\.?", r"\1 street "),
         (r"(?<=[a-z] )St\.?(?=\s+[A-Z])", "saint "),
         (r"(^|[.!?,;:(\"] ?)St\.?(?=\s+[A-Z])", r"\1saint "),
-        (r"(\b[A-Z][a-z]+ )St\.(?=\s+(?:He|She|It|They|We|I|The|A|An|In|On|At|But|And|There|This|That|You|My|His|Her)\b)", r"\1street. "),
+        (
+            r"(\b[A-Z][a-z]+ )St\.(?=\s+(?:He|She|It|They|We|I|The|A|An|In|On|At|But|And|There|This|That|You|My)\b)",
+            r"\1street. ",
+        ),
         (r"(\b[A-Z][a-z]+ )St\.?(?=\s+[A-Z])", r"\1saint "),
         (r"\bSt\b(?:\.|(?=,))", "street "),
         (rf"(?i)\b({_ABBREVIATED_WITH_STOP})\.(?=\s+[\w(])", _abbreviation),
@@ -539,7 +607,7 @@ _WORDS: _Rules = [
         (r"(?<=\w)\s*=\s*(?=\w)", " equals "),
         (r"(?<=\w)\s*\+\s*(?=\w)|\+(?=\w)", " plus "),
     )
-]  # fmt: skip
+]
 
 
 def _token(token: str, known: Callable[[str], bool], shouting: bool) -> list[str]:
@@ -559,7 +627,7 @@ def _token(token: str, known: Callable[[str], bool], shouting: bool) -> list[str
 
 
 def _is_spelled(word: str, known: Callable[[str], bool], shouting: bool) -> bool:
-    """Whether a word is read letter by letter: two capitals, more that cannot be read as a word, and some known ones."""
+    """Whether a word is read letter by letter: two capitals, more that are no word, and some known ones."""
     letters = re.sub("'?s$", "", word)
     if letters.lower() in SPELLED:
         return True

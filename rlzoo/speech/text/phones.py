@@ -20,8 +20,8 @@ KNOWN = frozenset((*ARPABET, *SILENCES))
 def nearest(phone: str, learnt: Collection[str]) -> str | None:
     """The learnt phone that stands for `phone`: itself, the vowel with another stress, another silence; None for none.
 
-    The schwa `AH0` and the vowel of 'cut' (`AH`, `AH1`, `AH2`) are two vowels, and never stand for each other, but where
-    a source has no stress at all: there `AH` is both.
+    The schwa `AH0` and the vowel of 'cut' (`AH`, `AH1`, `AH2`) are two vowels, and never stand for each other, but
+    where a source has no stress at all: there `AH` is both.
     """
     if phone in learnt:
         return phone

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import unicodedata
 
-_READ = frozenset(("LATIN", "GREEK", "CYRILLIC", "MICRO", "OHM", "KELVIN", "ANGSTROM", "MODIFIER", "FEMININE", "MASCULINE"))
+_READ = frozenset(
+    ("LATIN", "GREEK", "CYRILLIC", "MICRO", "OHM", "KELVIN", "ANGSTROM", "MODIFIER", "FEMININE", "MASCULINE")
+)
 _LANGUAGES = {
     "CJK": "Chinese or Japanese", "HIRAGANA": "Japanese", "KATAKANA": "Japanese", "KATAKANA-HIRAGANA": "Japanese",
     "IDEOGRAPHIC": "Japanese", "HANGUL": "Korean", "DEVANAGARI": "Hindi (Devanagari)",

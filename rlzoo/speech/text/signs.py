@@ -7,7 +7,8 @@ SIGNS = {
     "₿": " BTC ", "¢": " USc ", "°": " degrees ", "℃": " degrees C ", "℉": " degrees F ", "×": " * ",
     "÷": " divided by ", "±": " plus or minus ", "≈": " about ", "≤": " is at most ", "≥": " is at least ",
     "≠": " is not equal to ", "√": " square root of ", "∞": " infinity ", "‰": " per mille ", "⁄": "/", "№": " No. ",
-    "©": " copyright ", "™": "", "®": "", "–": " -- ", "—": " -- ", "―": " -- ", "…": " ... ", "−": "-", "§": " section ",
+    "©": " copyright ", "™": "", "®": "", "–": " -- ", "—": " -- ", "―": " -- ", "…": " ... ", "−": "-",
+    "§": " section ",
     "•": ", ", "·": " ", "‘": "'", "’": "'", "ʼ": "'", "´": "'", "`": "'", "′": "'", "“": '"', "”": '"', "„": '"',
     "″": '"', "«": '"', "»": '"', "‐": "-", "‑": "-", "\u200b": "", "\ufeff": "", "\u00ad": "", "µ": "μ", "Ω": "Ω",
     "∆": "Δ", "→": " to ", "\u2028": " ", "\u2029": " ",
@@ -91,7 +92,9 @@ ABBREVIATIONS = {
 }  # fmt: skip
 # Words of ordinary text too: an abbreviation only with its full stop and something after it.
 DOTTED_ONLY = frozenset(
-    str.split("ms gen co ed al sec est fig mon wed sat sun rep hon ave rev eq ext col inc tel thu fri ca max maj ln adm")
+    str.split(
+        "ms gen co ed al sec est fig mon wed sat sun rep hon ave rev eq ext col inc tel thu fri ca max maj ln adm"
+    )
 )
 TRAILING = frozenset(str.split("etc jr sr inc ltd corp co bros esq ave blvd rd hwy"))
 NUMBERED = {
@@ -104,8 +107,8 @@ NUMBERED = {
 }  # fmt: skip
 STATES = frozenset(
     str.split(
-        "AL AK AZ AR CA CO CT DE FL GA HI ID IL IN IA KS KY LA ME MD MA MI MN MS MO MT NE NV NH NJ NM NY NC ND OH OK OR "
-        "PA RI SC SD TN TX UT VT VA WA WV WI WY DC"
+        "AL AK AZ AR CA CO CT DE FL GA HI ID IL IN IA KS KY LA ME MD MA MI MN MS MO MT NE NV NH NJ NM NY NC ND OH OK "
+        "OR PA RI SC SD TN TX UT VT VA WA WV WI WY DC"
     )
 )
 # Two capitals that are an emphasised word rather than an acronym.
@@ -113,8 +116,8 @@ SHORT_WORDS = frozenset(str.split("am an as at be by do go he hi if in is me my 
 # Read letter by letter, though the dictionary or the mouth could read them: in any case, and in capitals only.
 SPELLED = frozenset(
     str.split(
-        "omg lol lmao rofl btw fyi idk brb imo imho tbh faq diy asap tba tbd eta usb html css http https url pdf csv txt "
-        "dvd cd dna rna gps atm tv pc ufo uk usa fbi cia xml sql gui api ai ui ux vpn"
+        "omg lol lmao rofl btw fyi idk brb imo imho tbh faq diy asap tba tbd eta usb html css http https url pdf csv "
+        "txt dvd cd dna rna gps atm tv pc ufo uk usa fbi cia xml sql gui api ai ui ux vpn"
     )
 )
 SPELLED_CAPITALS = frozenset(str.split("LED MIT UAE IRA ADHD WHO SUV IPO ESP OED IOU ALS AIDE UPS"))

@@ -1,6 +1,7 @@
 """Train the tagger that `tagger.py` reads.
 
-    python -m rlzoo.speech.text.train_tagger --treebank UD_English-EWT --homographs WikipediaHomographData --out tagger.xz
+    python -m rlzoo.speech.text.train_tagger --treebank UD_English-EWT --homographs WikipediaHomographData \\
+        --out tagger.xz
 
 Three sources: the tags of the English Web Treebank (universaldependencies.org, CC BY-SA 4.0; its files are read, none
 is shipped); readings of homographs in sentences of Wikipedia (Gorman, Mazovetskiy and Nikolaev, "Improving homograph
@@ -35,7 +36,17 @@ _LABELS = {
 _SPECIAL = {"sow": VERBS, "isolate": VERBS, "compress": VERBS, "transform": VERBS, "minute": ("NN",), "dove": ("NN",)}
 _SPECIAL |= {"wound_vrb": ("VBD", "VBN"), "wound_nou-vrb": ("NN", "VB", "VBP"), "dove_vrb": ("VBD",)}
 _IGNORED = re.compile("(tear|lead|bow|bass|row|axes|polish|job|pasty|sake|rodeo|mate|jesus|nestle|ravel|reading)")
-_SAME = {"NNP": "NN", "NNPS": "NNS", "AFX": "JJ", "HYPH": ",", "NFP": ",", ".": ",", ":": ",", "-LRB-": ",", "-RRB-": ","}
+_SAME = {
+    "NNP": "NN",
+    "NNPS": "NNS",
+    "AFX": "JJ",
+    "HYPH": ",",
+    "NFP": ",",
+    ".": ",",
+    ":": ",",
+    "-LRB-": ",",
+    "-RRB-": ",",
+}
 
 
 def treebank(files: Iterable[Path]) -> Iterator[Sentence]:
@@ -98,7 +109,15 @@ _LATER = [
 
 def patterns(source: random.Random, rounds: int) -> Iterator[Sentence]:
     """Short sentences around every homograph that is a noun, a verb or an adjective by its reading."""
-    of_determiner = {"my": "PRP$", "your": "PRP$", "his": "PRP$", "her": "PRP$", "our": "PRP$", "their": "PRP$", "its": "PRP$"}
+    of_determiner = {
+        "my": "PRP$",
+        "your": "PRP$",
+        "his": "PRP$",
+        "her": "PRP$",
+        "our": "PRP$",
+        "their": "PRP$",
+        "its": "PRP$",
+    }
     choose = source.choice
 
     def noun() -> list[tuple[str, str]]:
@@ -116,7 +135,13 @@ def patterns(source: random.Random, rounds: int) -> Iterator[Sentence]:
             if "V" in readings and not word.endswith("s"):
                 made += [
                     [who, (word, "VBP"), *thing(), *choose(_LATER)],
-                    [who, (choose(["will", "can", "must", "may", "should"]), "MD"), (word, "VB"), *thing(), *choose(_LATER)],
+                    [
+                        who,
+                        (choose(["will", "can", "must", "may", "should"]), "MD"),
+                        (word, "VB"),
+                        *thing(),
+                        *choose(_LATER),
+                    ],
                     [who, (choose(["want", "try", "have", "need"]), "VBP"), ("to", "TO"), (word, "VB"), *thing()],
                     [(word, "VB"), *thing(), *choose(_LATER)],
                     [("please", "UH"), (word, "VB"), *thing(), *choose(_LATER)],
@@ -127,16 +152,43 @@ def patterns(source: random.Random, rounds: int) -> Iterator[Sentence]:
                 made += [[(choose(_NAMES), "PRP"), (word, "VBZ"), *thing(), *choose(_LATER)]]
             if "N" in readings and not word.endswith("s"):
                 made += [
-                    [*noun(), (word, "NN"), *choose([[("is", "VBZ"), ("good", "JJ")], [("was", "VBD"), ("here", "RB")],
-                      [("fell", "VBD")], [("of", "IN"), ("the", "DT"), (choose(_NOUNS), "NN")], [("will", "MD"), ("come", "VB")]])],
-                    [(choose(_NAMES), "PRP"), (choose(["has", "saw", "made", "took"]), "VBD"), *noun(), (word, "NN"), *choose(_LATER)],
+                    [
+                        *noun(),
+                        (word, "NN"),
+                        *choose(
+                            [
+                                [("is", "VBZ"), ("good", "JJ")],
+                                [("was", "VBD"), ("here", "RB")],
+                                [("fell", "VBD")],
+                                [("of", "IN"), ("the", "DT"), (choose(_NOUNS), "NN")],
+                                [("will", "MD"), ("come", "VB")],
+                            ]
+                        ),
+                    ],
+                    [
+                        (choose(_NAMES), "PRP"),
+                        (choose(["has", "saw", "made", "took"]), "VBD"),
+                        *noun(),
+                        (word, "NN"),
+                        *choose(_LATER),
+                    ],
                     [("the", "DT"), (choose(["old", "new", "big", "first"]), "JJ"), (word, "NN"), *choose(_LATER)],
                 ]
             if "J" in readings:
                 made += [
                     [*noun(), (word, "JJ"), (choose(_NOUNS), "NN"), ("is", "VBZ"), ("here", "RB")],
-                    [*choose([[("he", "PRP"), ("is", "VBZ")], [("it", "PRP"), ("was", "VBD")], [("they", "PRP"), ("are", "VBP")]]),
-                     *choose([[], [("very", "RB")], [("not", "RB")]]), (word, "JJ"), *choose(_LATER)],
+                    [
+                        *choose(
+                            [
+                                [("he", "PRP"), ("is", "VBZ")],
+                                [("it", "PRP"), ("was", "VBD")],
+                                [("they", "PRP"), ("are", "VBP")],
+                            ]
+                        ),
+                        *choose([[], [("very", "RB")], [("not", "RB")]]),
+                        (word, "JJ"),
+                        *choose(_LATER),
+                    ],
                 ]
             del verb
             for sentence in made:
