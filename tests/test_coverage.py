@@ -44,7 +44,7 @@ def test_phones_without_stress_and_schwa_must_be_aligned_again(tmp_path):
     bare = [phone.rstrip("012") for phone in TextFrontend("cmu").phones(TEXT)]
     made = corpus(tmp_path / "c", bare)
     for style in ("cmu", "flite"):
-        with pytest.raises(DataError, match="'the'") as caught:
+        with pytest.raises(DataError, match="would be gibberish") as caught:
             check_coverage(made, style)
         assert "rlzoo corpus align" in caught.value.hint
     assert all(strip_stress(phone) == phone for phone in bare)

@@ -247,8 +247,8 @@ def test_check_says_what_is_wrong_with_each_recording_and_text(tmp_path):
 
 def test_check_counts_the_words_that_would_be_gibberish(tmp_path):
     tone(tmp_path / "wavs/u1.wav", 2.0)
-    written(tmp_path, "u1|The old farmer went home.\n")
-    bare = str.split("sil DH AH OW L D F AA R M ER W EH N T HH OW M sil")
+    written(tmp_path, "u1|The farmer went home.\n")
+    bare = str.split("sil DH AH F AA R M ER W EH N T HH OW M sil")
     rows = {"id": "u1", "phones": bare, "ends": [(place + 1) * 2.0 / len(bare) for place in range(len(bare))]}
     (tmp_path / "phones.jsonl").write_text(json.dumps(rows) + "\n")
     report = check_corpus(tmp_path)
