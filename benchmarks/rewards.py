@@ -27,6 +27,7 @@ from rlzoo.audio import read_audio, resample, resample_samples, to_samples
 from rlzoo.rewards import build_reward
 
 REWARDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "distillmos": ("distillmos", {}),
     "dnsmos": ("dnsmos", {}),
     "dnsmos-bfloat16": ("dnsmos", {"precision": "bfloat16"}),
     "dnsmos-p835": ("dnsmos", {"model": "p835"}),

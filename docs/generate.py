@@ -22,11 +22,12 @@ from rlzoo.cli import app
 from rlzoo.cli.plugins import option_type
 from rlzoo.config import resolve
 from rlzoo.config.registry import HOOK, NOUN, Registry, discover
+from rlzoo.config.schema import CORE_TABLES
 
 ROOT = Path(__file__).resolve().parent.parent
 PUBLIC = str.split(
-    "plugin api functional audio text voices pretraining.options pretraining.loop pretraining.panel "
-    "preferences signals assets errors safepickle testing"
+    "runs plugin api functional audio text corpus voices pretraining.options pretraining.loop pretraining.panel "
+    "preferences wav2vec2 rewards signals assets errors safepickle testing"
 )
 """Public modules of `rlzoo`; nothing else is promised."""
 
@@ -155,7 +156,7 @@ def config_page() -> str:
     tables: list[tuple[str, type[BaseModel]]] = [
         ("top level", resolve.SeedTable),
         ("[[rewards]], besides the reward's options", resolve.RewardTable),
-        *((f"[{name}]", model) for name, model in resolve.CORE_TABLES.items()),
+        *((f"[{name}]", model) for name, model in CORE_TABLES.items()),
     ]
     return NOTE + intro + "".join(options_section(title, model) for title, model in tables)
 

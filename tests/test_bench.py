@@ -22,7 +22,7 @@ from rlzoo.bench import collect as collecting
 from rlzoo.bench import figures, launch, report
 from rlzoo.bench.cell import _within_budget as within_budget
 from rlzoo.bench.collect import collect
-from rlzoo.bench.jobs import ATTEMPTS, Outcome, arguments, differences, execute, make, read_outcome, state_of
+from rlzoo.bench.jobs import ATTEMPTS, Outcome, clear_torn, differences, execute, make, read_outcome, state_of
 from rlzoo.bench.suite import Cell, load, shipped
 from rlzoo.bench.summary import Summary
 from rlzoo.cli import bench
@@ -176,7 +176,7 @@ def test_files_of_somebody_else_are_never_deleted(tmp_path):
     job.run.mkdir(parents=True)
     (job.run / "thesis.tex").write_text("precious")
     with pytest.raises(DataError, match=r"thesis\.tex"):
-        arguments(job, state_of(job))
+        clear_torn(job, state_of(job))
     assert (job.run / "thesis.tex").read_text() == "precious"
 
 

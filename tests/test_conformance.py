@@ -36,7 +36,7 @@ from rlzoo.testing import (
 from rlzoo.testing.specs import TOY_FLOW, TOY_GAUSSIAN, TOY_PROMPTS, TOY_REWARD
 
 REGISTRY = discover()
-SLOW = {"gradtts", "wavegrad2", "dnsmos", "utmos", "nisqa"}  # speech models: seconds per check
+SLOW = {"gradtts", "wavegrad2", "distillmos", "dnsmos", "utmos", "nisqa"}  # speech models: seconds per check
 
 
 def plugins() -> list[Any]:

@@ -193,8 +193,8 @@ def execute(job: Job, attempt: Attempt | None = None) -> Outcome:
     return outcome
 
 
-def arguments(job: Job, state: State) -> list[str]:
-    """Of `rlzoo`, to start or to continue the job's run. DataError where somebody else's files are in the way."""
+def clear_torn(job: Job, state: State) -> None:
+    """Remove a run directory that was never finished being made. DataError if it holds other files."""
     if state == "torn":
         strange = sorted(path.name for path in job.run.iterdir() if not _made_first(path.name))
         if strange:
@@ -203,10 +203,14 @@ def arguments(job: Job, state: State) -> list[str]:
                 "move it away; the run will then be made again",
             )
         shutil.rmtree(job.run)
+
+
+def as_command(job: Job, state: State) -> list[str]:
+    """The command that does what is left of the job, as a user would type it."""
     if state in ("new", "torn"):
         plugins = [item for path in job.plugin_files for item in ("--plugin", str(path))]
-        return ["run", "--config", str(job.beside(".toml")), "--strict", *plugins, "--out", str(job.run)]
-    return ["run", "--resume", str(job.run)]
+        return ["rlzoo", "run", "--config", str(job.beside(".toml")), "--strict", *plugins, "--out", str(job.run)]
+    return ["rlzoo", "run", "--resume", str(job.run)]
 
 
 def _made_first(name: str) -> bool:

@@ -8,8 +8,8 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from string import Template
 
-from rlzoo import __version__
 from rlzoo.errors import ConfigError, DataError
+from rlzoo.version import __version__
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 

@@ -106,8 +106,8 @@ class EvalTable(Options):
     num_steps: Annotated[int, Field(ge=1)] | None = None
     """Denoising steps K; unset: as in `[rollout]`."""
     judges: tuple[str, ...] | None = None
-    """Rewards that only judge, by name, with their default options; unset: `guard` and `dnsmos`, less what rewards and
-    what cannot judge what the policy makes; `[]`: none."""
+    """Rewards that only judge, by name, with their default options; unset: `guard`, `distillmos` and `dnsmos`, less
+    what rewards and what cannot judge what the policy makes; `[]`: none."""
 
 
 CORE_TABLES: Mapping[str, type[Options]] = {"rollout": RolloutTable, "train": TrainTable, "eval": EvalTable}

@@ -10,12 +10,12 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from rlzoo.engine import plot, spectrogram
+from rlzoo.engine.results import PLOT, REPORT, evaluations
 from rlzoo.errors import DataError
 from rlzoo.files.rundir import RunDirectory
 from rlzoo.speech.audio import read_audio
 from rlzoo.stats.comparison import Comparison, compare, interval, p_value
 
-PLOT, REPORT = "reward.png", "report.html"
 LISTENED = 12
 """Pairs of recordings in the report; all of them lie in `samples/`."""
 
@@ -56,17 +56,6 @@ def write_report(rundir: RunDirectory) -> Path:
     )
     rundir.write_text(REPORT, page)
     return rundir / REPORT
-
-
-def evaluations(rundir: RunDirectory) -> list[dict[str, Any]]:
-    """Every eval/*.json, by step."""
-    documents: list[dict[str, Any]] = []
-    for path in sorted((rundir / "eval").glob("[0-9]*.json")):
-        try:
-            documents.append(json.loads(path.read_text(encoding="utf-8")))
-        except ValueError as error:
-            raise DataError(f"'{path}' is no JSON: {error}", "delete it and resume the run") from error
-    return documents
 
 
 def reward_label(reward: dict[str, Any]) -> str:

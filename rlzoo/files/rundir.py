@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import Any, Literal, Self
 from uuid import uuid4
 
-from rlzoo import __version__
 from rlzoo.errors import DataError, RlzooError
+from rlzoo.version import __version__
 
 State = Literal["running", "done", "failed", "interrupted"]
 

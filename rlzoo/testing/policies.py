@@ -13,7 +13,7 @@ from torch import Tensor
 from rlzoo.core.policy import Policy, StepDistribution, masked_reduce
 from rlzoo.core.specs import Capability
 from rlzoo.core.types import Batch, Prompt, Schedule
-from rlzoo.engine.rollout import Plan, Rollout, sample
+from rlzoo.engine.rollout import Rollout, SamplingPlan, sample
 from rlzoo.testing.results import Broken, Skipped
 
 TOLERANCE = 1e-4  # of float32 sums over different batch shapes, per element
@@ -39,7 +39,7 @@ def _rollout(policy: Policy, prompts: Sequence[Prompt], seeds: Sequence[int], gr
         cond = policy.condition(prompts)
     schedule = policy.schedule()
     every = tuple(range(len(schedule) + 1))
-    plan = Plan(schedule, tuple(seeds), tuple(seeds), grad_steps, "mean", len(prompts), (), kept=every)
+    plan = SamplingPlan(schedule=schedule, seeds=tuple(seeds), grad_steps=grad_steps, kept=every)
     return sample(policy, cond, plan)
 
 

@@ -22,6 +22,7 @@ WEIGHTS = {
     "nisqa-tts": "nisqa/nisqa_tts.tar",
     "dnsmos-pro": "dnsmos_pro/model_best_BVCC.pt",
 }
+SLOW = ("distillmos", "dnsmos", "dnsmos-pro", "nisqa", "nisqa-tts")
 
 
 def documented() -> dict[str, list[float]]:
@@ -47,7 +48,7 @@ def test_the_table_has_every_reward_that_is_measured(benchmark: ModuleType) -> N
 
 @pytest.mark.parametrize(
     "label",
-    ["guard", *(pytest.param(n, marks=pytest.mark.slow) for n in ("nisqa", "nisqa-tts", "dnsmos", "dnsmos-pro"))],
+    ["guard", *(pytest.param(n, marks=pytest.mark.slow) for n in SLOW)],
 )
 def test_documented_scores(label: str, benchmark: ModuleType) -> None:
     if not SHARED.is_dir():

@@ -47,5 +47,5 @@ def rlzoo_rewards() -> Iterator[RewardSpec]:
         reference="arXiv:2204.02152",
         tier="stable",
         assets=(STRONG,),
-        fallback="dnsmos",
+        fallback="distillmos",
     )
