@@ -156,15 +156,15 @@ def test_any_rate_and_length_has_a_score(rate, seconds, command, tmp_path):
     assert found["sample_rate"] == rate
 
 
-@pytest.mark.parametrize(("rate", "seconds", "gain"), [(8_000, 0.5, 0.2), (48_000, 0.01, 0.2), (16_000, 0.5, 0.0)])
 def test_a_folder_with_several_rates_is_judged_at_what_the_judge_wants_and_that_is_said(command, tmp_path):
     sine(tmp_path / "d", rate=22_050)
     sine(tmp_path / "d", "b.wav", rate=24_000)
-    found = json.loads(command("eval", tmp_path / "d", *GUARD, "--json").stdout)["targets"][0]
+    (found,) = judged(command, "d", "--judges", "guard")
     assert found["samples"] == 2
     assert "22050 Hz and 24000 Hz" in found["notes"][0]
 
 
+@pytest.mark.parametrize(("rate", "seconds", "gain"), [(8_000, 0.5, 0.2), (48_000, 0.01, 0.2), (16_000, 0.5, 0.0)])
 def test_silence_clicks_and_other_rates_are_judged_together(rate, seconds, gain, command, tmp_path):
     """By what needs no weights; with weights: tests/plugins/test_extremes.py."""
     pytest.importorskip("pocketsphinx", reason="the extra 'wer' is not installed")

@@ -14,8 +14,8 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from rlzoo.cli._output import columns, duration, err, out
 from rlzoo.cli.corpus import app
+from rlzoo.engine.console import columns, duration, err, out
 
 if TYPE_CHECKING:
     from rlzoo.speech.corpus.check import CorpusReport

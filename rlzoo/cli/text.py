@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from rlzoo.cli._output import columns, out
 from rlzoo.cli.recordings import StyleName
+from rlzoo.engine.console import columns, out
 from rlzoo.errors import ConfigError
 
 
