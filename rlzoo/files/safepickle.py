@@ -171,17 +171,17 @@ class _NumpyType:
     __slots__ = ("code", "order")
 
     def __init__(self, code: Any, *_: Any) -> None:
-        if not (isinstance(code, str) and re.fullmatch("[?]|[biufc][1248]|c16|b1", code)):
+        if not (isinstance(code, str) and re.fullmatch("[biuf][1248]|c8|c16", code)):
             raise pickle.UnpicklingError(f"a NumPy type that is no plain number: {str(code)[:20]!r}")
         self.code, self.order = code, "<"
 
     def __setstate__(self, state: Any) -> None:
         self.order = state[1] if isinstance(state, tuple) and state[1:2] in ((">",), ("<",)) else "<"
 
-    def read(self, content: Any) -> np.ndarray:
+    def read(self, content: Any) -> Any:
         """Bytes -> (n,)"""
         data = content if isinstance(content, bytes) else str(content).encode("latin1")
-        return np.frombuffer(data, np.dtype(self.code).newbyteorder(self.order)).astype(self.code)
+        return np.frombuffer(data, np.dtype(self.order + self.code)).astype(self.code)
 
 
 class _NumpyArray:

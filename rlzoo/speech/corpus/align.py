@@ -199,7 +199,7 @@ def _continued(journal: Path, texts: Mapping[str, str], style: str) -> dict[str,
     """What an interrupted call has aligned of these texts, in this style; rows of earlier versions are done again."""
     if not journal.exists():
         return {}
-    rows = {row.get("id"): row for row in read_jsonl(journal, torn_tail=True)}
+    rows = {str(row.get("id")): row for row in read_jsonl(journal, torn_tail=True)}
     return {
         n: row for n, row in rows.items() if n in texts and (row.get("text"), row.get("style")) == (texts[n], style)
     }

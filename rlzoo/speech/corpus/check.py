@@ -97,7 +97,8 @@ def check_corpus(
     report.unused = sorted(recordings.keys() - metadata.texts.keys())
     frontend = TextFrontend("cmu")
     asked = _read_texts(metadata, frontend, report)
-    seconds, levels = [], []
+    seconds: list[float] = []
+    levels: list[float] = []
     for done, name in enumerate(metadata.texts, 1):
         found = _listen(recordings.get(name), name, asked.get(name, 0), report)
         if found is not None:

@@ -204,7 +204,7 @@ def _pairs(source: Path) -> list[Clip]:
     """NAME.wav with NAME.txt (or NAME.lab) beside it or in a folder of texts."""
     if not source.is_dir():
         return []
-    texts = {}
+    texts: dict[str, Path] = {}
     for path in sorted((*source.rglob("*.txt"), *source.rglob("*.lab"))):
         if not any(part.startswith(".") for part in path.relative_to(source).parts):
             texts.setdefault(unicodedata.normalize("NFC", path.stem), path)
@@ -238,7 +238,7 @@ def _delimited(path: Path) -> list[dict[str, Any]]:
     sign = max("\t;,|", key=first.count)
     rows: list[dict[str, Any]] = []
     # A csv quotes what has a separator inside; other tables quote nothing.
-    quoting = csv.QUOTE_MINIMAL if sign in ",;" else csv.QUOTE_NONE
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if sign in ",;" else csv.QUOTE_NONE
     for row in csv.DictReader(io.StringIO(content, newline=""), delimiter=sign, quoting=quoting):
         rows.append({str(key).strip(): value for key, value in row.items() if isinstance(value, str)})
     return rows

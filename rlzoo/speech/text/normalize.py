@@ -324,6 +324,10 @@ def _phone_number(match: Match) -> str:
     return (" plus " if match[0].startswith("+") else " ") + ", ".join(groups) + " "
 
 
+def _postal_code(match: Match) -> str:
+    return match[1] + ", ".join(_say(numerals.digits(group)) for group in match[2].split("-"))
+
+
 def _version(match: Match) -> str:
     return " point ".join(_say(numerals.decimal(part)) for part in match[0].split("."))
 
@@ -464,7 +468,7 @@ _NUMBERS: _Rules = [
         (r"(?<![\w+])\+\d{1,3}(?:[ -]\(?\d{1,4}\)?){2,5}(?!\d)", _phone_number),
         (r"(?<![\w.-])(?:1[ .-]?)?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[.-]\d{4}\b", _phone_number),
         (r"(?<![\w.-])\d{3}-\d{4}\b|\b\d{3}-\d{2}-\d{4}\b|\b\d{4}(?: \d{4}){3}\b", _phone_number),
-        (r"(?i)\b(zip(?: code)?:?) (\d{5}(?:-\d{4})?)\b", lambda m: m[1] + _phone_number(re.match(r".*", m[2]))),  # type: ignore[arg-type]
+        (r"(?i)\b(zip(?: code)?:?) (\d{5}(?:-\d{4})?)\b", _postal_code),
         (
             rf"\b({'|'.join(sorted(STATES))}) (\d{{5}})(?:-(\d{{4}}))?\b",
             lambda m: _say([*_letters(m[1]), *numerals.digits(m[2] + (m[3] or ""))]),

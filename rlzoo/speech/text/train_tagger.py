@@ -130,8 +130,8 @@ def patterns(source: random.Random, rounds: int) -> Iterator[Sentence]:
     for _ in range(rounds):
         for word, readings in table().items():
             made: list[list[tuple[str, str]]] = []
-            who, verb = (choose(_PEOPLE), ""), choose(["VB", "VBP"])
-            who = (who[0], "PRP" if who[0] in ("i", "you", "we", "they") else "NNS")
+            person = choose(_PEOPLE)
+            who = (person, "PRP" if person in ("i", "you", "we", "they") else "NNS")
             if "V" in readings and not word.endswith("s"):
                 made += [
                     [who, (word, "VBP"), *thing(), *choose(_LATER)],
@@ -190,7 +190,6 @@ def patterns(source: random.Random, rounds: int) -> Iterator[Sentence]:
                         *choose(_LATER),
                     ],
                 ]
-            del verb
             for sentence in made:
                 yield [*((w, (t,)) for w, t in sentence), (",", (",",))]
 
@@ -219,9 +218,10 @@ def train(sentences: list[Sentence], rounds: int, source: random.Random) -> Tagg
     for _ in range(rounds):
         source.shuffle(sentences)
         for sentence in sentences:
-            context, tags = Context([word for word, _ in sentence], usual), list[str]()
+            context = Context([word for word, _ in sentence], usual)
+            found_tags: list[str] = []
             for place, (_, right) in enumerate(sentence):
-                features = context.features(place, tags)
+                features = context.features(place, found_tags)
                 found = tagger.best(features)
                 step += 1
                 if right and found not in right:
@@ -230,7 +230,7 @@ def train(sentences: list[Sentence], rounds: int, source: random.Random) -> Tagg
                         move(feature, better, 1.0)
                         move(feature, found, -1.0)
                     found = better if len(right) == 1 else found
-                tags.append(found)
+                found_tags.append(found)
     averaged: dict[str, dict[str, float]] = {}
     for (feature, tag), total in totals.items():
         mean = (total + (step - stamps[feature, tag]) * weights[feature][tag]) / step
