@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -19,8 +19,8 @@ from rlzoo.engine.console import columns, duration, err, out
 
 if TYPE_CHECKING:
     from rlzoo.speech.corpus.check import CorpusReport
-    from rlzoo.speech.corpus.convert import Layout
-    from rlzoo.speech.text.frontend import Style
+
+__all__ = ["app"]
 
 _SHOWN = 8
 
@@ -66,7 +66,7 @@ def convert(
     with Progress(console=Console(stderr=True), disable=quiet) as bar:
         task = bar.add_task("converting", total=None)
         made = work.convert(
-            source, folder, layout=cast("Layout", layout.value), speaker=speaker, rate=rate,
+            source, folder, layout=layout.value, speaker=speaker, rate=rate,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )  # fmt: skip
     out.print(f"{made.folder}: {made.clips} clips, {duration(made.seconds)}, from layout '{made.layout}'")
@@ -157,9 +157,7 @@ def align(
     from rlzoo.speech.corpus.align import align_corpus, read_pronunciations
 
     words = read_pronunciations(lexicon) if lexicon else None
-    report = align_corpus(
-        folder, pronunciations=words, style=cast("Style", style.value), overwrite=overwrite, progress=not quiet
-    )
+    report = align_corpus(folder, pronunciations=words, style=style.value, overwrite=overwrite, progress=not quiet)
     for note in report.notes:
         err.print(f"note: {folder / 'metadata.csv'}: {note}")
     out.print(f"{folder / 'phones.jsonl'}: {report.aligned} utterances")

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import Annotated
 
 import typer
 
 from rlzoo.cli.recordings import StyleName
 from rlzoo.engine.console import columns, out
 from rlzoo.errors import ConfigError
-
-if TYPE_CHECKING:
-    from rlzoo.speech.text.frontend import Style
 
 
 def text(
@@ -31,7 +28,7 @@ def text(
     lines = [line for line in lines if line.strip()]
     if not lines:
         raise ConfigError("no text is given", 'rlzoo text "Dr. Lee paid $3.50."')
-    frontend = TextFrontend(cast("Style", style.value))
+    frontend = TextFrontend(style.value)
     for line in lines:
         words = frontend.words(line)
         if as_json:
