@@ -79,7 +79,7 @@ def test_held_out_lines_from_a_second_file_are_never_trained_on(tmp_path):
         (b"\n  \n\n", "is empty"),
         (b"Fine.\nAlso fine.\n-- !?\n", "line 3: no letters"),
         (b"RIFF\x00\x00\x01WAVE", "line 1: a control character"),
-        (b"Fine.\n\xff\xfe\xfa", "line 2: not UTF-8"),
+        (b"Fine.\n\xff\xfe\xfa", "line 2: byte 0xff is not UTF-8"),
         (b"Only one line.", "has one line"),
     ],
     ids=["empty", "blank", "no letters", "binary", "encoding", "one line"],
