@@ -82,22 +82,32 @@ def run(
     return Run(result.directory)
 
 
-def resume(path: str | Path, *, steps: int | None = None, device: str = "", progress: bool = True) -> Run:
+def resume(
+    path: str | Path, *, steps: int | None = None, device: str = "", trust: bool = False, progress: bool = True
+) -> Run:
     """Continue an interrupted run, or train a finished one further with a larger number of `steps`.
 
+    `trust` runs the plugins and programs that it names although somebody else has made it.
     Raises DataError where `path` is not a run, and what `run` raises.
     """
-    result = engine.resume(Path(path), steps=steps, device=device, reporter=_reporter(progress))
+    result = engine.resume(Path(path), steps=steps, device=device, trust=trust, reporter=_reporter(progress))
     return Run(result.directory)
 
 
 def load(
-    source: str | Path = "", *, options: Mapping[str, Any] | None = None, device: str = "auto", start: bool = False
+    source: str | Path = "",
+    *,
+    options: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    start: bool = False,
+    trust: bool = False,
 ) -> Voice:
     """A policy to speak with: of a run directory, of one checkpoint in it, of a weight file, or by name.
 
     `""` is the default policy with the voice that ships. `options` are the policy's own, for a weight file or a name.
-    `start` gives what a run started from. Raises DataError for a path that does not exist or is damaged, ConfigError
+    `start` gives what a run started from. `trust` loads the plugins that somebody else's run names.
+
+    Raises DataError for a path that does not exist or is damaged, ConfigError
     for an unknown policy or option, or one that does not make audio.
     """
     from rlzoo.engine import speak
@@ -106,7 +116,7 @@ def load(
     # A folder or a file of that name comes first; `nobody` without one is a wrong name rather than a wrong path.
     named = source == "" or (isinstance(source, str) and source.isidentifier() and not Path(source).exists())
     found = policy_source(None if named else Path(source), str(source) if named else "", options or {}, registry)
-    return Voice(speak.load(found, device, start=start))
+    return Voice(speak.load(found, device, start=start, trust=trust))
 
 
 def evaluate(
@@ -122,12 +132,15 @@ def evaluate(
     device: str = "auto",
     overrides: Overrides | None = None,
     plugins: Iterable[str | Path] = (),
+    trust: bool = False,
 ) -> Evaluation:
     """Judge a run, a checkpoint, a weight file or a folder of recordings, and compare it with its base.
 
     `judges` are rewards that only judge; a run's own always judge too. `base` is what to compare with; default: what
     the run started from. Base and tuned speak the same prompts with the same noise. `count` limits the prompts; 0
-    takes all. Raises ConfigError, PluginError and DataError as `rlzoo eval` does.
+    takes all. `trust` runs what somebody else's run names.
+
+    Raises ConfigError, PluginError and DataError as `rlzoo eval` does.
     """
     from rlzoo.engine.scorecache import open_cache
     from rlzoo.evaluation.judge import judge
@@ -146,6 +159,7 @@ def evaluate(
         num_steps=num_steps,
         seed=seed,
         device=device,
+        trust=trust,
     )
     path = target.directory if isinstance(target, Run) else Path(target)
     (subject,) = find_subjects([path], asked)
@@ -225,9 +239,9 @@ class Run:
         return summary(self._resolved(), self._result()).strip()
 
     def _resolved(self) -> ResolvedRun:
-        from rlzoo.config.resolve import ResolvedRun
+        from rlzoo.config.opening import open_run
 
-        return ResolvedRun.from_dict(self.config)
+        return open_run(self._folder, uses=())
 
     def _result(self) -> RunResult:
         return result_of(self._folder)

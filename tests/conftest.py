@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import sys
+import tempfile
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,10 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+
+# The key that signs runs: not the user's, and one for all tests, whose fixtures make runs before a test begins.
+STATE = tempfile.TemporaryDirectory(prefix="rlzoo-tests-")
+os.environ["XDG_STATE_HOME"] = STATE.name
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"

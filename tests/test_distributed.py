@@ -20,18 +20,18 @@ ROOT = Path(__file__).resolve().parent.parent
 WORKER = """
 import sys
 from pathlib import Path
-from rlzoo.config.resolve import ResolvedRun
+from rlzoo.config.opening import open_run
 from rlzoo.engine.loop import train
 from rlzoo.files.rundir import RunDirectory
 rundir = RunDirectory.open(Path(sys.argv[1]))
-train(ResolvedRun.from_dict(rundir.config()), rundir)
+train(open_run(rundir), rundir)
 """
 
 
-def launch(rundir, processes, tmp_path):
+def launch(rundir, processes, tmp_path, worker=WORKER, expected=0):
     """As a user does it: torchrun on one machine, gloo between processes."""
     script = tmp_path / "worker.py"
-    script.write_text(WORKER)
+    script.write_text(worker)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):
@@ -39,7 +39,10 @@ def launch(rundir, processes, tmp_path):
     done = subprocess.run(
         [*command, str(script), str(rundir.path)], env=environment, capture_output=True, text=True, timeout=300
     )
-    assert done.returncode == 0, done.stderr[-3000:]
+    if expected == 0:
+        assert done.returncode == 0, done.stderr[-3000:]
+    else:
+        assert done.returncode != 0
 
 
 @pytest.mark.parametrize("advantage", ["prompt", pytest.param("group", marks=pytest.mark.slow)])
@@ -128,3 +131,38 @@ def test_more_processes_than_prompts_are_refused(tmp_path):
     ctx.fabric = Alone()
     with pytest.raises(ConfigError, match="3 prompts cannot be shared by 4 processes"):
         ctx._share(["a", "b", "c"])
+
+
+FAILING = WORKER.replace(
+    "train(",
+    """
+import os
+from rlzoo.engine import context
+from rlzoo.errors import DataError
+def fail(self, *arguments, **options):
+    if os.environ["RANK"] == "RANKS":
+        raise ERROR
+    return score(self, *arguments, **options)
+score, context.Context.score = context.Context.score, fail
+train(""",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("rank", "error", "said"),
+    [
+        ("1", "DataError('a bad file', 'mend it')", "process 1 of 2: a bad file"),
+        ("1", "TypeError('oops')", "process 1 of 2: TypeError: oops"),
+        ("0", "DataError('a bad file', 'mend it')", "a bad file"),
+        ("1", "os._exit(9)", "another process ended without a word"),
+    ],
+)
+def test_whichever_process_failed_its_error_is_the_runs(tmp_path, rank, error, said):
+    run = toy_run(rollout={"prompts_per_step": 2, "samples_per_prompt": 4}, train={"steps": 2, "self_checks": False})
+    rundir = start(run, tmp_path / "run")
+    launch(rundir, 2, tmp_path, FAILING.replace("RANKS", rank).replace("raise ERROR", f"raise {error}"), expected=1)
+    status = rundir.status()
+    assert status["state"] == "failed"
+    assert status["error"].startswith(said), status
+    assert status["hint"] == ("mend it" if "mend" in error else status["hint"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -234,6 +235,99 @@ def signed_in(study: Study, name: str = "Ann") -> httpx.Client:
     client = client_of(study)
     assert client.post(f"/join/{study.join_key}", data={"name": name}).status_code == 303
     return client
+
+
+@pytest.mark.parametrize(("halves", "raters", "kills"), [(560, 3, 0), pytest.param(560, 25, 2, marks=pytest.mark.slow)])
+def test_half_open_connections_lock_nobody_out(tmp_path, serving, halves, raters, kills):
+    """Whoever connects and says nothing, or half a request, makes room for raters; they never wait for two seconds."""
+    folder = make_study(tmp_path, 4, pairs=3, repeats=0, anchors=0, max_raters=100)
+    server = serving(str(folder), "0")
+    stop, waits, acknowledged = threading.Event(), [], []
+
+    def hold() -> list[socket.socket]:
+        held = []
+        for number in range(halves):
+            with contextlib.suppress(OSError):
+                held.append(socket.create_connection(("127.0.0.1", server.port), timeout=5))
+                held[-1].sendall((b"", b"GET / HTTP/1.1\r\nHost: x\r\nX-", b"POST /answer HTTP/1.1\r\n")[number % 3])
+        return held
+
+    def watch() -> None:
+        while not stop.is_set():
+            started = time.monotonic()
+            with contextlib.suppress(httpx.TransportError):  # while it is being killed
+                httpx.get(server.base + "/static/style.css", timeout=10).raise_for_status()
+                waits.append(time.monotonic() - started)
+            stop.wait(0.1)
+
+    held = hold()
+    watching = threading.Thread(target=watch)
+    watching.start()
+    with ThreadPoolExecutor(raters) as pool:
+        working = [pool.submit(listen_through, server.link, f"r{i}", acknowledged, pick) for i in range(raters)]
+        for _ in range(kills):
+            enough = len(acknowledged) + raters
+            while len(acknowledged) < enough and not all(one.done() for one in working):
+                time.sleep(0.05)
+            server.stop(signal.SIGKILL)
+            server = serving(str(folder), str(server.port))
+            held += hold()
+        for one in working:
+            one.result()
+    stop.set()
+    watching.join()
+    for connection in held:
+        connection.close()
+    assert len(acknowledged) == 3 * raters
+    assert recorded(folder) == dict(acknowledged)
+    print(f"{len(waits)} looks, the longest {max(waits):.2f} s")
+    assert max(waits) < (2 if kills else 10)  # without room for them: for as long as the others hold theirs
+
+
+def test_a_request_that_never_ends_is_ended(tmp_path, serving, monkeypatch):
+    server = serving(
+        str(make_study(tmp_path, 2, pairs=2, repeats=0, anchors=0)),
+        "0",
+        code=f"from rlzoo.listen import connections\nconnections.REQUEST_SECONDS = 0.5\n{SERVER}",
+    )
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\n")
+        assert connection.recv(1) == b""
+
+
+def test_a_locked_file_is_said_within_a_second_and_reading_goes_on(tmp_path, serving):
+    folder = make_study(tmp_path, 2, pairs=2, repeats=0, anchors=0)
+    server = serving(str(folder), "0")
+    with httpx.Client(base_url=server.base, timeout=30, follow_redirects=True) as client:
+        client.post(server.link, data={"name": "a"})
+        trial = trial_of(client.get("/test").text)
+        body = {"trial": trial["id"], "choice": "same", "seconds": 1.0, "plays": 2}
+        client.post("/answer", json={**body, "trial": "warm"})
+        with closing(sqlite3.connect(folder / "listen.sqlite", isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            started = time.monotonic()
+            refused = client.post("/answer", json=body)
+            assert time.monotonic() - started < 10  # a second, and some for a busy machine; sqlite's own patience: 30
+            assert refused.status_code == 503
+            assert refused.headers["retry-after"] == "1"
+            assert trial_of(client.get("/test").text) == trial
+            assert client.get(trial["first"]).status_code == 200
+            other.execute("ROLLBACK")
+        assert client.post("/answer", json=body).status_code == 200
+    assert recorded(folder) == {trial["id"]: "same"}
+
+
+@pytest.mark.parametrize("header", ["origin", "host", "cookie", "range", "content-type"])
+def test_malformed_headers_are_refused_and_never_an_error_of_the_server(study, header):
+    client = signed_in(study)
+    for value in ("http://[", "[", "\x01", "x" * 8000, "a=b;;=;", "bytes=9-1,-,x", ""):
+        for method, path in (
+            ("POST", f"/join/{study.join_key}"),
+            ("POST", "/answer"),
+            ("GET", "/test"),
+            ("GET", "/sound/volume"),
+        ):
+            assert client.request(method, path, headers={header: value}, content=b"{}").status_code < 500, value
 
 
 def test_what_is_heard_first_is_what_is_credited(study):

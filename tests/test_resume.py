@@ -40,13 +40,13 @@ STATEFUL = {
 RUN = """
 import sys, time
 from pathlib import Path
-from rlzoo.config.resolve import ResolvedRun
+from rlzoo.config.opening import open_run
 from rlzoo.engine.events import StepDone
 from rlzoo.engine.loop import train
 from rlzoo.files.rundir import RunDirectory
 rundir = RunDirectory.open(Path(sys.argv[1]))
 pause = lambda event: time.sleep(float(sys.argv[3])) if isinstance(event, StepDone) else None
-train(ResolvedRun.from_dict(rundir.config()), rundir, resume=sys.argv[2] == "resume", observer=pause)
+train(open_run(rundir), rundir, resume=sys.argv[2] == "resume", observer=pause)
 """
 
 

@@ -13,11 +13,21 @@ from pathlib import Path
 import pytest
 
 from rlzoo.errors import DataError, RlzooError
-from rlzoo.files.rundir import RunDirectory, check_free, default_path, environment, read_lines
+from rlzoo.files.reading import read_lines
+from rlzoo.files.rundir import RunDirectory, check_free, default_path, environment
+
+CONFIG = {
+    "seed": 1,
+    "policy": {"name": "p"},
+    "rewards": [{"name": "r", "requested": "r", "weight": 1.0}],
+    "algorithm": {"name": "a"},
+    "prompts": {"name": "q"},
+    "eval": {},
+}
 
 
 def create(path: Path) -> RunDirectory:
-    return RunDirectory.create(path, toml="seed = 1\n", config={"seed": 1}, env={"rlzoo": "x"})
+    return RunDirectory.create(path, toml="seed = 1\n", config=CONFIG, env={"rlzoo": "x"})
 
 
 @pytest.fixture
@@ -31,7 +41,7 @@ def names(directory: RunDirectory) -> set[str]:
 
 def test_a_new_directory_says_what_the_run_is(directory):
     assert names(directory) == {"config.toml", "config.json", "env.json", "status.json"}
-    assert RunDirectory.open(directory.path).config() == {"seed": 1}
+    assert RunDirectory.open(directory.path).config() == CONFIG
     assert directory.status()["state"] == "running"
 
 
@@ -76,7 +86,7 @@ def test_no_run_directory(tmp_path):
     with pytest.raises(DataError, match=r"no config\.json"):
         RunDirectory.open(tmp_path)
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(DataError, match="cannot read"):
+    with pytest.raises(DataError, match="is no JSON"):
         RunDirectory.open(tmp_path)
     (tmp_path / "config.json").write_text("[]")
     with pytest.raises(DataError, match="expected an object"):

@@ -255,3 +255,55 @@ def test_a_torchscript_archive_gives_its_tensors_and_runs_nothing(tmp_path: Path
     assert read.type_name == "__torch__.model.Scaler"
     assert read["weight"].tolist() == [1.5, -2.0]
     assert read["shape"] == [2, 3]
+
+
+DOUBLED = b"K\x01" + b"2\x86" * 60  # 60 times (x, x)
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        DOUBLED,
+        b"}" + DOUBLED + b"K\x02s",  # as a key, which would be hashed
+        b"(" + DOUBLED + b"K\x02d",
+        b"\x8f(" + DOUBLED + b"\x90",
+        b"cbuiltins\nfrozenset\n((" + DOUBLED + b"ltR",
+        b"cbuiltins\nstr\n(" + DOUBLED + b"tR",
+        b"}K\x01" + b"\x85" * 200_000 + b"K\x02s",  # one deep key: hashing it would use up the machine's stack
+        b"]" * 100_000 + b"a" * 99_999,
+        b"](" + b"K\x01" * 20_000 + b"eq\x000" + b"cbuiltins\nlist\n(h\x00tR0" * 2_000 + b"N",  # copies of a long list
+    ],
+)
+def test_what_a_few_bytes_unfold_to_is_refused_before_it_is_unfolded(tmp_path: Path, program: bytes) -> None:
+    with zipfile.ZipFile(tmp_path / "l.ckpt", "w") as archive:
+        archive.writestr("a/data.pkl", b"\x80\x04" + program + b".")
+    with pytest.raises(DataError, match="is damaged"):
+        load_untrusted(tmp_path / "l.ckpt")
+
+
+def test_nested_tuples_that_a_checkpoint_may_hold_are_read(tmp_path: Path) -> None:
+    value: Any = 1
+    for _ in range(12):
+        value = (value, value)
+    assert load_untrusted(saved(tmp_path / "a.pt", {"x": value, ("a", (1, 2)): 3})) == {"x": value, ("a", (1, 2)): 3}
+
+
+@pytest.mark.parametrize("name", ["data.pkl", "data/0"])
+def test_a_packed_archive_does_not_fill_the_memory(tmp_path: Path, name: str) -> None:
+    saved(tmp_path / "a.pt", torch.zeros(25_000_000))
+    with zipfile.ZipFile(tmp_path / "a.pt") as source, zipfile.ZipFile(tmp_path / "b.pt", "w") as target:
+        for info in source.infolist():
+            kept = info.filename.split("/", 1)[1]
+            content = b"N" * (1 << 27) + b"." if kept == name == "data.pkl" else source.read(info)
+            target.writestr(info.filename, content, zipfile.ZIP_DEFLATED)
+    assert (tmp_path / "b.pt").stat().st_size < 1_000_000
+    with pytest.raises(DataError, match="which no checkpoint of this size holds"):
+        load_untrusted(tmp_path / "b.pt")
+
+
+def test_one_number_is_no_large_tensor(tmp_path: Path) -> None:
+    saved(tmp_path / "a.pt", torch.zeros(1).expand(1 << 40))
+    with pytest.raises(DataError, match="a tensor of size"):
+        load_untrusted(tmp_path / "a.pt")
+    small = torch.arange(3.0)[:, None].expand(3, 4)
+    assert torch.equal(load_untrusted(saved(tmp_path / "b.pt", small)), small)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from rlzoo.bench.jobs import Job, read_outcome, strays
 from rlzoo.bench.suite import Cell, Suite
-from rlzoo.errors import DataError, RlzooError
+from rlzoo.errors import RlzooError
+from rlzoo.files.evaluations import own_file, read_evaluations
+from rlzoo.files.reading import read_object
 from rlzoo.files.rundir import RunDirectory
 from rlzoo.version import __version__
 
@@ -40,8 +40,8 @@ def _read(suite: Suite, cell: Cell, job: Job) -> Document:
     rundir = RunDirectory.open(job.run)
     status, config, metrics = rundir.status(), rundir.config(), rundir.metrics()
     outcome = read_outcome(job)
-    environment = _json(job.run / "env.json")
-    evaluations = [_json(path) for path in sorted((job.run / "eval").glob("[0-9]*.json"))]
+    environment = read_object(job.run / "env.json")
+    evaluations = read_evaluations(job.run)
     diverged = status.get("state") == "failed" and outcome is not None and outcome.state == "diverged"
     if status.get("state") != "done" and not diverged:
         raise Unfit(f"not finished: {status.get('state')}" + (f", {status['error']}" if status.get("error") else ""))
@@ -77,16 +77,6 @@ def _read(suite: Suite, cell: Cell, job: Job) -> Document:
 
 
 _LIMITS = ("samples", "network_evaluations", "reward_calls", "updates", "seconds")
-
-
-def _json(path: Path) -> Document:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read '{path.name}': {error}") from error
-    if not isinstance(content, dict):
-        raise DataError(f"'{path.name}' holds no object")
-    return content
 
 
 def _check_metrics(metrics: Sequence[Mapping[str, Any]], status: Mapping[str, Any], diverged: bool) -> None:
@@ -181,7 +171,7 @@ def _files(evaluation: Mapping[str, Any]) -> dict[str, dict[str, str]]:
 def _check_audio(job: Job, files: Mapping[str, Mapping[str, Mapping[str, str]]]) -> None:
     for entries in files.values():
         for entry in entries.values():
-            if not (job.run / entry["file"]).is_file():
+            if not own_file(job.run, entry["file"]).is_file():
                 raise Unfit(f"'{entry['file']}' is missing")
 
 

@@ -17,6 +17,8 @@ from rlzoo.bench.cell import Document, Unfit, read_cell
 from rlzoo.bench.jobs import Job
 from rlzoo.bench.suite import Cell, Suite
 from rlzoo.errors import DataError
+from rlzoo.files.evaluations import own_file
+from rlzoo.files.reading import read_json
 from rlzoo.version import __version__
 
 FORMAT = "rlzoo-bench/1"
@@ -66,10 +68,7 @@ def collect(suite: Suite, folder: Path) -> Document:
 
 def read(path: Path) -> Document:
     """A document that was written before. DataError where it is none, or of another version."""
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read '{path}': {error}", "give a results file of `rlzoo bench report`") from error
+    document = read_json(path, "give a results file of `rlzoo bench report`")
     found = document.get("format") if isinstance(document, dict) else None
     if found != FORMAT:
         raise DataError(f"'{path}' has the format {found!r}, expected '{FORMAT}'", "make it again with bench report")
@@ -81,7 +80,7 @@ def published(folder: Path) -> dict[str, Document]:
     """Every document in a folder of published results, by file name; results of another kind are passed over."""
     found: dict[str, Document] = {}
     for path in sorted(folder.glob("*.json")):
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, "move it out of this folder")
         if isinstance(content, dict) and str(content.get("format", "")).startswith(FORMAT.partition("/")[0] + "/"):
             found[path.name] = read(path)
     return found
@@ -187,7 +186,7 @@ def _clips(prompt: str, cells: Sequence[Document], folder: Path) -> Document:
 def _wav(folder: Path, cell: Mapping[str, Any], file: str) -> str:
     path = folder / "runs" / f"{cell['algorithm']}--{cell['reward']}--{cell['seed']}" / file
     try:
-        return base64.b64encode(path.read_bytes()).decode()
+        return base64.b64encode(own_file(folder, str(path.relative_to(folder))).read_bytes()).decode()
     except OSError as error:
         raise DataError(
             f"cannot read '{path}': {error.strerror}", "the run lost its audio; remove it and run it again"

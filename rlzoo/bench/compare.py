@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy as np
 from rlzoo.bench.collect import Document
 from rlzoo.bench.jobs import differences
 from rlzoo.errors import ConfigError, DataError
+from rlzoo.files.evaluations import read_evaluations
 from rlzoo.files.rundir import RunDirectory
 from rlzoo.stats.statistics import Estimate, Paired, paired, prediction_band
 
@@ -62,7 +62,7 @@ def evaluated(path: Path) -> Evaluated:
     """Read a run. DataError where it is none or was never evaluated."""
     rundir = RunDirectory.open(path)
     rows = {row["step"]: row for row in rundir.metrics()}
-    documents = [_read(file) for file in sorted((rundir / "eval").glob("[0-9]*.json"))]
+    documents = read_evaluations(rundir.path)
     if not documents:
         raise DataError(f"'{path}' has no evaluation yet", "let the run reach its first evaluation")
     by: dict[str, dict[str, list[float]]] = {}
@@ -170,14 +170,6 @@ def _closest(document: Document, run: Evaluated) -> tuple[str, str, list[str]]:
         raise DataError(f"the reference has no '{name}' trained on {' + '.join(rewards)}", f"it has: {there}")
     _, label, reward, different = min(fits)
     return label, reward, different
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read '{path}': {error}", "the run directory is damaged") from error
-    return document
 
 
 __all__ = ["Comparison", "Evaluated", "Point", "against", "compare", "evaluated"]

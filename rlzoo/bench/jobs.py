@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -28,13 +27,12 @@ from filelock import FileLock
 from rlzoo.bench.suite import Cell, Suite
 from rlzoo.config.resolve import ResolvedRun
 from rlzoo.errors import ConfigError, DataError, Diverged, Interrupted
-from rlzoo.files.rundir import RunDirectory
+from rlzoo.files.reading import Shape, check, read_object
+from rlzoo.files.rundir import RunDirectory, is_torn
 
 State = Literal["new", "torn", "resume", "done", "diverged", "failed"]
 ATTEMPTS = 3
 """How often a run is continued whose process was killed from outside (memory, preemption)."""
-
-_CREATED_FIRST = frozenset({"config.toml", ".lock"})
 
 
 @dataclass(frozen=True)
@@ -130,7 +128,7 @@ def state_of(job: Job) -> State:
     """What is left to do. DataError where `status.json` is damaged."""
     if not job.run.is_dir() or not any(job.run.iterdir()):
         return "new"
-    if not (job.run / "config.json").is_file() or not (job.run / "status.json").is_file():
+    if not (job.run / "config.json").is_file():
         return "torn"
     state = RunDirectory(job.run).status().get("state")
     if state == "done":
@@ -147,8 +145,8 @@ def read_outcome(job: Job) -> Outcome | None:
     if not path.is_file():
         return None
     try:
-        return Outcome(**json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
+        return Outcome(**read_object(path, "delete it"))
+    except TypeError as error:
         raise DataError(f"cannot read '{path}': {error}", "delete it") from error
 
 
@@ -194,15 +192,20 @@ def execute(job: Job, attempt: Attempt | None = None) -> Outcome:
 
 
 def clear_torn(job: Job, state: State) -> None:
-    """Remove a run directory that was never finished being made. DataError if it holds other files."""
-    if state == "torn":
-        strange = sorted(path.name for path in job.run.iterdir() if not _made_first(path.name))
-        if strange:
-            raise DataError(
-                f"'{job.run}' is a damaged run directory: '{strange[0]}' but no config.json and status.json",
-                "move it away; the run will then be made again",
-            )
-        shutil.rmtree(job.run)
+    """Make sure that the job's run directory can be made or continued. DataError if it holds something else."""
+    if state == "torn" and not is_torn(job.run):
+        raise DataError(
+            f"'{job.run}' is a damaged run directory: files, but no config.json",
+            "move it away; the run will then be made again",
+        )
+    if state in ("new", "torn"):
+        return
+    named = [Path(name) for name in RunDirectory.open(job.run).config().get("plugin_files", ())]
+    if named != list(job.plugin_files):
+        raise DataError(
+            f"'{job.run}' loads other plugin files than the suite: {', '.join(map(str, named)) or 'none'}",
+            "move it away; the run will then be made again",
+        )
 
 
 def as_command(job: Job, state: State) -> list[str]:
@@ -211,11 +214,6 @@ def as_command(job: Job, state: State) -> list[str]:
         plugins = [item for path in job.plugin_files for item in ("--plugin", str(path))]
         return ["rlzoo", "run", "--config", str(job.beside(".toml")), "--strict", *plugins, "--out", str(job.run)]
     return ["rlzoo", "run", "--resume", str(job.run)]
-
-
-def _made_first(name: str) -> bool:
-    """Whether a run that was killed while its directory was made may have left this file."""
-    return name in _CREATED_FIRST | {"config.json", "env.json"} or (name.startswith(".") and name.endswith(".tmp"))
 
 
 def spawned(job: Job) -> int:
@@ -227,12 +225,17 @@ def spawned(job: Job) -> int:
         return subprocess.run(command, stdout=log, stderr=log, env=environment, check=False).returncode
 
 
+class _Figures(Shape):
+    seconds: float
+
+
 def _figures(job: Job) -> list[dict[str, Any]]:
     """What the last attempt wrote down: one, or none where it was killed before it could."""
     path = job.beside(".result")
     if not path.is_file():
         return []
-    figures: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    figures = read_object(path, "delete it")
+    check(_Figures, figures, f"'{path}'", "delete it")
     path.unlink()
     return [figures]
 

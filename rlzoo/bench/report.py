@@ -173,6 +173,7 @@ def _environment(*, autoescape: bool) -> Environment:
         "best": best,
         "quantity": quantity,
         "tex": tex,
+        "md": md,
         "tint": figures.colour,
         "mix": lambda p: f"{abs(2 * p - 1) * 70:.0f}%",
         "seconds": lambda s: "–" if s is None else f"{s:.0f} s" if s < 120 else f"{s / 60:.0f} min",
@@ -210,6 +211,14 @@ def tex(text: str) -> str:
     for character in "\\&%$#_{}":
         text = text.replace(character, "\\" + character if character != "\\" else r"\textbackslash ")
     return text.replace("−", "$-$")
+
+
+def md(text: str) -> str:
+    """Text for a cell of a Markdown table: on one line, and nothing in it is markup."""
+    line = " ".join(text.split())
+    for character in "\\`*_[]<>|":
+        line = line.replace(character, "\\" + character)
+    return line
 
 
 def _plain(x: float | None) -> str:

@@ -20,6 +20,7 @@ from rlzoo.config import layers, toml
 from rlzoo.config.registry import discover
 from rlzoo.config.resolve import resolve
 from rlzoo.errors import ConfigError, DataError, Interrupted, PluginError, RlzooError
+from rlzoo.files.reading import read_json
 from rlzoo.files.rundir import RunDirectory
 
 FORMAT = "rlzoo-sweep/1"
@@ -154,7 +155,7 @@ def _claim(folder: Path, plan: Mapping[str, Any]) -> None:
     """A folder belongs to one sweep."""
     path = folder / "plan.json"
     if path.is_file():
-        if json.loads(path.read_text(encoding="utf-8")) != plan:
+        if read_json(path) != plan:
             raise DataError(f"'{folder}' holds another sweep", "choose another --out, or give the same options again")
         return
     if folder.is_dir() and any(folder.iterdir()):

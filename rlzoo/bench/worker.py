@@ -57,7 +57,8 @@ def _work(job: Job, state: State) -> int:
             prepared = prepare(job.beside(".toml"), plugins=job.plugin_files)
             start(prepared, job.run, strict=True, command=command, reporter=reporter)
         else:
-            resume(job.run, reporter=reporter)
+            # Its values are the suite's own, see `make`; on a node without our secret it would seem a stranger's.
+            resume(job.run, trust=True, reporter=reporter)
 
     code = exit_code(run)
     figures = {"exit_code": code, "seconds": time.monotonic() - started, **peak_memory()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from rlzoo.cli import (
     config,
     doctor,
     evaluate,
+    export,
     listen,
     noise_scale,
     plugins,
@@ -58,6 +60,7 @@ app.command("run")(run.run)
 app.command("synth")(synth.synth)
 app.command("eval")(evaluate.evaluate)
 app.command("text")(text.text)
+app.command("export")(export.export)
 app.command("pretrain")(pretrain.pretrain)
 app.command("tune-schedule")(tune.tune_schedule)
 app.command("noise-scale")(noise_scale.noise_scale)
@@ -75,6 +78,9 @@ app.add_typer(listen.app, name="listen")
 
 def main() -> None:
     """Entry point of the command `rlzoo`: runs it and exits with the code of `rlzoo.errors`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a letter that the terminal lacks is no reason to lose a run
+            stream.reconfigure(errors="backslashreplace")
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     code = exit_code(lambda: app(arguments, prog_name="rlzoo"), debug=debug)

@@ -31,6 +31,10 @@ OfSets = Annotated[
     list[str],
     typer.Option("--set", help="policy.KEY=value, prompts.KEY=value or judges.NAME.KEY=value; repeatable."),
 ]
+Trust = Annotated[
+    bool,
+    typer.Option("--trust", help="Run what a run directory names (plugins, programs) although somebody else made it."),
+]
 PluginFiles = Annotated[list[Path], typer.Option("--plugin", help="A one-file plugin to load; repeatable.")]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from rlzoo.cli._shared import (
 from rlzoo.engine.console import columns, duration, err, out
 from rlzoo.engine.start import prepare
 from rlzoo.errors import ConfigError, DataError, RlzooError
+from rlzoo.files.reading import read_object
 
 if TYPE_CHECKING:
     from rlzoo.bench.compare import Point
@@ -41,7 +41,7 @@ Seeds = Annotated[list[int], typer.Option("--seed", help="Just this seed; repeat
 @app.command("run")
 def run(
     suite: SuiteName,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=0, help="Runs at once.")] = 1,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=0, max=10_000, help="Runs at once.")] = 1,
     launcher: Annotated[str, typer.Option(help="local, ray or slurm.")] = "local",
     address: Annotated[str, typer.Option(help="Of the Ray cluster; default: one on this machine.")] = "",
     gpus: Annotated[float, typer.Option(min=0, help="GPUs of each run, for Ray and SLURM.")] = 0.0,
@@ -149,7 +149,7 @@ def report(
 
 def _preference(path: Path, document: dict[str, Any]) -> dict[str, Any]:
     try:
-        given = json.loads(path.read_text(encoding="utf-8"))
+        given = read_object(path)
         return {
             reward["label"]: {
                 system: {key: float(figures[key]) for key in ("rate", "low", "high")}
@@ -157,7 +157,7 @@ def _preference(path: Path, document: dict[str, Any]) -> dict[str, Any]:
             }
             for reward in document["suite"]["rewards"]
         }
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise DataError(
             f"cannot read preferences from '{path}': {error}", "{reward: {system: {rate, low, high}}}"
         ) from error
@@ -221,7 +221,7 @@ def sweep(
         list[str],
         typer.Option("--space", help="key=log:LOW:HIGH, float:LOW:HIGH, int:LOW:HIGH or a,b,c; repeatable."),
     ],
-    trials: Annotated[int, typer.Option(min=1, help="Runs to spend in all.")],
+    trials: Annotated[int, typer.Option(min=1, max=1_000_000, help="Runs to spend in all.")],
     out_dir: Annotated[Path, typer.Option("--out", help="Folder of the sweep; given again, it goes on.")],
     algo: Algo = "",
     reward: Rewards = [],  # noqa: B006

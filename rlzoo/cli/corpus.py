@@ -17,11 +17,13 @@ def flite(
     text: Annotated[Path, typer.Option("--text", help="UTF-8 text, one sentence a line; '-' reads standard input.")],
     out: Annotated[Path, typer.Option("--out", help="Folder to make, or to continue.")],
     voice: Annotated[str, typer.Option("--voice", help="One of `flite -lv`.")] = "rms",
-    rate: Annotated[int | None, typer.Option("--rate", min=4000, help="Hertz; default: the voice's own.")] = None,
+    rate: Annotated[
+        int | None, typer.Option("--rate", min=4000, max=192_000, help="Hertz; unset: the voice's.")
+    ] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Speak only the first so many lines.")] = None,
     min_characters: Annotated[int, typer.Option("--min-characters", min=1, help="Skip shorter lines.")] = 1,
     max_characters: Annotated[int, typer.Option("--max-characters", min=1, help="Skip longer lines.")] = 1000,
-    jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="Processes; default: every allowed core.")] = None,
+    jobs: Annotated[int | None, typer.Option("--jobs", min=1, max=1024, help="Processes; unset: every core.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the split.")] = 0,
     feature: Annotated[
         list[str] | None, typer.Option("--feature", help="KEY=VALUE for flite; may be repeated.")
@@ -52,7 +54,7 @@ def flite(
 
 @app.command("sentences")
 def sentences(
-    count: Annotated[int, typer.Option("--count", min=1, help="How many distinct sentences.")] = 6000,
+    count: Annotated[int, typer.Option("--count", min=1, max=10_000_000, help="How many distinct sentences.")] = 6000,
     seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same sentences.")] = 0,
     out: Annotated[Path | None, typer.Option("--out", help="Text file to write; default: standard output.")] = None,
 ) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rlzoo.cli._shared import Device, OfPrompts, OfSets, PluginFiles, PolicyName, Seed, overridden
+from rlzoo.cli._shared import Device, OfPrompts, OfSets, PluginFiles, PolicyName, Seed, Trust, overridden
 from rlzoo.cli.synth import DenoisingSteps
 from rlzoo.config.registry import discover
 from rlzoo.engine.console import err, out
@@ -38,7 +38,7 @@ def evaluate(
     ] = None,
     prompts: OfPrompts = "heldout",
     count: Annotated[int, typer.Option(min=0, help="Prompts to use, from the first; 0: all.")] = 0,
-    samples_per_prompt: Annotated[int, typer.Option(min=1, help="Samples of each prompt; 1 shows no diversity.")] = 2,
+    samples_per_prompt: Annotated[int, typer.Option(min=1, max=10_000, help="Of each prompt; 1: no diversity.")] = 2,
     num_steps: DenoisingSteps = None,
     policy: PolicyName = "",
     seed: Seed = None,
@@ -48,6 +48,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     out_file: Annotated[Path | None, typer.Option("--out", help="JSON file with every score.")] = None,
     plugin: PluginFiles = [],  # noqa: B006
+    trust: Trust = False,
 ) -> None:
     """Judge policies or recordings, and compare them with their base: same prompts, same noise.
 
@@ -67,6 +68,7 @@ def evaluate(
         num_steps=num_steps,
         seed=seed,
         device=device,
+        trust=trust,
     )
     plans = [plan_evaluation(subject, base, asked) for subject in find_subjects(targets or [], asked)]
     from rlzoo.evaluation.judge import judge

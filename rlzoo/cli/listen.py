@@ -60,8 +60,8 @@ def serve(
         typer.Option(help="Address to listen on. Without it only this machine can take part; 0.0.0.0: everybody."),
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8765,
-    pairs: Annotated[int, typer.Option(min=1, help="Pairs that each rater hears.")] = 20,
-    repeats: Annotated[int, typer.Option(min=0, help="Of them heard again, sides swapped.")] = 2,
+    pairs: Annotated[int, typer.Option(min=1, max=10_000, help="Pairs that each rater hears.")] = 20,
+    repeats: Annotated[int, typer.Option(min=0, max=10_000, help="Of them heard again, sides swapped.")] = 2,
     anchors: Annotated[int, typer.Option(min=0, max=12, help="Extra pairs in which one side has noise added.")] = 2,
     anchor_snr: Annotated[
         float, typer.Option(min=-20, max=40, help="How far the noise is below the speech, dB.")

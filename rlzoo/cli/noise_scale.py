@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rlzoo.cli._shared import Device, OfPrompts, OfSets, PluginFiles, PolicyName, Seed, overridden
+from rlzoo.cli._shared import Device, OfPrompts, OfSets, PluginFiles, PolicyName, Seed, Trust, overridden
 from rlzoo.cli.synth import DenoisingSteps
 from rlzoo.config.layers import DEFAULT_POLICY
 from rlzoo.config.registry import discover
@@ -29,7 +29,7 @@ def noise_scale(
     rewards: Annotated[list[str], typer.Option("--reward", help="Reward to ask about; repeatable.")] = [],  # noqa: B006
     prompts: OfPrompts = "train",
     count: Annotated[int, typer.Option(min=1, help="Prompts to use, from the first.")] = 24,
-    samples_per_prompt: Annotated[int, typer.Option(min=2, help="Samples of each prompt.")] = 8,
+    samples_per_prompt: Annotated[int, typer.Option(min=2, max=10_000, help="Samples of each prompt.")] = 8,
     num_steps: DenoisingSteps = None,
     policy: PolicyName = "",
     seed: Seed = None,
@@ -37,6 +37,7 @@ def noise_scale(
     sets: OfSets = [],  # noqa: B006
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     plugin: PluginFiles = [],  # noqa: B006
+    trust: Trust = False,
 ) -> None:
     """Ask whether a policy can learn a reward, and with how many samples, before a run is started.
 
@@ -60,6 +61,7 @@ def noise_scale(
         num_steps=num_steps,
         seed=seed,
         device=device,
+        trust=trust,
     )
     (subject,) = find_subjects([target] if target else [], asked)
     if isinstance(subject.source, Source):
@@ -81,7 +83,7 @@ def noise_scale(
     with Progress(*shown, console=Console(stderr=True)) as bar:
         task = bar.add_task("samples", total=len(chosen) * samples_per_prompt)
         found = engine.measure(
-            speak.load(subject.source, device),
+            speak.load(subject.source, device, seed=seed or 0, trust=trust),
             chosen,
             scorers,
             seed=seed or 0,

@@ -21,6 +21,7 @@ from rlzoo.cli._shared import (
     Seed,
     Sets,
     Steps,
+    Trust,
 )
 from rlzoo.engine.progress import ConsoleReporter
 from rlzoo.engine.start import prepare, start
@@ -52,6 +53,7 @@ def run(
         bool, typer.Option("--profile", help="Save a trace of two training steps, trace.json.gz, in the run directory.")
     ] = False,
     plugin: PluginFiles = [],  # noqa: B006
+    trust: Trust = False,
 ) -> None:
     """Fine-tune a policy with reinforcement learning."""
     if resume is not None:
@@ -61,7 +63,7 @@ def run(
                 "--resume continues a run as it was started",
                 "only --steps and --device go with it; to change more, start a new run",
             )
-        continue_run(resume, steps=steps, device=device, reporter=ConsoleReporter(profile=profile))
+        continue_run(resume, steps=steps, device=device, trust=trust, reporter=ConsoleReporter(profile=profile))
         return
     prepared = prepare(
         config,

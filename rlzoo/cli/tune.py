@@ -20,12 +20,13 @@ def tune_schedule(
     checkpoint: Annotated[Path, typer.Option("--checkpoint", help="Voice to tune, as `rlzoo pretrain` leaves it.")],
     data: Annotated[Path, typer.Option("--data", help="Corpus whose validation recordings are listened to.")],
     steps: Annotated[
-        list[int] | None, typer.Option("--steps", min=2, help="Number K of denoising steps; repeatable. [4, 6, 10, 25]")
+        list[int] | None,
+        typer.Option("--steps", min=2, max=10_000, help="Denoising steps K; repeatable. [4, 6, 10, 25]"),
     ] = None,
     out_file: Annotated[
         Path | None, typer.Option("--out", help="File to write; default: --checkpoint itself gets the schedules.")
     ] = None,
-    utterances: Annotated[int, typer.Option("--utterances", min=1, help="Recordings to listen to.")] = 6,
+    utterances: Annotated[int, typer.Option("--utterances", min=1, max=10_000, help="Recordings to listen to.")] = 6,
     textgrids: Annotated[Path | None, typer.Option("--textgrids", help="MFA TextGrids, where --data has them.")] = None,
     policy: Annotated[str, typer.Option("--policy", help="Policy of the checkpoint.")] = "wavegrad2",
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1.")] = "cpu",

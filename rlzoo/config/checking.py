@@ -71,7 +71,15 @@ def _explain(model: type[Options], problem: Any, where: str, also: type[Options]
         # NaN fails whichever bound is checked first, which says nothing of the cause.
         wanted = text if problem["type"] == "literal_error" else "should be a finite number"
         return f"{path}: {wanted}, and nan is not a number", _default(field)
-    return f"{path}: {text}, not {problem['input']!r}", _default(field)
+    return f"{path}: {text}, not {_short(problem['input'])}", _default(field)
+
+
+def _short(value: Any) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of thousands of digits
+        return f"a number of {value.bit_length()} bits" if isinstance(value, int) else f"a {type(value).__name__}"
+    return text if len(text) <= 200 else f"{text[:200]} ..."
 
 
 def _default(field: FieldInfo | None) -> str:

@@ -16,7 +16,8 @@ from typing import Any
 
 from rlzoo.config.registry import Registry, did_you_mean
 from rlzoo.core.specs import Kind, Spec
-from rlzoo.errors import ConfigError
+from rlzoo.errors import ConfigError, DataError
+from rlzoo.files.reading import MAX_DEPTH, nested_too_deep, read_text
 
 DEFAULT_POLICY = "gradtts"
 DEFAULT_PROMPTS = "short"
@@ -24,6 +25,8 @@ DEFAULT_JUDGES = ("guard", "distillmos", "dnsmos")
 """Judges besides the rewards if no judge is named. They need no download and about 0.2 s for a clip of 3 s."""
 DEFAULT_PRESET = "default"
 """Preset that applies where none is named and the algorithm's package has it."""
+
+MAX_TOML_BYTES = 1 << 20
 
 PLUGIN_TABLES: Mapping[str, Kind] = {"policy": "policy", "algorithm": "algorithm", "prompts": "prompts"}
 
@@ -33,13 +36,22 @@ Data = dict[str, Any]
 def read(path: Path) -> Data:
     """A run file. ConfigError where it cannot be read or is no TOML."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read run file '{path}': {error.strerror}", "check the path") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"run file '{path}' is no UTF-8 text", "run files are TOML") from error
-    except tomllib.TOMLDecodeError as error:
+        return _toml_of(read_text(path, "check the path; run files are TOML", MAX_TOML_BYTES))
+    except DataError as error:
+        raise ConfigError(f"cannot read run file {error.message.removeprefix('cannot read ')}", error.hint) from error
+    except ValueError as error:
         raise ConfigError(f"run file '{path}' is no TOML: {error}", "strings need quotes") from error
+
+
+def _toml_of(text: str) -> Data:
+    """ValueError where it is none, or nested too deep; a number of thousands of digits is one, too."""
+    try:
+        found = tomllib.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
+    if nested_too_deep(found):
+        raise ValueError(f"nested more than {MAX_DEPTH} deep")
+    return found
 
 
 def user_layer(
@@ -126,8 +138,10 @@ def override(data: Data, item: str) -> Data:
     """Apply one `key.path=value`; the value is TOML, and a bare word is a string. ConfigError where it does not fit."""
     path, equals, text = item.partition("=")
     keys = [key.strip() for key in path.split(".")]
-    if not equals or not all(keys):
-        raise ConfigError(f"--set '{item}' is no assignment", "write --set key.path=value, e.g. --set train.steps=50")
+    if not equals or not all(keys) or len(keys) > MAX_DEPTH:
+        raise ConfigError(
+            f"--set '{_short(item)}' is no assignment", "write --set key.path=value, e.g. --set train.steps=50"
+        )
     data = copy.deepcopy(data)
     node: Any = data
     for depth, key in enumerate(keys):
@@ -158,14 +172,20 @@ def override(data: Data, item: str) -> Data:
 def _parse_value(text: str, item: str) -> Any:
     text = text.strip()
     try:
-        parsed = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError as error:
-        if text[:1] in ("[", "{", '"', "'"):
-            raise ConfigError(f"--set '{item}': {error}", "the value is TOML; a bare word is a string") from error
+        parsed = _toml_of(f"value = {text}")
+    except ValueError as error:
+        if not isinstance(error, tomllib.TOMLDecodeError) or text[:1] in ("[", "{", '"', "'"):
+            raise ConfigError(
+                f"--set '{_short(item)}': {error}", "the value is TOML; a bare word is a string"
+            ) from error
         return text
     if parsed.keys() != {"value"}:
         raise ConfigError(f"--set '{item}' is more than one assignment", "repeat --set for each")
     return parsed["value"]
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:200]} ..."
 
 
 def as_table(data: Mapping[str, Any], key: str) -> Data:

@@ -125,10 +125,13 @@ class ResolvedRun:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], registry: Registry | None = None) -> ResolvedRun:
-        """Inverse of `to_dict`. ConfigError or PluginError where a plugin is gone or no longer takes these options."""
+        """Inverse of `to_dict`. ConfigError or PluginError where a plugin is gone or no longer takes these options.
+
+        The one-file plugins that it names are not loaded here: they are programs; see `open_run`.
+        """
         values = dict(data)
         files = tuple(Path(path) for path in values.pop("plugin_files", ()))
-        found = reg.discover(files=files) if registry is None else registry
+        found = reg.discover() if registry is None else registry
         return resolve_layers(values, found, files)
 
 

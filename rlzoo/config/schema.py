@@ -9,7 +9,11 @@ from pydantic import Field
 
 from rlzoo.core.specs import Options
 
-Count = Annotated[int, Field(ge=1)]
+MANY = 10_000_000
+"""More than any run makes of anything; a slip of the keyboard would otherwise run for years."""
+Count = Annotated[int, Field(ge=1, le=100_000)]
+DenoisingSteps = Annotated[int, Field(ge=1, le=10_000)]
+Limit = Annotated[int, Field(ge=1, le=2**53)]
 
 
 class RolloutTable(Options):
@@ -19,9 +23,9 @@ class RolloutTable(Options):
     """Distinct prompts in one step, over all processes."""
     samples_per_prompt: Count = 6
     """Samples of each prompt; group-relative advantages need at least 2."""
-    num_steps: Annotated[int, Field(ge=1)] | None = None
+    num_steps: DenoisingSteps | None = None
     """Denoising steps K of a rollout; unset: the policy's default."""
-    micro_batch: Annotated[int, Field(ge=0)] = 16
+    micro_batch: Annotated[int, Field(ge=0, le=MANY)] = 16
     """Rows sampled at once by one process. Changes memory and speed, never results; 0: as many as in training."""
     score_ahead: bool | Literal["auto"] = "auto"
     """Score the rows that are sampled already while the next are sampled. Changes memory and speed, never results;
@@ -31,12 +35,12 @@ class RolloutTable(Options):
 class BudgetTable(Options):
     """`[train.budget]`: the run ends cleanly as soon as one of these is used up. Unset: no limit."""
 
-    samples: Count | None = None
-    network_evaluations: Count | None = None
+    samples: Limit | None = None
+    network_evaluations: Limit | None = None
     """Rows through the network: sampling, training, KL and reference alike."""
-    reward_calls: Count | None = None
+    reward_calls: Limit | None = None
     """Scored samples."""
-    updates: Count | None = None
+    updates: Limit | None = None
     """Optimiser steps."""
     seconds: Annotated[float, Field(gt=0)] | None = None
     """Training time, evaluation left out; resumed runs go on counting."""
@@ -45,7 +49,7 @@ class BudgetTable(Options):
 class TrainTable(Options):
     """`[train]`: optimisation, alike for every algorithm."""
 
-    steps: Count = 14
+    steps: Annotated[int, Field(ge=1, le=MANY)] = 14
     """Optimisation steps: each samples, scores and updates."""
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = 5e-4
     """AdamW's. The default suits a few thousand parameters; whole networks want 1e-5 to 1e-4."""
@@ -63,9 +67,9 @@ class TrainTable(Options):
     """Log-probabilities per element (as DDPO) or of the whole state; ratio clips are scaled accordingly."""
     inner_epochs: Count = 1
     """Passes over the transitions of one step."""
-    minibatch: Annotated[int, Field(ge=0)] = 0
+    minibatch: Annotated[int, Field(ge=0, le=MANY)] = 0
     """Transitions per gradient update, over all processes; 0: all of a pass in one update."""
-    micro_batch: Annotated[int, Field(ge=0)] = 16
+    micro_batch: Annotated[int, Field(ge=0, le=MANY)] = 16
     """Transitions through the network at once, in one process. Changes memory, speed and the order of sums: one at a
     time, gradients are the same to the last digit whatever the number of processes. 0: one on a CPU; on a GPU as many
     as fit, by what one row is measured to take, at most 256 in 60 % of the free memory."""
@@ -73,18 +77,18 @@ class TrainTable(Options):
     """Which denoising steps are trained: all stochastic ones, a random share of each row's, or a run of neighbours."""
     step_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the stochastic steps for `fraction` and `window`."""
-    window_frames: Annotated[int, Field(ge=0)] = 0
+    window_frames: Annotated[int, Field(ge=0, le=MANY)] = 0
     """Train on a random window of at most so many of the policy's frames (wavegrad2: 10 ms at 8 kHz) of each
     transition, not on the whole utterance: the same gradient on average, in less memory; 0: whole utterances."""
     times: Literal["policy", "schedule"] = "policy"
     """Noise levels at which losses on finished samples and recordings are taken (rwr, bon, awm, nft, dpo, sft): as the
     policy's pretraining drew them, or those of the rollout's K steps, each as often, which are all that a sampler of
     few steps asks about and leave out the nearly clean ones, whose gradients are the noisiest."""
-    kl_every: Annotated[int, Field(ge=0)] = 1
+    kl_every: Annotated[int, Field(ge=0, le=MANY)] = 1
     """Measure the KL to the reference every so many steps, penalised or not, on some 16 rows; 0: never."""
-    eval_every: Annotated[int, Field(ge=0)] = 7
+    eval_every: Annotated[int, Field(ge=0, le=MANY)] = 7
     """Evaluate on held-out prompts every so many steps, besides before the first and after the last; 0: only then."""
-    save_every: Annotated[int, Field(ge=1)] = 10
+    save_every: Annotated[int, Field(ge=1, le=MANY)] = 10
     """Checkpoint every so many steps, besides after the last and when stopped."""
     keep_checkpoints: Count = 2
     """Checkpoints to keep, newest first."""
@@ -100,10 +104,10 @@ class TrainTable(Options):
 class EvalTable(Options):
     """`[eval]`: how held-out prompts are judged."""
 
-    prompts: Annotated[int, Field(ge=0)] = 16
+    prompts: Annotated[int, Field(ge=0, le=MANY)] = 16
     """Held-out prompts to use, from the first; 0: all."""
     samples_per_prompt: Count = 1
-    num_steps: Annotated[int, Field(ge=1)] | None = None
+    num_steps: DenoisingSteps | None = None
     """Denoising steps K; unset: as in `[rollout]`."""
     judges: tuple[str, ...] | None = None
     """Rewards that only judge, by name, with their default options; unset: `guard`, `distillmos` and `dnsmos`, less

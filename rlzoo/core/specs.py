@@ -55,6 +55,9 @@ class Spec:
     """Conformance checks that this plugin cannot meet, each with its reason; printed, never hidden."""
     assets: tuple[Asset, ...] = ()
     """Weight files this plugin may fetch."""
+    acts: str = ""
+    """What its options make it do besides computing, such as `start the program that its options name`; where they come
+    from somebody else's run directory, `--trust` is asked for. Empty: nothing."""
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):

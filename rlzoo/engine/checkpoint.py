@@ -27,14 +27,19 @@ from safetensors.torch import load_file
 from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
-from rlzoo.config.resolve import ResolvedRun
+from rlzoo.config.opening import open_run
+from rlzoo.config.resolve import Choice
 from rlzoo.core.algorithm import Algorithm
 from rlzoo.core.policy import Policy
 from rlzoo.engine.context import Context
 from rlzoo.errors import DataError
-from rlzoo.files.rundir import RunDirectory
+from rlzoo.files.evaluations import steps_in
+from rlzoo.files.reading import read_object
+from rlzoo.files.rundir import RunDirectory, remove
+from rlzoo.files.safepickle import load_untrusted
 
 POLICY, ALGORITHM, ENGINE, DONE = "policy.safetensors", "algorithm.pt", "engine.pt", "DONE"
+_FILES = {POLICY, ALGORITHM, ENGINE}
 
 
 def name_of(step: int) -> str:
@@ -59,9 +64,9 @@ def save(rundir: RunDirectory, ctx: Context, algorithm: Algorithm[Any], keep: in
         _fill(folder, contents)
         shutil.rmtree(rundir / f"checkpoints/{name}", ignore_errors=True)
     rundir.write_text("checkpoints/LATEST", name + "\n")
-    killed = (rundir / "checkpoints").glob(".*.tmp")
+    killed = (rundir / "checkpoints").glob(".*.tmp")  # folders, and files: LATEST is one
     for old in (*complete(rundir)[:-keep], *killed):
-        shutil.rmtree(old)
+        remove(old)
     return rundir / f"checkpoints/{name}"
 
 
@@ -90,7 +95,7 @@ def _to_bytes(value: Any) -> bytes:
 
 def complete(rundir: RunDirectory) -> list[Path]:
     """Finished checkpoints, oldest first."""
-    return sorted(path.parent for path in (rundir / "checkpoints").glob(f"[0-9]*/{DONE}"))
+    return [path.parent for _, path in steps_in(rundir / "checkpoints", f"[0-9]*/{DONE}")]
 
 
 def latest(rundir: RunDirectory) -> Path | None:
@@ -102,6 +107,8 @@ def restore(folder: Path, ctx: Context, algorithm: Algorithm[Any]) -> None:
     """Bring context, policy and algorithm to a checkpoint. DataError where it is damaged or of another run."""
     _verify(folder)
     engine = _load(folder / ENGINE)
+    if not isinstance(engine, dict) or "starting" not in engine:
+        raise DataError(f"'{folder / ENGINE}' is no state of a run", _other(folder))
     if engine["starting"] != weights_digest(ctx.starting):
         raise DataError(
             "the policy's starting weights are not those the run was started with, so its reference is lost",
@@ -111,20 +118,30 @@ def restore(folder: Path, ctx: Context, algorithm: Algorithm[Any]) -> None:
     try:
         ctx.load_state_dict(engine)
         algorithm.load_state_dict(_load(folder / ALGORITHM))
-    except (KeyError, ValueError, RuntimeError) as error:
+    except (KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
         raise DataError(
-            f"'{folder}' does not fit this run: {error}", "resume with the version that wrote it"
+            f"'{folder}' does not fit this run: {type(error).__name__}: {error}",
+            "resume with the version that wrote it",
         ) from error
     torch.set_rng_state(engine["torch_rng"])
     if torch.cuda.is_available() and len(engine["cuda_rng"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(engine["cuda_rng"])
 
 
-def load_policy(path: Path, *, start: bool = False) -> Policy:
+def build_policy(choice: Choice[Any], seed: int) -> Policy:
+    """Construct a policy; weights that are drawn then follow from `seed`, as in a run."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        policy: Policy = choice.build()
+    return policy
+
+
+def load_policy(path: Path, *, start: bool = False, trust: bool = False) -> Policy:
     """The policy of a run directory (its newest checkpoint) or of one checkpoint in it, in eval mode on the CPU.
 
-    `start`: as it was before the first step. Raises DataError where there is none, it is damaged, or the weights that
-    the run started from are no longer what they were.
+    `start`: as it was before the first step. `trust`: also where somebody else has made the directory and it names a
+    program. Raises DataError where there is none, it is damaged, or the weights that the run started from are no longer
+    what they were.
     """
     path = path.expanduser().absolute()
     inside = path.parent.name == "checkpoints"
@@ -133,15 +150,21 @@ def load_policy(path: Path, *, start: bool = False) -> Policy:
     if folder is None or not (folder / DONE).is_file():
         raise DataError(f"'{path}' has no finished checkpoint", "let the run reach its first checkpoint, or resume it")
     _verify(folder)
-    policy: Policy = ResolvedRun.from_dict(rundir.config()).policy.build()
+    run = open_run(rundir, uses=("policy",), trust=trust)
+    policy = build_policy(run.policy, run.seed)
     if not start:
         _load_weights(policy, folder / POLICY)
-    elif _load(folder / ENGINE)["starting"] != weights_digest(portable(policy)):
+    elif _started_from(folder) != weights_digest(portable(policy)):
         raise DataError(
             f"the weights that '{rundir.path}' started from have changed since: there is no start to compare it with",
             "put the policy's checkpoint back to what it was, or name a --base",
         )
     return policy.eval()
+
+
+def _started_from(folder: Path) -> str:
+    engine = load_untrusted(folder / ENGINE)
+    return str(engine.get("starting", "")) if isinstance(engine, dict) else ""
 
 
 def portable(module: nn.Module) -> dict[str, Tensor]:
@@ -164,10 +187,12 @@ def _stamp(path: Path) -> dict[str, Any]:
 
 
 def _verify(folder: Path) -> None:
+    stamps = read_object(folder / DONE, _other(folder))
+    if stamps.keys() != _FILES:
+        raise DataError(f"checkpoint '{folder}' is damaged: {DONE} does not list its files", _other(folder))
     try:
-        listing = json.loads((folder / DONE).read_text())
-        damaged = [file for file, stamp in listing.items() if _stamp(folder / file) != stamp]
-    except (OSError, ValueError, AttributeError) as error:
+        damaged = [file for file in sorted(_FILES) if _stamp(folder / file) != stamps[file]]
+    except OSError as error:
         raise DataError(f"checkpoint '{folder}' is damaged: {error}", _other(folder)) from error
     if damaged:
         raise DataError(
@@ -176,7 +201,7 @@ def _verify(folder: Path) -> None:
 
 
 def _other(folder: Path) -> str:
-    others = sorted(path.parent.name for path in folder.parent.glob(f"[0-9]*/{DONE}") if path.parent != folder)
+    others = [path.parent.name for _, path in steps_in(folder.parent, f"[0-9]*/{DONE}") if path.parent != folder]
     return f"delete it to go on from {others[-1]}" if others else "start the run again; there is no other checkpoint"
 
 

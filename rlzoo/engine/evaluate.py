@@ -15,7 +15,8 @@ from rlzoo.engine import rollout, scoring
 from rlzoo.engine.checkpoint import name_of
 from rlzoo.engine.context import Context
 from rlzoo.engine.events import Progress
-from rlzoo.errors import ConfigError, DataError
+from rlzoo.errors import ConfigError
+from rlzoo.files.evaluations import read_evaluation
 from rlzoo.files.rundir import RunDirectory
 from rlzoo.speech.audio import write_audio
 
@@ -54,13 +55,7 @@ def evaluate(
 def read(rundir: RunDirectory, step: int) -> dict[str, Any] | None:
     """An evaluation that was written before, or None. DataError where it is damaged."""
     path = rundir / f"eval/{name_of(step)}.json"
-    if not path.is_file():
-        return None
-    try:
-        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"'{path}' is no JSON: {error}", "delete it; it will be made again") from error
-    return document
+    return read_evaluation(path) if path.is_file() else None
 
 
 def _judge(

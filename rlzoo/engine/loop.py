@@ -14,6 +14,7 @@ from rlzoo.config.resolve import ResolvedRun
 from rlzoo.engine import checkpoint, selfcheck
 from rlzoo.engine.evaluate import evaluate, read
 from rlzoo.engine.events import Evaluated, Event, Finished, Note, Observer, RunResult, Saved, Started, StepDone
+from rlzoo.engine.peers import Peers
 from rlzoo.engine.processes import any_process, gather, make_fabric
 from rlzoo.engine.report import write_plot, write_report
 from rlzoo.engine.results import result_of
@@ -54,6 +55,7 @@ class Loop:
 
     def run(self, resume: bool) -> RunResult:
         """See `train`."""
+        peers = Peers(self.rundir, self.fabric)
         try:
             with stop_requests() as stop:
                 live = build(self.config, self.rundir, self.fabric, self.observe)
@@ -61,7 +63,10 @@ class Loop:
                 stopped_by = self._steps(live, stop)
             result = self._finish(live, stopped_by)
         except BaseException as error:
-            self._failed(error)
+            cause = peers.cause(error)
+            self._failed(cause)
+            if cause is not error:
+                raise cause from error
             raise
         self._status("done")
         self.observe(Finished(result))
@@ -74,6 +79,7 @@ class Loop:
             checkpoint.restore(folder, ctx, live.algorithm)
         self.step = ctx.step
         if self.writes:
+            self.rundir.sweep()
             self.rundir.truncate_metrics(ctx.step)
         self._status("running")
         parameters = list(ctx.policy.parameters())

@@ -28,7 +28,7 @@ def render(metrics: Sequence[dict[str, Any]], evaluations: Sequence[dict[str, An
 
 
 def _reward(axes: Axes, metrics: Sequence[dict[str, Any]], evaluations: Sequence[dict[str, Any]]) -> None:
-    rows = [row for row in metrics if "reward/total" in row]
+    rows = [row for row in metrics if "reward/total" in row and "reward/total_std" in row]
     if rows:
         # A step's samples come from the policy before its update, hence step - 1 on this axis.
         steps = [row["step"] - 1 for row in rows]

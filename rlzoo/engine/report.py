@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from rlzoo.engine import plot, spectrogram
 from rlzoo.engine.results import PLOT, REPORT, evaluations
 from rlzoo.errors import DataError
+from rlzoo.files.evaluations import own_file
 from rlzoo.files.rundir import RunDirectory
 from rlzoo.speech.audio import read_audio
 from rlzoo.stats.comparison import Comparison, compare, interval, p_value
@@ -110,13 +111,13 @@ def _pairs(rundir: RunDirectory, base: dict[str, Any], last: dict[str, Any]) -> 
         files = [row["file"] for row in (before, after)]
         pictures = [b"", b""]
         if all(files):
-            heard = [read_audio(rundir / file) for file in files]
+            heard = [read_audio(own_file(rundir.path, file)) for file in files]
             pictures = spectrogram.pictures([wave for wave, _ in heard], heard[0][1])
         sides = [
             {
                 "who": who,
                 "score": row["scores"]["total"],
-                "audio": _data_url(rundir / row["file"], "audio/wav") if row["file"] else "",
+                "audio": _data_url(own_file(rundir.path, row["file"]), "audio/wav") if row["file"] else "",
                 "picture": _encoded(picture, "image/png") if picture else "",
             }
             for who, row, picture in zip(("base", "tuned"), (before, after), pictures, strict=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from rlzoo.engine.events import RunResult
 from rlzoo.errors import DataError
+from rlzoo.files.evaluations import read_evaluations
 from rlzoo.files.rundir import RunDirectory
 
 PLOT, REPORT = "reward.png", "report.html"
@@ -15,13 +15,7 @@ PLOT, REPORT = "reward.png", "report.html"
 
 def evaluations(rundir: RunDirectory) -> list[dict[str, Any]]:
     """Every eval/*.json, by step. DataError for a damaged one."""
-    documents: list[dict[str, Any]] = []
-    for path in sorted((rundir / "eval").glob("[0-9]*.json")):
-        try:
-            documents.append(json.loads(path.read_text(encoding="utf-8")))
-        except ValueError as error:
-            raise DataError(f"'{path}' is not valid JSON: {error}", "delete it and resume the run") from error
-    return documents
+    return read_evaluations(rundir.path)
 
 
 def result_of(rundir: RunDirectory, stopped_by: str = "steps") -> RunResult:

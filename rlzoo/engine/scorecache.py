@@ -50,7 +50,7 @@ class ScoreCache:
             for key in keys:
                 row = db.execute("SELECT value, parts FROM scores WHERE key = ?", (key,)).fetchone()
                 if row is not None:
-                    found[key] = float(row[0]), json.loads(row[1])
+                    found[key] = float(row[0]), _parts(row[1])
             if found:
                 db.execute("BEGIN IMMEDIATE")
                 db.executemany("UPDATE scores SET used = ? WHERE key = ?", [(time.time(), key) for key in found])
@@ -84,7 +84,7 @@ class ScoreCache:
             db = sqlite3.connect(self.path, timeout=60.0, isolation_level=None)
             db.execute("PRAGMA synchronous=NORMAL")
             yield db
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, sqlite3.Error, ValueError, TypeError) as error:
             raise DataError(
                 f"the score cache '{self.path}' cannot be used: {error}",
                 "delete the file, or switch the cache off: train.score_cache=false in a run, --no-cache in rlzoo eval",
@@ -92,6 +92,11 @@ class ScoreCache:
         finally:
             if db is not None:
                 db.close()
+
+
+def _parts(text: str) -> dict[str, float]:
+    """ValueError or TypeError where somebody else wrote it."""
+    return {str(name): float(value) for name, value in json.loads(text).items()}
 
 
 def _count(db: sqlite3.Connection) -> int:

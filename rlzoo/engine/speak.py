@@ -13,7 +13,7 @@ from rlzoo.config.resolve import Choice
 from rlzoo.core.policy import Policy
 from rlzoo.core.types import Prompt, Samples
 from rlzoo.engine import divergence, rollout, scoring
-from rlzoo.engine.checkpoint import load_policy
+from rlzoo.engine.checkpoint import build_policy, load_policy
 from rlzoo.engine.diversity import diversity
 from rlzoo.engine.processes import make_fabric
 from rlzoo.errors import ConfigError, ContractError
@@ -40,12 +40,15 @@ class Judged:
     """Of recordings: {hertz: how many files}."""
 
 
-def load(source: Path | Choice[Any], device: str, *, start: bool = False) -> Policy:
+def load(source: Path | Choice[Any], device: str, *, start: bool = False, seed: int = 0, trust: bool = False) -> Policy:
     """The policy of a run directory (or one checkpoint in it), or a chosen one, on `device` and in eval mode.
 
-    `start`: what the run started from.
+    `start`: what the run started from. `seed`: of weights that a chosen policy draws. `trust`: see `load_policy`.
     """
-    policy: Policy = load_policy(source, start=start) if isinstance(source, Path) else source.build()
+    if isinstance(source, Path):
+        policy = load_policy(source, start=start, trust=trust)
+    else:
+        policy = build_policy(source, seed)
     return policy.to(make_fabric(device, "fp32").device).eval()
 
 

@@ -17,6 +17,7 @@ from rlzoo.config import toml
 from rlzoo.config.checking import change_options
 from rlzoo.config.fallback import Replacement, resolve_missing_rewards
 from rlzoo.config.layers import build_layers, read, user_layer
+from rlzoo.config.opening import open_with_registry
 from rlzoo.config.registry import Registry, discover
 from rlzoo.config.resolve import ResolvedRun, resolve_layers
 from rlzoo.engine.events import Event, Observer, RunResult
@@ -137,15 +138,23 @@ def start(
             raise
 
 
-def resume(path: Path, *, steps: int | None = None, device: str = "", reporter: Reporter | None = None) -> RunResult:
+def resume(
+    path: Path,
+    *,
+    steps: int | None = None,
+    device: str = "",
+    trust: bool = False,
+    reporter: Reporter | None = None,
+) -> RunResult:
     """Continue the run in `path` from its newest checkpoint, with another number of steps or device if given.
 
-    Raises DataError where `path` is not a run, or where weights of its rewards are unavailable: a run must not change
+    `trust`: also where somebody else has made it and it names programs. Raises DataError where `path` is not a run, or
+    where weights of its rewards are unavailable: a run must not change
     its reward half-way.
     """
     directory = RunDirectory.open(path)
-    registry = discover(files=[Path(name) for name in directory.config().get("plugin_files", ())])
-    run = ResolvedRun.from_dict(directory.config(), registry)
+    run, registry = open_with_registry(directory, trust=trust)
+    own = trust or directory.is_own()
     changes = {key: value for key, value in (("steps", steps), ("device", device or None)) if value is not None}
     resolve_missing_rewards(run, registry, strict=True)
     run = replace(run, train=change_options(run.train, changes, "train"))
@@ -153,7 +162,8 @@ def resume(path: Path, *, steps: int | None = None, device: str = "", reporter: 
         return _train(run, directory, Silent(), resume=True)
     with directory.lock():
         if changes:
-            directory.write_json("config.json", run.to_dict())
+            # What is somebody else's stays so: a signature would speak for programs that nobody looked at.
+            directory.write_config(run.to_dict(), sign=own)
         return _train(run, directory, reporter or Silent(), resume=True)
 
 

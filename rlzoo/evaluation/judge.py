@@ -68,16 +68,16 @@ def _spoken(
             reference=reference,
         )
 
-    tuned, base = (_load(subject, asked.device) if subject else None for subject in (plan.subject, plan.base))
+    tuned, base = (_load(subject, asked) if subject else None for subject in (plan.subject, plan.base))
     assert tuned is not None
     if base is not None and base.media != tuned.media:
         raise ConfigError(f"'{plan.subject.label}' makes {tuned.media}, '{plan.base and plan.base.label}' {base.media}")
     return judged(tuned, plan.subject.label, base), None if base is None else judged(base, "base", None)
 
 
-def _load(subject: Subject, device: str) -> Policy:
+def _load(subject: Subject, asked: Request) -> Policy:
     assert not isinstance(subject.source, Source)
-    return speak.load(subject.source, device, start=subject.start)
+    return speak.load(subject.source, asked.device, start=subject.start, seed=asked.seed or 0, trust=asked.trust)
 
 
 def _recorded(plan: EvaluationPlan, scorers: Sequence[Scorer], progress: Progress) -> tuple[Judged, Judged | None]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rlzoo.config.layers import DEFAULT_POLICY, DEFAULT_PROMPTS
+from rlzoo.config.opening import open_run
 from rlzoo.config.registry import Registry, weights_at_hand
 from rlzoo.config.resolve import Choice, ResolvedRun, check_accepts, choose, default_judges
 from rlzoo.engine.source import policy_of
@@ -33,6 +34,7 @@ class Request:
     num_steps: int | None
     seed: int | None
     device: str
+    trust: bool = False
 
     def __post_init__(self) -> None:
         foreign = sorted(self.tables.keys() - {"policy", "prompts", "judges"})
@@ -82,8 +84,8 @@ def _subject(path: Path, asked: Request) -> Subject:
             raise ConfigError(
                 f"'{path}' is a run, which names its policy itself", "leave out --policy and --set policy"
             )
-        config = RunDirectory.open(path.absolute().parents[1] if inside else path).config()
-        return Subject(str(path), path, ResolvedRun.from_dict(config))
+        rundir = RunDirectory.open(path.absolute().parents[1] if inside else path)
+        return Subject(str(path), path, open_run(rundir, uses=("policy", "rewards", "prompts"), trust=asked.trust))
     if path.is_dir():
         return Subject(str(path), open_source(path), None)
     return Subject(str(path), _policy(asked, {"checkpoint": str(path)}, policy_of(path)), None)

@@ -195,6 +195,7 @@ def _download(asset: Asset, part: Path, progress: Progress | None, timeout_secon
     """Bring `part` to the full size, taking broken connections up again as long as bytes keep coming."""
     import httpx
 
+    hopeless = (httpx.ConnectError, httpx.TooManyRedirects, httpx.InvalidURL, httpx.UnsupportedProtocol)
     timeout = httpx.Timeout(timeout_seconds)
     failures = 0
     with httpx.Client(follow_redirects=True, timeout=timeout) as client:
@@ -202,11 +203,11 @@ def _download(asset: Asset, part: Path, progress: Progress | None, timeout_secon
             try:
                 _request(client, asset, part, progress)
                 cause: Exception | None = None
-            except (httpx.TransportError, httpx.StreamError) as error:
+            except (httpx.RequestError, httpx.StreamError, httpx.InvalidURL) as error:
                 cause = error
             after = _size(part)
             failures = 0 if after > before else failures + 1
-            if failures >= ATTEMPTS or (failures and isinstance(cause, httpx.ConnectError)):
+            if failures >= ATTEMPTS or (failures and isinstance(cause, hopeless)):
                 reason = f"{type(cause).__name__}: {cause}".rstrip(": ") if cause else "the server sends no more"
                 raise DataError(
                     f"download of '{asset.name}' stopped at {after:,} of {asset.size:,} bytes ({reason})",

@@ -25,10 +25,14 @@ from contextlib import contextmanager
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from uuid import uuid4
 
+from pydantic import Field
+
 from rlzoo.errors import DataError, RlzooError
+from rlzoo.files.reading import Shape, check, read_lines, read_object
+from rlzoo.files.trust import SIGNED, is_signed, signature
 from rlzoo.version import __version__
 
 State = Literal["running", "done", "failed", "interrupted"]
@@ -36,6 +40,33 @@ State = Literal["running", "done", "failed", "interrupted"]
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NEARLY_FULL = 1 << 20
 _KEPT = ("metrics.jsonl", "eval", "samples", "checkpoints", "failures")
+_MADE_FIRST = frozenset({"config.toml", "env.json", "status.json", ".lock"})
+"""What may be there before `config.json`, the last that is written of a new directory."""
+
+
+class _Named(Shape):
+    name: str
+
+
+class _Reward(_Named):
+    requested: str
+    weight: float
+
+
+class _Config(Shape):
+    """What readers of `config.json` count on, whatever plugins there are."""
+
+    seed: int
+    policy: _Named
+    rewards: Annotated[list[_Reward], Field(min_length=1)]
+    algorithm: _Named
+    prompts: _Named
+    eval: dict[str, Any]
+    plugin_files: list[str] = []  # noqa: RUF012 - pydantic copies defaults
+
+
+class _Metrics(Shape):
+    step: Annotated[int, Field(ge=1)]
 
 
 class RunDirectory:
@@ -57,16 +88,22 @@ class RunDirectory:
         check_free(directory.path)
         with _explained(directory.path):
             directory.path.mkdir(parents=True, exist_ok=True)
+            directory.sweep()
         directory.write_text("config.toml", toml)
-        directory.write_json("config.json", config)
         directory.write_json("env.json", env)
         directory.set_status("running", step=0)
+        directory.write_config(config)  # last: a directory that has it is whole
         return directory
 
     @classmethod
     def open(cls, path: Path) -> Self:
         """An existing one. DataError where there is none, or it is unreadable."""
         directory = cls(path.expanduser().absolute())
+        if is_torn(directory.path):
+            raise DataError(
+                f"'{path}' is no run yet: it was stopped while it was made, and nothing is lost",
+                f"start the run again with --out {path}",
+            )
         if not (directory.path / "config.json").is_file():
             raise DataError(f"'{path}' is no run directory: it has no config.json", "give the directory a run has made")
         directory.config()
@@ -74,11 +111,22 @@ class RunDirectory:
 
     def config(self) -> dict[str, Any]:
         """Content of `config.json`. DataError where it is damaged."""
-        return self._read_object("config.json")
+        values = self._read("config.json", _Config)
+        values.pop(SIGNED, None)
+        return values
+
+    def write_config(self, values: Mapping[str, Any], *, sign: bool = True) -> None:
+        """Write `config.json`, signed as one's own."""
+        self.write_json("config.json", {**values, SIGNED: signature(values) if sign else ""})
+
+    def is_own(self) -> bool:
+        """Whether this user has written `config.json` on this machine; see `rlzoo.files.trust`. DataError."""
+        values = self._read("config.json", _Config)
+        return is_signed({key: value for key, value in values.items() if key != SIGNED}, values.get(SIGNED))
 
     def status(self) -> dict[str, Any]:
         """Content of `status.json`. DataError where it is missing or damaged."""
-        return self._read_object("status.json")
+        return self._read("status.json", Shape)
 
     def set_status(self, state: State, *, step: int, error: str = "", hint: str = "") -> None:
         """Replace `status.json`."""
@@ -146,7 +194,8 @@ class RunDirectory:
 
     def write_text(self, name: str, content: str) -> None:
         """Write a UTF-8 file atomically."""
-        self.write_bytes(name, content.encode())
+        # Without UTF-8 mode the letters of a path arrive as escapes of their bytes, which belong here.
+        self.write_bytes(name, content.encode("utf-8", "surrogateescape"))
 
     def write_json(self, name: str, content: Mapping[str, Any] | Sequence[Any]) -> None:
         """Write a JSON file atomically."""
@@ -157,7 +206,7 @@ class RunDirectory:
         target = self.path / name
         with _explained(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-            with target.open("a", encoding="utf-8") as file:
+            with target.open("a", encoding="utf-8", errors="surrogateescape") as file:
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
@@ -168,7 +217,19 @@ class RunDirectory:
 
     def metrics(self) -> list[dict[str, Any]]:
         """Every step of `metrics.jsonl`. DataError where a line other than an unfinished last one is damaged."""
-        return read_lines(self.path / "metrics.jsonl")
+        path = self.path / "metrics.jsonl"
+        rows = read_lines(path)
+        for number, row in enumerate(rows, 1):
+            check(_Metrics, row, f"'{path}' line {number} is no step")
+            if not all(isinstance(value, int | float) for value in row.values()):
+                raise DataError(f"'{path}' line {number} is no step: a value is no number", "it is damaged")
+        return rows
+
+    def sweep(self) -> None:
+        """Remove what writes that were killed have left behind. For the process that holds the directory."""
+        for pattern in (".*.tmp", "*/.*.tmp", "*/*/.*.tmp", "samples/*/*.part"):
+            for path in self.path.glob(pattern):
+                remove(path)
 
     def truncate_metrics(self, step: int) -> None:
         """Drop what was written after `step`: a resumed run repeats it."""
@@ -182,15 +243,28 @@ class RunDirectory:
         shutil.rmtree(self.path)
         return True
 
-    def _read_object(self, name: str) -> dict[str, Any]:
+    def _read(self, name: str, shape: type[Shape]) -> dict[str, Any]:
         path = self.path / name
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DataError(f"cannot read '{path}': {error}", "the run directory is damaged") from error
-        if not isinstance(content, dict):
-            raise DataError(f"'{path}' holds {type(content).__name__}, expected an object", "it is damaged")
+        content = read_object(path, "the run directory is damaged")
+        check(shape, content, f"'{path}' is damaged", "the run directory is damaged")
         return content
+
+
+def is_torn(path: Path) -> bool:
+    """Whether a run was stopped, or the disk was full, while its directory was made: nothing is in it yet."""
+    if not path.is_dir() or (path / "config.json").exists():
+        return False
+    names = [entry.name for entry in path.iterdir()]
+    strays = [name for name in names if name not in _MADE_FIRST]
+    return bool(names) and all(name.startswith(".") and name.endswith(".tmp") for name in strays)
+
+
+def remove(path: Path) -> None:
+    """A file, or a folder with all that is in it."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _has_content(path: Path) -> bool:
@@ -200,7 +274,8 @@ def _has_content(path: Path) -> bool:
 def check_free(path: Path) -> None:
     """DataError unless a run directory could be made at `path`: nothing there, and a parent that can be written."""
     path = path.expanduser().absolute()
-    if path.is_dir() and not any(path.iterdir()):
+    _check_name(path)
+    if path.is_dir() and (not any(path.iterdir()) or is_torn(path)):
         folder = path
     elif path.exists() or path.is_symlink():
         what = "directory" if path.is_dir() else "file"
@@ -212,6 +287,15 @@ def check_free(path: Path) -> None:
         raise DataError(f"cannot make '{path}': '{folder}' is no directory", "choose another --out")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise DataError(f"cannot write '{path}': no permission to write in '{folder}'", "choose another --out")
+
+
+def _check_name(path: Path) -> None:
+    try:
+        os.fsencode(path).decode("utf-8")
+    except UnicodeError as error:
+        raise DataError(f"the path {str(path)!r} is no UTF-8 text", "choose another --out") from error
+    if "\0" in str(path):
+        raise DataError(f"the path {str(path)!r} holds a NUL", "choose another --out")
 
 
 def default_path(algorithm: str, policy: str, rewards: Sequence[tuple[str, str]], seed: int, root: Path) -> Path:
@@ -226,24 +310,6 @@ def default_path(algorithm: str, policy: str, rewards: Sequence[tuple[str, str]]
         count += 1
         path = root / f"{stem}-{count}"
     return path
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Objects of a JSON-lines file; an unfinished last line (a crash while writing) is left out. DataError."""
-    if not path.exists():
-        return []
-    try:
-        *lines, unfinished = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read '{path}': {error}", "it is damaged") from error
-    del unfinished  # the empty rest after the last newline, or half a line
-    rows = []
-    for number, line in enumerate(lines, 1):
-        try:
-            rows.append(json.loads(line))
-        except ValueError as error:
-            raise DataError(f"'{path}' line {number} is no JSON: {error}", "it is damaged") from error
-    return rows
 
 
 def environment(plugins: Sequence[tuple[str, str, str]] = ()) -> dict[str, Any]:
@@ -320,4 +386,4 @@ def _write_error(path: Path, error: OSError) -> DataError:
     return DataError(f"cannot write '{path}': {reason}", hint)
 
 
-__all__ = ["RunDirectory", "State", "check_free", "default_path", "environment", "read_lines"]
+__all__ = ["RunDirectory", "State", "check_free", "default_path", "environment", "is_torn", "remove"]

@@ -6,19 +6,23 @@ was said about them, and a name whose call would *do* something (`os.system`, `b
 refused with its name. Nothing outside this file is ever imported or called on the file's behalf.
 
 OmegaConf containers (Lightning's `hyper_parameters`) come back as plain dictionaries, lists and values.
+
+Work and memory are bounded by the size of the file: what a few bytes would unfold to (tuples that hold one another, a
+packed archive, a tensor that repeats one number) is refused before it is unfolded.
 """
 
 from __future__ import annotations
 
 import io
+import math
 import pickle
 import re
 import struct
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -38,6 +42,15 @@ _REFUSED_MODULES = frozenset(
 # Pickles of protocol 2 (what torch.save writes) carry the module names of Python 2.
 _RENAMED = {"__builtin__": "builtins", "copy_reg": "copyreg", "commands": "subprocess", "urllib2": "urllib"}
 _RENAMED_BUILTINS = {"long": "int", "unicode": "str"}
+
+MAX_PROGRAM_BYTES = 32 << 20
+"""Of the pickle without its tensors; those of the largest published models have a few megabytes."""
+_UNPACKED = 4
+"""How many times its own size a file may unpack to: PyTorch packs no tensors at all."""
+_SLACK = 16 << 20
+_MAX_TUPLE_NODES, _MAX_TUPLE_DEPTH = 100_000, 100
+_MAX_WORK = 20_000_000
+"""Elements that are copied or hashed on the program's behalf, all of them together."""
 
 
 class Record(dict[Any, Any]):
@@ -133,6 +146,9 @@ _STORAGES = {
 def _rebuild_tensor(storage: Tensor, offset: int, size: Any, stride: Any, *_: Any) -> Tensor:
     if not isinstance(storage, Tensor):
         raise pickle.UnpicklingError("a tensor without a storage")
+    # One number may stand for many (`expand`); whoever copies the tensor pays for all of them.
+    if len(size) > 64 or math.prod(size) > max(_MAX_WORK, _UNPACKED * storage.numel()):
+        raise pickle.UnpicklingError(f"a tensor of size {tuple(size)} in {storage.numel()} numbers")
     return torch.as_strided(storage, tuple(size), tuple(stride), offset)
 
 
@@ -211,6 +227,17 @@ def _first(value: Any, *_: Any) -> Any:
     return value
 
 
+def _scalar(kind: Callable[..., Any]) -> Callable[..., Any]:
+    """`int`, `str` ... of numbers and short texts only: the text of a container may be far larger than it is."""
+
+    def make(*args: Any) -> Any:
+        if not all(isinstance(arg, int | float | str | bytes) and len(str(arg)) <= 1000 for arg in args):
+            raise pickle.UnpicklingError(f"{kind.__name__} of something else than a number or a short text")
+        return kind(*args)
+
+    return make
+
+
 def _encode(text: str, encoding: str = "latin1") -> bytes:
     if encoding not in ("latin1", "latin-1", "ascii", "utf-8"):
         raise pickle.UnpicklingError(f"unknown encoding {encoding}")
@@ -225,7 +252,7 @@ _SAFE: dict[tuple[str, str], Callable[..., Any]] = {
     ("torch._utils", "_rebuild_parameter_with_state"): _first,
     ("torch._tensor", "_rebuild_from_type_v2"): _rebuild_from_type,
     ("torch", "Size"): tuple,
-    ("torch", "device"): lambda *args: ":".join(map(str, args)),
+    ("torch", "device"): _scalar(lambda *args: ":".join(map(str, args))),
     ("collections", "OrderedDict"): OrderedDict,
     ("collections", "defaultdict"): lambda factory=None, *items: dict(*items),
     ("collections", "deque"): lambda items=(), *_: list(items),
@@ -244,15 +271,65 @@ _SAFE: dict[tuple[str, str], Callable[..., Any]] = {
     ("datetime", "datetime"): lambda *args: args,
     ("datetime", "timedelta"): lambda *args: args,
 }
-_SAFE |= {
-    ("builtins", kind.__name__): kind for kind in (dict, list, set, frozenset, tuple, int, float, bool, complex, str)
-}
+_SAFE |= {("builtins", kind.__name__): kind for kind in (dict, list, set, frozenset, tuple)}
+_SAFE |= {("builtins", kind.__name__): _scalar(kind) for kind in (int, float, bool, complex, str)}
 
 
-class _Unpickler(pickle.Unpickler):
+_InPython: Any = pickle._Unpickler
+
+
+class _Unpickler(_InPython):  # type: ignore[misc]
+    """The one of the standard library that is written in Python: every step passes through here and can be weighed."""
+
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(_InPython.dispatch)
+
     def __init__(self, file: io.BytesIO, storage: Callable[[str, torch.dtype, int], Tensor]) -> None:
         super().__init__(file, encoding="utf-8")
         self._storage = storage
+        self._work = 0
+        self._weights: dict[int, tuple[int, int, Any]] = {}
+        """Of each tuple, by its id: nodes when unfolded, depth, and itself, so that the id stays its own."""
+
+    def spend(self, elements: int) -> None:
+        """UnpicklingError once more elements were touched than a checkpoint can be made of."""
+        self._work += elements
+        if self._work > _MAX_WORK:
+            raise pickle.UnpicklingError("it unfolds to far more than it is large")
+
+    def weigh(self, value: Any) -> None:
+        """Note the size of a new tuple. Hashing it goes through all of its nodes, as often as they occur."""
+        if not isinstance(value, tuple):
+            return
+        inner = [self._weights.get(id(item), (1, 0, None)) for item in value]
+        nodes, depth = 1 + sum(n for n, _, _ in inner), 1 + max((d for _, d, _ in inner), default=0)
+        if nodes > _MAX_TUPLE_NODES or depth > _MAX_TUPLE_DEPTH:
+            raise pickle.UnpicklingError("its tuples hold one another without end")
+        self._weights[id(value)] = nodes, depth, value
+
+    def hash_all(self, keys: Sequence[Any]) -> None:
+        """Before these become keys or members of a set."""
+        self.spend(sum(self._weights.get(id(key), (1,))[0] for key in keys))
+
+    def call(self, function: Any, args: Any) -> Any:
+        """What the program calls: ours, and what it copies is counted."""
+        for arg in args if isinstance(args, tuple) else ():
+            if isinstance(arg, list | tuple | dict | set | frozenset):
+                self.spend(len(arg))
+                if isinstance(arg, list | tuple):
+                    self.hash_all(arg)
+        made = function(*args)
+        self.weigh(made)
+        return made
+
+    def load_reduce(self) -> None:
+        args = self.stack.pop()
+        self.stack[-1] = self.call(self.stack[-1], args)
+
+    def load_build(self) -> None:
+        # Attributes of anything else are none of a checkpoint's business.
+        if not isinstance(self.stack[-2], Record | OrderedDict | _Function | _Storage):
+            raise pickle.UnpicklingError(f"it changes a {type(self.stack[-2]).__name__}")
+        super().load_build()
 
     def find_class(self, module: str, name: str) -> Any:
         module = _RENAMED.get(module, module)
@@ -274,6 +351,38 @@ class _Unpickler(pickle.Unpickler):
         if not (isinstance(pid, tuple) and len(pid) == 5 and pid[0] == "storage" and isinstance(pid[1], _Storage)):
             raise pickle.UnpicklingError("an unknown kind of external data")
         return self._storage(str(pid[2]), pid[1].dtype, int(pid[4]))
+
+
+def _weighed(step: Callable[[Any], None]) -> Callable[[Any], None]:
+    def load(self: _Unpickler) -> None:
+        step(self)
+        self.weigh(self.stack[-1])
+
+    return load
+
+
+def _hashing(step: Callable[[Any], None], keys: Callable[[list[Any]], list[Any]]) -> Callable[[Any], None]:
+    def load(self: _Unpickler) -> None:
+        self.hash_all(keys(self.stack))
+        step(self)
+
+    return load
+
+
+def _weigh_all() -> None:
+    steps = _Unpickler.dispatch
+    steps[pickle.REDUCE[0]], steps[pickle.BUILD[0]] = _Unpickler.load_reduce, _Unpickler.load_build
+    for code in (pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3):
+        steps[code[0]] = _weighed(steps[code[0]])
+    every_other: Callable[[list[Any]], list[Any]] = lambda stack: stack[::2]  # noqa: E731
+    for code in (pickle.DICT, pickle.SETITEMS):
+        steps[code[0]] = _hashing(steps[code[0]], every_other)
+    for code in (pickle.ADDITEMS, pickle.FROZENSET):
+        steps[code[0]] = _hashing(steps[code[0]], lambda stack: stack)
+    steps[pickle.SETITEM[0]] = _hashing(steps[pickle.SETITEM[0]], lambda stack: stack[-2:-1])
+
+
+_weigh_all()
 
 
 def _refusal(module: str, name: str) -> DataError:
@@ -342,7 +451,7 @@ def load_untrusted(path: str | Path) -> Any:
     refuse_other_files(path)
     try:
         with zipfile.ZipFile(path) as archive:
-            return _load(archive)
+            return _load(archive, _UNPACKED * path.stat().st_size + _SLACK)
     except DataError as error:
         raise DataError(f"'{path}': {error.message}", error.hint) from error
     except (zipfile.BadZipFile, NotImplementedError) as error:
@@ -352,11 +461,10 @@ def load_untrusted(path: str | Path) -> Any:
             "saved again with a newer one",
         ) from error
     except _DAMAGE as error:
-        raise DataError(
-            f"'{path}' is damaged: {type(error).__name__}: {error}", "get the checkpoint from its publisher again"
-        ) from error
+        raise DataError(f"'{path}' is damaged: {type(error).__name__}: {error}", _FETCH) from error
 
 
+_FETCH = "get the checkpoint from its publisher again"
 _DAMAGE = (
     pickle.UnpicklingError,
     ArithmeticError,
@@ -373,19 +481,30 @@ _DAMAGE = (
 )
 
 
-def _load(archive: zipfile.ZipFile) -> Any:
+def _load(archive: zipfile.ZipFile, room: int) -> Any:
+    """`room`: bytes that may come out of the archive."""
     programs = [name for name in archive.namelist() if name.rsplit("/", 1)[-1] == "data.pkl"]
     if len(programs) != 1:
         raise DataError("it has no 'data.pkl', so it is not a PyTorch checkpoint", "give a file written by torch.save")
     root = programs[0].removesuffix("data.pkl")
     names = set(archive.namelist())
-    if f"{root}byteorder" in names and archive.read(f"{root}byteorder") != b"little":
-        raise DataError("it was written on a big-endian machine", "save it again on a little-endian one")
     storages: dict[str, Tensor] = {}
+    left = room
+
+    def read(name: str, most: int) -> bytes:
+        nonlocal left
+        size = archive.getinfo(name).file_size
+        left -= size
+        if size > most or left < 0:
+            raise DataError(f"'{name}' unpacks to {size:,} bytes, which no checkpoint of this size holds", _FETCH)
+        return archive.read(name)  # checks the CRC
+
+    if f"{root}byteorder" in names and read(f"{root}byteorder", 100) != b"little":
+        raise DataError("it was written on a big-endian machine", "save it again on a little-endian one")
 
     def storage(key: str, dtype: torch.dtype, numel: int) -> Tensor:
         if key not in storages:
-            content = bytearray(archive.read(f"{root}data/{key}"))  # checks the CRC
+            content = bytearray(read(f"{root}data/{key}", room))
             if len(content) != numel * dtype.itemsize:
                 raise pickle.UnpicklingError(
                     f"storage {key} has {len(content)} bytes, expected {numel * dtype.itemsize}"
@@ -394,31 +513,38 @@ def _load(archive: zipfile.ZipFile) -> Any:
             storages[key] = torch.frombuffer(content, dtype=dtype) if numel else torch.empty(0, dtype=dtype)
         return storages[key]
 
-    return _plain(_Unpickler(io.BytesIO(archive.read(programs[0])), storage).load(), {})
+    return _plain(_Unpickler(io.BytesIO(read(programs[0], MAX_PROGRAM_BYTES)), storage).load(), {})
 
 
-def _plain(value: Any, seen: dict[int, Any]) -> Any:
-    """Containers rebuilt with OmegaConf's nodes and paths turned into plain values; cycles are kept as they are."""
+def _plain(value: Any, seen: dict[int, tuple[Any, Any]]) -> Any:
+    """Containers rebuilt with OmegaConf's nodes and paths turned into plain values; cycles are kept as they are.
+
+    `seen`: by id, what became of a value, and the value itself, so that its id stays its own.
+    """
     if isinstance(value, _NumpyArray):
         return value.tensor
     if not isinstance(value, dict | list | tuple | Record):
         return value
     if id(value) in seen:
-        return seen[id(value)]
+        return seen[id(value)][0]
     if isinstance(value, Record):
         return _plain_record(value, seen)
     if isinstance(value, dict):
-        target: dict[Any, Any] = seen.setdefault(id(value), {})
+        target: dict[Any, Any] = {}
+        seen[id(value)] = target, value
         target.update({key: _plain(item, seen) for key, item in value.items()})
         return target
     if isinstance(value, tuple):
-        return tuple(_plain(item, seen) for item in value)
-    items: list[Any] = seen.setdefault(id(value), [])
+        made = tuple(_plain(item, seen) for item in value)
+        seen[id(value)] = made, value
+        return made
+    items: list[Any] = []
+    seen[id(value)] = items, value
     items.extend(_plain(item, seen) for item in value)
     return items
 
 
-def _plain_record(record: Record, seen: dict[int, Any]) -> Any:
+def _plain_record(record: Record, seen: dict[int, tuple[Any, Any]]) -> Any:
     root, _, kind = record.type_name.rpartition(".")
     if root.startswith("omegaconf"):
         if "_content" in record:
@@ -426,8 +552,10 @@ def _plain_record(record: Record, seen: dict[int, Any]) -> Any:
         if "_val" in record:
             return _plain(record["_val"], seen)
     if root == "pathlib" and kind.endswith("Path"):
-        return str(Path(*map(str, record.args)))
-    seen[id(record)] = record
+        if not all(isinstance(part, str) for part in record.args):
+            raise pickle.UnpicklingError("a path of something else than text")
+        return str(Path(*record.args))
+    seen[id(record)] = record, record
     for key, item in list(record.items()):
         record[key] = _plain(item, seen)
     record.args = tuple(_plain(item, seen) for item in record.args)

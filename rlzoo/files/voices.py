@@ -16,6 +16,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from rlzoo.errors import DataError
+from rlzoo.files.reading import as_object, parse
 from rlzoo.files.safepickle import refuse_other_files, without_wrapper
 
 VERSION = "1"
@@ -107,12 +108,8 @@ class VoiceFormat(Generic[C]):
         version = header.get("version", "")
         if version != VERSION:
             raise DataError(f"'{path}' has version '{version}', this program reads {VERSION}", "update rlzoo")
-        try:
-            description = json.loads(header.get("config", ""))
-        except json.JSONDecodeError as error:
-            raise DataError(f"the description in '{path}' is damaged: {error}", _AGAIN) from error
-        if not isinstance(description, dict):
-            raise DataError(f"the description in '{path}' is a {type(description).__name__}", _AGAIN)
+        where = f"the description in '{path}'"
+        description = as_object(parse(header.get("config", ""), where, _AGAIN), where, _AGAIN)
         try:
             config = self.config.model_validate(description.get("network"))
         except ValidationError as error:

@@ -64,6 +64,7 @@ def serve(study: Study, listening: socket.socket, started: Callable[[], None] = 
     try:
         import uvicorn
 
+        from rlzoo.listen.connections import Connection
         from rlzoo.listen.web import create_app
     except ImportError as error:
         raise ConfigError(
@@ -77,6 +78,7 @@ def serve(study: Study, listening: socket.socket, started: Callable[[], None] = 
         server_header=False,
         proxy_headers=False,  # the rate limit counts real peers, not what a client claims
         ws="none",
+        http=Connection,
         lifespan="off",
         limit_concurrency=500,
         timeout_keep_alive=15,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rlzoo.errors import ConfigError, DataError
-from rlzoo.files.rundir import read_lines
+from rlzoo.files.evaluations import read_index
 from rlzoo.speech.corpus.metadata import AUDIO_SUFFIXES, Metadata, read_metadata, recordings_in
 
 
@@ -107,7 +107,10 @@ def unequal_rates(pairs: Sequence[Pair]) -> str:
     """What to tell whoever makes a test whose sides differ in their sampling rate; empty where none do."""
     import soundfile
 
-    rates = [(pair, *(soundfile.info(str(path)).samplerate for path in (pair.a, pair.b))) for pair in pairs]
+    try:
+        rates = [(pair, *(soundfile.info(str(path)).samplerate for path in (pair.a, pair.b))) for pair in pairs]
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise DataError(f"a recording cannot be read as audio: {error}", "give WAV or FLAC files") from error
     different = [found for found in rates if found[1] != found[2]]
     if not different:
         return ""
@@ -155,7 +158,7 @@ def _prompts(folder: Path) -> tuple[dict[str, dict[str, Any]], tuple[str, ...]]:
 
 def _index(folder: Path) -> dict[str, dict[str, Any]]:
     """Prompts by file stem, as an evaluation has written them."""
-    rows = read_lines(folder / "index.jsonl")
+    rows = read_index(folder / "index.jsonl")
     return {
         Path(row["file"]).stem: {
             "id": row["prompt"],

@@ -26,6 +26,9 @@ DATABASE = "listen.sqlite"
 VERSION = 1
 CHOICES = ("first", "second", "same")
 NAME_LENGTH = 60
+PATIENCE = 0.45
+"""Seconds to wait for the lock of this process, and as many for the file's."""
+_PASSING = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 Side = Literal["a", "b", "anchor"]
 
 _SCHEMA = """
@@ -137,6 +140,10 @@ class Refused(Exception):
     """What a rater asked for is not allowed (now); the text may be shown to them."""
 
 
+class Busy(Exception):
+    """The file is locked by another program, or cannot be written: nothing was recorded; the text may be shown."""
+
+
 def create_database(
     path: Path,
     settings: Settings,
@@ -177,10 +184,11 @@ def create_database(
 class Study:
     """An opened test. Methods may be called from several threads."""
 
-    def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
+    def __init__(self, folder: Path, connection: sqlite3.Connection, reading: sqlite3.Connection) -> None:
         self.folder = folder
-        self._connection = connection
-        self._lock = threading.Lock()
+        # Who reads does not wait for who writes: each has a connection of its own, as the write-ahead log allows.
+        self._connection, self._reading = connection, reading
+        self._lock, self._read_lock = threading.Lock(), threading.Lock()
         facts = dict(self._all("SELECT key, value FROM study"))
         if facts.get("version") != str(VERSION):
             raise DataError(
@@ -205,22 +213,33 @@ class Study:
         path = folder / DATABASE
         if not path.is_file():
             raise DataError(f"'{folder}' holds no listening test", "give the folder that `rlzoo listen` has made")
-        connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=30)
+        connection, reading = (
+            sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=PATIENCE) for _ in range(2)
+        )
         try:
-            connection.execute("PRAGMA journal_mode = WAL")
+            with _passing():
+                connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")  # an answer is on the disk before it is acknowledged
             connection.execute("PRAGMA foreign_keys = ON")
-            return cls(folder, connection)
-        except (sqlite3.DatabaseError, KeyError, ValueError, TypeError) as error:
+            reading.execute("PRAGMA query_only = ON")
+            return cls(folder, connection, reading)
+        except Busy as error:
             connection.close()
+            reading.close()
+            raise DataError(f"'{path}' cannot be used: {error.__cause__}", "end the program that holds it") from error
+        except (sqlite3.Error, LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:
+            connection.close()
+            reading.close()
             raise DataError(f"'{path}' is damaged: {error}", "restore it from a copy") from error
         except DataError:
             connection.close()
+            reading.close()
             raise
 
     def close(self) -> None:
         """Release the database."""
         self._connection.close()
+        self._reading.close()
 
     def set_max_raters(self, count: int) -> None:
         """Let more (or fewer) people in than so far."""
@@ -350,12 +369,23 @@ class Study:
         return "a" if self.sources["anchor", pair] == self.sources["a", pair] else "b"
 
     def _all(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
-        with self._lock:
-            return self._connection.execute(query, values).fetchall()
+        with self._held(self._read_lock):
+            return self._reading.execute(query, values).fetchall()
+
+    @contextmanager
+    def _held(self, lock: threading.Lock) -> Iterator[None]:
+        """Busy where others hold it, or the file, for longer than anybody wants to wait for a page."""
+        if not lock.acquire(timeout=PATIENCE):
+            raise Busy("The server is busy. Please try again.")
+        try:
+            with _passing():
+                yield
+        finally:
+            lock.release()
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
+        with self._held(self._lock):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
@@ -364,6 +394,17 @@ class Study:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
+
+
+@contextmanager
+def _passing() -> Iterator[None]:
+    """Busy for an error that may be gone in a moment; what is wrong with the file itself stays what it is."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF not in _PASSING:
+            raise
+        raise Busy("The test's file is in use, or the disk is full. Please try again.") from error
 
 
 def clean_name(name: str) -> str:

@@ -7,6 +7,7 @@ engine, and a content security policy forbids scripts other than ours.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import secrets
@@ -21,16 +22,17 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rlzoo.listen.limits import Limiter
-from rlzoo.listen.study import CHOICES, NAME_LENGTH, Rater, Refused, Study, Trial
+from rlzoo.listen.study import CHOICES, NAME_LENGTH, Busy, Rater, Refused, Study, Trial
 
 COOKIE = "listen"
 _BODY_BYTES = 4096
+_BODY_SECONDS = 5.0
 _HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; media-src 'self'; "
     "img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -67,7 +69,7 @@ def create_app(study: Study, limits: Limits | None = None) -> Starlette:
     return Starlette(
         routes=routes,
         middleware=[Middleware(_Guard, limiter=pages.addresses)],
-        exception_handlers={HTTPException: pages.explain},
+        exception_handlers={HTTPException: pages.explain, Busy: pages.busy},
     )
 
 
@@ -201,12 +203,16 @@ class _Pages:
         """Errors as a page, or as JSON for scripts."""
         assert isinstance(error, HTTPException)
         headers = error.headers
-        if request.url.path == "/answer":
+        if request.scope["path"] == "/answer":
             return JSONResponse({"error": error.detail}, error.status_code, headers)
         page = self._page("message.html", title="Sorry", text=error.detail)
         page.status_code = error.status_code
         page.headers.update(headers or {})
         return page
+
+    async def busy(self, request: Request, error: Exception) -> Response:
+        """The test's file is locked or full: nothing was recorded, and the page tries again."""
+        return await self.explain(request, HTTPException(503, str(error), {"retry-after": "1"}))
 
     async def _session(self, request: Request) -> tuple[Rater, str]:
         token = request.cookies.get(COOKIE, "")
@@ -264,16 +270,26 @@ def _answer_of(body: bytes) -> tuple[str, str, float, int]:
 
 async def _body(request: Request) -> bytes:
     body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > _BODY_BYTES:
-            raise HTTPException(413, "This is too much text.")
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            async for part in request.stream():
+                body += part
+                if len(body) > _BODY_BYTES:
+                    raise HTTPException(413, "This is too much text.")
+    except TimeoutError as error:
+        raise HTTPException(408, "This took too long.", {"connection": "close"}) from error
+    except ClientDisconnect as error:
+        raise HTTPException(400, "The connection broke off.") from error
     return body
 
 
 def _check_origin(request: Request) -> None:
     origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+    try:
+        place = None if origin is None else urlsplit(origin).netloc
+    except ValueError:  # as of `http://[`
+        place = ""
+    if place is not None and place != request.headers.get("host"):
         raise HTTPException(403, "This was sent from another site.")
 
 

@@ -20,12 +20,29 @@ import torch
 from torch import Tensor, nn
 
 from rlzoo.errors import ConfigError, DataError, Diverged, Interrupted
+from rlzoo.files.reading import Shape, check, read_lines
 from rlzoo.files.signals import stop_requests
 from rlzoo.files.voices import VoiceFormat
 from rlzoo.pretraining.options import PretrainingOptions
+from rlzoo.speech.corpus._files import write_text
 
 OnStep = Callable[[dict[str, float]], None]
 """Called with every row of `train.jsonl`."""
+
+
+_UNREADABLE = (OSError, EOFError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, pickle.PickleError)
+
+
+class _LogRow(Shape):
+    step: int
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Rows of `train.jsonl`, without an unfinished last one. DataError where another line is damaged."""
+    rows = read_lines(path)
+    for number, row in enumerate(rows, 1):
+        check(_LogRow, row, f"'{path}' line {number} is no row of a training log")
+    return rows
 
 
 class Task(ABC):
@@ -164,11 +181,11 @@ class Pretraining:
             if state["cuda_rng"] is not None and self.device.type == "cuda":
                 torch.cuda.set_rng_state(state["cuda_rng"].cpu(), self.device)
             self.step, self.seconds = state["step"], state["seconds"]
-        except (OSError, RuntimeError, KeyError, ValueError, pickle.UnpicklingError) as error:
-            raise DataError(f"cannot read '{self.checkpoint}': {error}", "start again in another --out") from error
-        rows = self.log.read_text(encoding="utf-8").splitlines() if self.log.exists() else []
-        kept = [row for row in rows if json.loads(row)["step"] <= self.step]
-        self.log.write_text("".join(row + "\n" for row in kept), encoding="utf-8")
+        except _UNREADABLE as error:
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise DataError(f"cannot read '{self.checkpoint}': {reason}", "start again in another --out") from error
+        kept = [json.dumps(row) + "\n" for row in read_log(self.log) if row["step"] <= self.step]
+        write_text(self.log, "".join(kept))
 
     def run(self, on_step: OnStep) -> None:
         """Train until the budget is used up or a signal asks to stop; log, validate and save on the way."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import soundfile
 import torch
 from torch import Tensor
@@ -35,9 +36,15 @@ _RESAMPLING: dict[str, Any] = {
     "beta": 14.769656459379492,
 }
 
+MIN_RATE, MAX_RATE = 1_000, 384_000
+"""Sampling rates in Hz between which there is audio."""
+MAX_SAMPLES = 1 << 28
+"""Of one recording: 93 minutes at 48 kHz."""
+MAX_COEFFICIENTS = 1 << 24
+"""Of a resampling filter: 44.1 to 48 kHz takes 50,000, 12,345 Hz to 16 kHz eight million."""
+_BLOCK = 1 << 20
+_UNKNOWN_LENGTH = 1 << 60
 _FRAME_SECONDS = 0.02
-_LOWEST_RATE, _HIGHEST_RATE = 1_000, 768_000  # hertz
-_MOST_TAPS = 1 << 27
 _HIGHEST = 4.0  # floating point files may pass full scale a little, never tenfold
 _ACTIVITY_MARGIN_DB = 15.9  # ITU-T P.56: speech is active down to this far below its active level
 _SILENCE_POWER = 1e-9  # -90 dBFS, below one step of 16-bit audio; amplifying it would only amplify rounding
@@ -54,18 +61,7 @@ def read_audio(
     path = Path(path)
     if not path.is_file():
         raise DataError(f"audio file '{path}' does not exist", "check the path")
-    try:
-        data, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
-        raise DataError(f"'{path}' cannot be read as audio: {error}", "give a WAV or FLAC file") from error
-    if not _LOWEST_RATE <= rate <= _HIGHEST_RATE:
-        raise DataError(f"'{path}' says that it has {rate} Hz, which is no rate of speech", "its header is wrong")
-    if data.shape[0] == 0:
-        raise DataError(f"'{path}' has no samples", "remove it from the set, or record it again")
-    if data.shape[1] != 1:
-        raise DataError(
-            f"'{path}' has {data.shape[1]} channels, expected one", "mix it down first: sox in.wav -c 1 out.wav"
-        )
+    data, rate = _mono(path)
     if not np.isfinite(data).all():
         bad = int((~np.isfinite(data)).sum())
         raise DataError(
@@ -76,7 +72,7 @@ def read_audio(
             f"'{path}' has samples up to {peak:,.0f}, expected -1 to 1: floating point in the scale of integers",
             "divide by 32768 first, or convert the folder: rlzoo corpus convert DIR OUT",
         )
-    wave = torch.from_numpy(np.ascontiguousarray(data[:, 0]))
+    wave = torch.from_numpy(data)
     if sample_rate is None or rate == sample_rate:
         return wave, rate
     if on_rate == "error":
@@ -86,12 +82,47 @@ def read_audio(
     return resample(wave, rate, sample_rate), sample_rate
 
 
-def recording(prompt: Prompt, sample_rate: int, who: str) -> Tensor:
+def _mono(path: Path) -> tuple[npt.NDArray[np.float32], int]:
+    """(L,) and the rate. In blocks: what the header claims may be far more than there is."""
+    blocks: list[npt.NDArray[np.float32]] = []
+    try:
+        with soundfile.SoundFile(str(path)) as file:
+            check_rate(file.samplerate, f"'{path}'")
+            if file.channels != 1:
+                raise DataError(
+                    f"'{path}' has {file.channels} channels, expected one", "mix it down first: sox in.wav -c 1 out.wav"
+                )
+            claimed, found = file.frames, 0
+            while len(block := file.read(_BLOCK, dtype="float32")):
+                blocks.append(block)
+                found += len(block)
+                if found > MAX_SAMPLES:
+                    raise DataError(f"'{path}' has more than {MAX_SAMPLES:,} samples", "cut it into utterances")
+            if file.format == "FLAC" and found < claimed < _UNKNOWN_LENGTH:
+                raise DataError(f"'{path}' has {found:,} samples, its header says {claimed:,}", "it is cut off")
+            rate = file.samplerate
+    except (soundfile.LibsndfileError, RuntimeError, OSError, ValueError) as error:
+        raise DataError(f"'{path}' cannot be read as audio: {error}", "give a WAV or FLAC file") from error
+    if not blocks:
+        raise DataError(f"'{path}' has no samples", "remove it from the set, or record it again")
+    return np.concatenate(blocks), rate
+
+
+def check_rate(rate: int, who: str) -> None:
+    """DataError for a sampling rate in Hz that no recording of speech has; resampling from it would never end."""
+    if not MIN_RATE <= rate <= MAX_RATE:
+        raise DataError(
+            f"{who} claims a rate of {rate} Hz, expected {MIN_RATE} to {MAX_RATE} Hz", "correct the file's header"
+        )
+
+
+def recording(prompt: Prompt, sample_rate: int, who: str, attributes: Sequence[str] = ("audio",)) -> Tensor:
     """(L,) at `sample_rate`: the recording that a prompt brings along, for the reward `who`; kept after the first time.
 
-    ConfigError for a prompt without one, DataError for a bad file.
+    It is the first of these attributes that the prompt has: `audio` is its own text, spoken; `voice` is the voice that
+    it shall be spoken in. ConfigError for a prompt without one, DataError for a bad file.
     """
-    path = prompt.attributes.get("audio")
+    path = next((prompt.attributes[name] for name in attributes if prompt.attributes.get(name)), None)
     if not path:
         raise ConfigError(
             f"'{who}' compares with a recording, and prompt '{prompt.id}' has none",
@@ -135,15 +166,19 @@ def resample(wave: Tensor, from_rate: int, to_rate: int) -> Tensor:
     """(..., L) at `from_rate` -> (..., ceil(L · to / from)) at `to_rate`: Kaiser-windowed sinc, differentiable.
 
     The filter is long on purpose. Predictors hear where the band ends: with a short one (6 zero crossings) DNSMOS Pro
-    scores natural speech 0.25 lower than after the usual high-quality resamplers.
+    scores natural speech 0.25 lower than after the usual high-quality resamplers. DataError for two rates whose filter
+    would not fit: it has to / gcd phases, each from / gcd long.
     """
     if from_rate == to_rate:
         return wave
     common = math.gcd(from_rate, to_rate)
-    if from_rate // common * (to_rate // common) > _MOST_TAPS:
+    first, second = from_rate // common, to_rate // common
+    width = 2 * _RESAMPLING["lowpass_filter_width"] * first / (min(first, second) * _RESAMPLING["rolloff"])
+    if second * (first + width) > MAX_COEFFICIENTS:
         raise DataError(
-            f"{from_rate} Hz cannot be resampled to {to_rate} Hz: they share no common divisor above {common}",
-            "the rate of the file is unusual: check its header, or resample it with sox",
+            f"resampling from {from_rate} Hz to {to_rate} Hz takes a filter of {second * (first + width):,.0f} "
+            "coefficients: the rates have next to no common divisor",
+            f"resample to an ordinary rate first: sox in.wav -r {to_rate} out.wav",
         )
     from torchaudio.functional import resample as sinc
 
@@ -264,8 +299,11 @@ def full_precision(device: torch.device | str) -> Iterator[None]:
 
 
 __all__ = [
+    "MAX_RATE",
+    "MIN_RATE",
     "SPEECH_LEVEL_DBFS",
     "active_power",
+    "check_rate",
     "full_precision",
     "normalise_level",
     "read_audio",

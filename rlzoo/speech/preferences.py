@@ -8,7 +8,6 @@ the algorithm `dpo`:
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rlzoo.core.types import Prompt
 from rlzoo.errors import DataError
+from rlzoo.files.reading import parse, read_text
 
 Side = Path | tuple[float, ...]
 """A recording, or a state written out, for policies that emit no audio."""
@@ -68,12 +68,7 @@ def read_preferences(path: Path) -> list[Preference]:
 
     DataError with the line that is wrong: no pair, a recording that is not there, two sides that are the same.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"preferences '{path}' cannot be read: {error}", "give what `rlzoo listen export` wrote"
-        ) from error
+    lines = read_text(path, "give what `rlzoo listen export` wrote").splitlines()
     pairs = [
         _preference(line, path, f"'{path}', line {number}") for number, line in enumerate(lines, 1) if line.strip()
     ]
@@ -84,9 +79,7 @@ def read_preferences(path: Path) -> list[Preference]:
 
 def _preference(text: str, path: Path, where: str) -> Preference:
     try:
-        line = _Line.model_validate(json.loads(text))
-    except json.JSONDecodeError as error:
-        raise DataError(f"{where}: not JSON: {error}", f"a line is {_FORM}") from error
+        line = _Line.model_validate(parse(text, where, f"a line is {_FORM}"))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the line"

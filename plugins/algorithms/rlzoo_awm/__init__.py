@@ -13,9 +13,9 @@ from rlzoo.plugin import AlgorithmSpec, Options, hookimpl
 class AWMOptions(Options):
     """Options of AWM; the README of this plugin has the equations."""
 
-    draws: Annotated[int, Field(ge=1)] = 4
+    draws: Annotated[int, Field(ge=1, le=10_000)] = 4
     """Times and noises per sample at which the matching loss stands in for the log-probability."""
-    updates: Annotated[int, Field(ge=1)] = 1
+    updates: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Gradient updates on each step's samples, all with the same draws: the ratio compares like with like."""
     clip: Annotated[float, Field(gt=0, lt=1)] = 1e-4
     """Half-width of the ratio's trust region."""

@@ -13,11 +13,11 @@ from rlzoo.plugin import AlgorithmSpec, Options, hookimpl
 class BoNOptions(Options):
     """Options of best-of-N fine-tuning; the README of this plugin has the equations."""
 
-    best: Annotated[int, Field(ge=1)] = 1
+    best: Annotated[int, Field(ge=1, le=10_000)] = 1
     """How many samples of each prompt are learnt from."""
-    updates: Annotated[int, Field(ge=1)] = 4
+    updates: Annotated[int, Field(ge=1, le=10_000)] = 4
     """Gradient updates on each step's best samples, each with fresh draws."""
-    draws: Annotated[int, Field(ge=1)] = 1
+    draws: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Times and noises per sample that an update averages over."""
 
 

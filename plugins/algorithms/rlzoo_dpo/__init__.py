@@ -16,11 +16,11 @@ class DPOOptions(Options):
 
     preferences: Path | None = None
     """File of pairs, as `rlzoo listen export` writes it, to learn (offline). Unset: pairs of own samples (online)."""
-    pairs_per_step: Annotated[int, Field(ge=1)] = 8
+    pairs_per_step: Annotated[int, Field(ge=1, le=10_000)] = 8
     """Pairs of the file in one optimisation step (offline)."""
     beta: Annotated[float, Field(gt=0)] = 500.0
     """Strength of the KL constraint: larger keeps nearer to the starting weights."""
-    updates: Annotated[int, Field(ge=1)] = 4
+    updates: Annotated[int, Field(ge=1, le=10_000)] = 4
     """Gradient updates on each step's pairs, each with fresh times and noise."""
 
 

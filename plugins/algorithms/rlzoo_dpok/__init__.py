@@ -25,9 +25,9 @@ class DPOKOptions(Options):
     """Divide the advantage by the batch's standard deviation of scores (`value`)."""
     value_learning_rate: Annotated[float, Field(gt=0, lt=1)] = 1e-3
     """Adam's, for the value network."""
-    value_updates: Annotated[int, Field(ge=1)] = 5
+    value_updates: Annotated[int, Field(ge=1, le=10_000)] = 5
     """Updates of the value network per step."""
-    value_width: Annotated[int, Field(ge=1)] = 64
+    value_width: Annotated[int, Field(ge=1, le=10_000)] = 64
     """Hidden units of the value network's two layers."""
     clip: Annotated[float, Field(gt=0, lt=1)] = 1e-4
     """The ratio is clamped to 1 -+ this, for log-probabilities averaged over elements."""

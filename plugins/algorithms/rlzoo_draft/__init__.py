@@ -15,7 +15,7 @@ class DRaFTOptions(Options):
 
     form: Literal["draft", "alignprop"] = "draft"
     """Differentiate through the last `steps` denoising steps, or through a random number of them."""
-    steps: Annotated[int, Field(ge=1)] = 1
+    steps: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Denoising steps with a gradient (`draft`); mean of their random number (`alignprop`). At most all."""
     spread: Annotated[float, Field(ge=0)] = 1.0
     """Standard deviation of the random number of steps (`alignprop`)."""

@@ -19,11 +19,11 @@ class GRPOOptions(Options):
     """Weight of the KL to the starting weights, per trained step (`flow`; the other two have none)."""
     clip: Annotated[float, Field(gt=0, lt=1)] = 1e-4
     """Half-width of the ratio's trust region, for log-probabilities averaged over elements."""
-    window: Annotated[int, Field(ge=1)] = 2
+    window: Annotated[int, Field(ge=1, le=10_000)] = 2
     """Steps in a row that are drawn and trained (`mix`)."""
-    shift_every: Annotated[int, Field(ge=1)] = 5
+    shift_every: Annotated[int, Field(ge=1, le=10_000)] = 5
     """Optimisation steps after which the window moves (`mix`)."""
-    stride: Annotated[int, Field(ge=1)] = 1
+    stride: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Denoising steps by which it moves, from the noisiest on (`mix`)."""
     at_end: Literal["stay", "restart"] = "stay"
     """At the last steps that have noise the window stays, as published, or starts again (`mix`)."""

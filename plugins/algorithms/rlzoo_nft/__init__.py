@@ -19,9 +19,9 @@ class NFTOptions(Options):
     """Weight of the squared distance to the starting weights' predictions."""
     advantage_max: Annotated[float, Field(gt=0)] = 5.0
     """Advantage that counts as certainly good."""
-    updates: Annotated[int, Field(ge=1)] = 4
+    updates: Annotated[int, Field(ge=1, le=10_000)] = 4
     """Gradient updates on each step's samples, each with fresh draws."""
-    draws: Annotated[int, Field(ge=1)] = 1
+    draws: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Times and noises per sample that an update averages over."""
     decay_rate: Annotated[float, Field(ge=0)] = 1e-3
     """The old policy keeps min(decay_rate step, decay_max) of itself after each step."""

@@ -19,9 +19,9 @@ class RWROptions(Options):
     """b of the exponential weights, per unit of advantage."""
     keep: Annotated[float, Field(gt=0, le=1)] = 0.1
     """Share of samples that the sparse weights keep; at least one."""
-    updates: Annotated[int, Field(ge=1)] = 4
+    updates: Annotated[int, Field(ge=1, le=10_000)] = 4
     """Gradient updates on each step's samples, each with fresh draws."""
-    draws: Annotated[int, Field(ge=1)] = 1
+    draws: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Times and noises per sample that an update averages over."""
 
 

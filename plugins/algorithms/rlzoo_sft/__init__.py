@@ -15,9 +15,9 @@ class SFTOptions(Options):
 
     source: Literal["reference", "recordings"] = "reference"
     """Learn samples of the starting weights, or the recordings of a prompt set that has them."""
-    updates: Annotated[int, Field(ge=1)] = 4
+    updates: Annotated[int, Field(ge=1, le=10_000)] = 4
     """Gradient updates on each step's data, each with fresh draws."""
-    draws: Annotated[int, Field(ge=1)] = 1
+    draws: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Times and noises per sample that an update averages over."""
 
 

@@ -23,7 +23,7 @@ class GradTTSOptions(Options):
     number of the condition (164 numbers, which is what the few hundred samples of a CPU run can tell), the denoiser's
     biases too, low-rank adapters of its convolutions alone (extra `lora`), or all of the denoiser (for a GPU, with a
     learning rate near 1e-5)."""
-    lora_rank: Annotated[int, Field(ge=1)] = 8
+    lora_rank: Annotated[int, Field(ge=1, le=10_000)] = 8
     """Rank of the adapters (`trainable = "lora"`)."""
     lora_alpha: Annotated[float, Field(gt=0)] = 8.0
     """The adapters' product is scaled by alpha / rank."""
@@ -43,14 +43,14 @@ class PretrainOptions(PretrainingOptions):
     """Folder of MFA TextGrids; unset: phones.jsonl of the corpus."""
     text_style: Literal["flite", "cmu"] = "flite"
     """Whose pronunciation the corpus follows; stored with the voice, so that synthesis spells words alike."""
-    channels: Annotated[int, Field(ge=1)] = 128
+    channels: Annotated[int, Field(ge=1, le=10_000)] = 128
     """Width of the network."""
     init: Path | None = None
     """Voice to go on from: fine-tune it on new recordings, with a learning rate near 5e-4."""
-    utterances_per_step: Annotated[int, Field(ge=1)] = 12
+    utterances_per_step: Annotated[int, Field(ge=1, le=10_000)] = 12
     window_frames: Annotated[int, Field(ge=8)] = 160
     """Frames of each utterance that a step learns from, at random; 10 ms each."""
-    validation_steps: tuple[Annotated[int, Field(ge=1)], ...] = (4, 25)
+    validation_steps: tuple[Annotated[int, Field(ge=1, le=10_000)], ...] = (4, 25)
     """Denoising steps K of the samples in validation."""
 
 

@@ -27,7 +27,7 @@ class WaveGrad2Options(Options):
     """What RL updates: the denoiser's biases (a few thousand numbers, which is what the few hundred samples of a CPU
     run can tell), low-rank adapters of its convolutions, the denoiser (for a GPU, with a learning rate near 1e-5), or
     text encoder and ranges too. The duration predictor is always frozen."""
-    lora_rank: Annotated[int, Field(ge=1)] = 8
+    lora_rank: Annotated[int, Field(ge=1, le=10_000)] = 8
     """Rank of the adapters (`trainable = "lora"`)."""
     lora_alpha: Annotated[float, Field(gt=0)] = 8.0
     """The adapters' product is scaled by alpha / rank."""
@@ -67,9 +67,9 @@ class PretrainOptions(PretrainingOptions):
     """Whose pronunciation the corpus follows; stored with the voice, so that synthesis spells words alike."""
     peak: Literal["corpus", "each"] = "corpus"
     """Scale the recordings with one gain, or each to a peak of 1 (published)."""
-    utterances_per_step: Annotated[int, Field(ge=1)] = 8
+    utterances_per_step: Annotated[int, Field(ge=1, le=10_000)] = 8
     """On a GPU 64 unless set."""
-    windows_per_utterance: Annotated[int, Field(ge=1)] = 2
+    windows_per_utterance: Annotated[int, Field(ge=1, le=10_000)] = 2
     """On a GPU 4 unless set."""
     window_frames: Annotated[int, Field(ge=8)] = 50
     """Length of a training window in hidden frames (published: 256)."""
@@ -85,7 +85,7 @@ class PretrainOptions(PretrainingOptions):
     """Of the denoiser. On a GPU, and on a CPU with bf16 units, bf16-mixed unless set."""
     compile: bool = False
     """Compile the denoiser (torch.compile; needs a C compiler). On a GPU true unless set."""
-    validation_steps: tuple[Annotated[int, Field(ge=2)], ...] = (10, 50)
+    validation_steps: tuple[Annotated[int, Field(ge=2, le=10_000)], ...] = (10, 50)
     """Denoising steps K of the samples in validation."""
 
     @model_validator(mode="after")

@@ -45,7 +45,7 @@ class TrainPreferenceOptions(Options):
     """What "about the same" teaches: that both are equally good (half a win for either), or nothing."""
     bins: Annotated[int, Field(ge=2, le=50)] = 5
     """Classes of confidence in the table of reliability and for the expected calibration error."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, le=10_000_000)] = 0
     """Which prompts are held out, and where a hidden layer starts."""
     device: str = "cpu"
     """Where the encoder computes, e.g. `cuda`."""

@@ -74,6 +74,6 @@ def load(path: Path, sizes: dict[str, int]) -> tuple[Head, EncoderSettings]:
         encoder = EncoderSettings.model_validate(about["encoder"])
         head = Head(sizes[encoder.name], int(about["hidden"]))
         head.load_state_dict(tensors)
-    except (SafetensorError, OSError, KeyError, ValueError, ValidationError, RuntimeError) as error:
+    except (SafetensorError, OSError, LookupError, TypeError, ValueError, ValidationError, RuntimeError) as error:
         raise DataError(f"'{path}' is no preference model: {str(error).splitlines()[0]}", _HINT) from error
     return head.eval().requires_grad_(False), encoder

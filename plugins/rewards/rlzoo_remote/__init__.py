@@ -57,10 +57,12 @@ def rlzoo_rewards() -> Iterator[RewardSpec]:
         summary="scores from a service behind a URL, batched, with retries",
         target="rlzoo_remote.http:HTTPReward",
         options=HTTPOptions,
+        acts="send audio and texts to an address",
     )
     yield RewardSpec(
         name="process",
         summary="scores from worker processes with an environment of their own",
         target="rlzoo_remote.process:ProcessReward",
         options=ProcessOptions,
+        acts="start a program",
     )

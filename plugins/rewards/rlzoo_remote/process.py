@@ -4,27 +4,41 @@ from __future__ import annotations
 
 import contextlib
 import os
+import selectors
+import signal
 import subprocess
 import tempfile
-import threading
+import time
 import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO
 
 from rlzoo.api import Prompt, Reward, Samples, Scores
-from rlzoo.errors import DataError
+from rlzoo.errors import ConfigError, DataError
 from rlzoo_remote import ProcessOptions
-from rlzoo_remote.wire import Answer, answer, joined, pieces, request
+from rlzoo_remote.wire import MAX_ANSWER_BYTES, Answer, answer, joined, pieces, request
+
+_LEASH = ("sh", "-c", "cat >/dev/null; kill -KILL 0")
+"""Leads the process group, and ends it when its standard input does: when we close it, or die of whatever cause."""
+_PATIENCE = 2.0
+"""Seconds that a scorer has to end by itself once its standard input has ended."""
+_QUOTED = 1 << 16
 
 
 class Worker:
-    """One process that answers a line of JSON with a line. Its standard error is kept, to be quoted when it fails."""
+    """One process that answers a line of JSON with a line. Its standard error is kept, to be quoted when it fails.
+
+    It and whatever it starts are a process group of their own, which ends as a whole.
+    """
 
     def __init__(self, command: Sequence[str], env: dict[str, str], timeout_seconds: float) -> None:
         self.command, self.timeout_seconds = list(command), timeout_seconds
-        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self._who = f"the scorer '{self.command[0]}'"
+        self._asked = 0
+        self._rest = b""
+        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        self._leash = subprocess.Popen(_LEASH, stdin=subprocess.PIPE, process_group=0)
         try:
             self._process = subprocess.Popen(
                 self.command,
@@ -32,55 +46,101 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=self._log,
                 env={**os.environ, **env},
-                encoding="utf-8",
+                bufsize=0,
+                process_group=self._leash.pid,
             )
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a NUL, or `=` in the name of a variable
+            self._end_group()
             self._log.close()
+            if isinstance(error, ValueError):
+                raise ConfigError(f"{self._who} cannot be started: {error}", "check `command` and `env`") from error
             raise DataError(f"{self._who} cannot be started: {error.strerror}", "check `command`") from error
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._input, self._output = self._process.stdin, self._process.stdout
+        for pipe in (self._input, self._output):
+            os.set_blocking(pipe.fileno(), False)
 
-    def ask(self, line: str, rows: int) -> Answer:
-        """One request. DataError when the process ends or takes too long; it is killed then."""
-        late = threading.Event()
+    def ask(self, samples: Samples, prompts: Sequence[Prompt]) -> Answer:
+        """One request. DataError when the process ends or takes too long, ContractError for anything but its answer."""
+        self._asked += 1
+        line = request(samples, prompts, "process", self._asked)
+        return answer(self._exchange(line.encode() + b"\n"), len(prompts), self._who, self._asked)
 
-        def stop() -> None:
-            late.set()
-            self._process.kill()
+    def _exchange(self, line: bytes) -> bytes:
+        """Write a line and read one, both before the deadline, however slowly bytes go."""
+        deadline = time.monotonic() + self.timeout_seconds
+        waiting = memoryview(line)
+        read = bytearray(self._rest)
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._input, selectors.EVENT_WRITE)
+            selector.register(self._output, selectors.EVENT_READ)
+            while b"\n" not in read:
+                left = deadline - time.monotonic()
+                ready = selector.select(left) if left > 0 else []
+                if not ready:
+                    raise DataError(
+                        f"{self._who} did not answer within {self.timeout_seconds:g} s", "raise timeout_seconds"
+                    )
+                for key, _ in ready:
+                    if key.fileobj is self._input:
+                        waiting = self._written(waiting)
+                        if not waiting:
+                            selector.unregister(self._input)
+                        continue
+                    chunk = os.read(self._output.fileno(), 1 << 16)
+                    if not chunk:
+                        raise DataError(f"{self._who} {self._ended()}: {self._last_words()}", "run it by hand")
+                    read += chunk
+                    if len(read) > MAX_ANSWER_BYTES:
+                        raise DataError(
+                            f"{self._who} answered more than {MAX_ANSWER_BYTES >> 20} MiB", "run it by hand"
+                        )
+        found, _, self._rest = bytes(read).partition(b"\n")
+        return found
 
-        timer = threading.Timer(self.timeout_seconds, stop)
-        timer.start()
+    def _written(self, waiting: memoryview) -> memoryview:
         try:
-            assert self._process.stdin is not None
-            assert self._process.stdout is not None
-            # A process that ended may have said why before it did.
-            with contextlib.suppress(BrokenPipeError):
-                self._process.stdin.write(line + "\n")
-                self._process.stdin.flush()
-            text = self._process.stdout.readline()
-        finally:
-            timer.cancel()
-        if late.is_set():
-            raise DataError(f"{self._who} did not answer within {self.timeout_seconds:g} s", "raise timeout_seconds")
-        if not text:
-            code = self._process.wait()
-            raise DataError(f"{self._who} ended with exit code {code}: {self._last_words()}", "run it by hand")
-        return answer(text, rows, self._who)
+            return waiting[os.write(self._input.fileno(), waiting) :]
+        except BlockingIOError:
+            return waiting
+        except BrokenPipeError:
+            return waiting[:0]  # it ended, and may have said why before it did
 
     def close(self) -> None:
-        """End the process and wait for it."""
-        for pipe in (self._process.stdin, self._process.stdout):
-            # The process may have ended first; then there is nothing left to flush.
-            if pipe is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    pipe.close()
-        try:
-            self._process.wait(timeout=2)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        """Let the process end, then end it and all it started."""
+        with contextlib.suppress(OSError):
+            self._input.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_PATIENCE)
+        self._end_group()
+        self._process.wait()
+        self._output.close()
         self._log.close()
 
+    def kill(self) -> None:
+        """End the process and all it started at once."""
+        self._end_group()
+        self.close()
+
+    def _end_group(self) -> None:
+        # The group exists as long as its leader is not waited for, so that its number belongs to nobody else.
+        if self._leash.returncode is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._leash.pid, signal.SIGKILL)
+            assert self._leash.stdin is not None
+            self._leash.stdin.close()
+            self._leash.wait()
+
+    def _ended(self) -> str:
+        try:
+            return f"ended with exit code {self._process.wait(_PATIENCE)}"
+        except subprocess.TimeoutExpired:
+            return "closed its standard output"
+
     def _last_words(self) -> str:
-        self._log.seek(0)
+        size = self._log.seek(0, os.SEEK_END)
+        self._log.seek(max(0, size - _QUOTED))
         lines = self._log.read().decode("utf-8", "replace").strip().splitlines()
         return " / ".join(lines[-3:]) or "it wrote nothing to standard error"
 
@@ -88,7 +148,8 @@ class Worker:
 class ProcessReward(Reward[ProcessOptions]):
     """Requests of `batch` rows go to `workers` processes in turn; the answers keep the order of the rows.
 
-    The processes start with the first call and end with this object. Raises DataError where an answer cannot be had.
+    The processes start with the first call and end with this object, or with this process. Raises DataError where an
+    answer cannot be had, ContractError where it is none.
     """
 
     def __init__(self, options: ProcessOptions) -> None:
@@ -103,21 +164,20 @@ class ProcessReward(Reward[ProcessOptions]):
         if not self._workers:
             self._start()
         parts = pieces(len(samples), self.options.batch)
-        lines = [request(samples[rows], prompts[rows], "process") for rows in parts]
-        sizes = [len(samples[rows]) for rows in parts]
+        count = len(self._workers)
 
         def serve(index: int) -> list[Answer]:
-            turns = range(index, len(lines), len(self._workers))
-            return [self._workers[index].ask(lines[turn], sizes[turn]) for turn in turns]
+            turns = range(index, len(parts), count)
+            return [self._workers[index].ask(samples[parts[turn]], prompts[parts[turn]]) for turn in turns]
 
         try:
-            served = list(self._pool.map(serve, range(len(self._workers))))
+            served = list(self._pool.map(serve, range(count)))
         except BaseException:
             # What a process answers next would belong to a request that nobody waits for.
-            self.close()
+            while self._workers:
+                self._workers.pop().kill()
             raise
-        count = len(self._workers)
-        answers = [served[turn % count][turn // count] for turn in range(len(lines))]
+        answers = [served[turn % count][turn // count] for turn in range(len(parts))]
         return joined(answers, samples.data.device, "process")
 
     def close(self) -> None:

@@ -13,19 +13,23 @@ from rlzoo.api import Prompt, Samples, Scores
 from rlzoo.audio import require_rate
 from rlzoo.errors import ContractError, DataError
 
+MAX_ANSWER_BYTES = 16 << 20
+"""Of one answer; beyond, something else than a scorer is answering."""
+
 
 class Answer(BaseModel):
-    """What a scorer says of R rows: R scores and R of each part, or an error."""
+    """What a scorer says of R rows: R scores and R of each part, or an error; `id` is the request's."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
+    id: int | None = None
     scores: list[float] = []
     parts: dict[str, list[float]] = {}
     error: str = ""
 
 
-def request(samples: Samples, prompts: Sequence[Prompt], who: str) -> str:
-    """R rows as one line of JSON."""
+def request(samples: Samples, prompts: Sequence[Prompt], who: str, number: int) -> str:
+    """R rows as one line of JSON; `number` is its `id`."""
     rate = require_rate(samples, None, who)
     data = samples.data.detach().to("cpu", torch.float32)
     rows = []
@@ -33,11 +37,14 @@ def request(samples: Samples, prompts: Sequence[Prompt], who: str) -> str:
         wave = data[row, : int(samples.lengths[row])].numpy().astype("<f4")
         audio = base64.b64encode(wave.tobytes()).decode("ascii")
         rows.append({"id": prompt.id, "text": prompt.text, "attributes": dict(prompt.attributes), "audio": audio})
-    return json.dumps({"sample_rate": rate, "rows": rows})
+    return json.dumps({"id": number, "sample_rate": rate, "rows": rows})
 
 
-def answer(text: str | bytes, rows: int, who: str) -> Answer:
-    """Checked: DataError for an error of the scorer's own, ContractError for anything but `rows` finite numbers."""
+def answer(text: bytes, rows: int, who: str, number: int) -> Answer:
+    """Checked: DataError for an error of the scorer's own, ContractError for anything but `rows` finite numbers.
+
+    The answer says which request it is to, so that one line too many is never taken for the next answer.
+    """
     try:
         found = Answer.model_validate_json(text)
     except ValidationError as error:
@@ -45,10 +52,16 @@ def answer(text: str | bytes, rows: int, who: str) -> Answer:
         where = ".".join(map(str, problem["loc"]))
         raise ContractError(
             f"{who} answered something else than scores ({where}: {problem['msg']}): {text[:200]!r}",
-            'the answer is {"scores": [...]}, one finite number per row',
+            'the answer is {"id": ..., "scores": [...]}, one finite number per row',
         ) from error
     if found.error:
         raise DataError(f"{who} failed: {found.error}", "look at the scorer's own log")
+    if found.id != number:
+        said = "without an `id`" if found.id is None else f"to request {found.id}"
+        raise ContractError(
+            f"{who} gave an answer {said} to request {number}: {text[:200]!r}",
+            'answer each request once, with its `id`: {"id": ..., "scores": [...]}',
+        )
     for name, values in {"scores": found.scores, **found.parts}.items():
         if len(values) != rows:
             raise ContractError(

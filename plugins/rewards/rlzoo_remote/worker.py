@@ -26,7 +26,8 @@ def serve(line: str, reward: Reward[Any], device: str) -> dict[str, Any]:
     samples = resample_samples(samples, reward.sample_rate)  # the reward knows its rate; whoever asks need not
     with torch.no_grad():
         scores = reward.score(samples, prompts)
-    return {"scores": scores.values.tolist(), "parts": {name: part.tolist() for name, part in scores.parts.items()}}
+    parts = {name: part.tolist() for name, part in scores.parts.items()}
+    return {"id": asked["id"], "scores": scores.values.tolist(), "parts": parts}
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rlzoo.errors import DataError
+from rlzoo.files.reading import MAX_LINES_BYTES, as_object, parse, read_text
 
 
 def write_text(path: Path, text: str) -> None:
@@ -47,23 +48,12 @@ def read_jsonl(path: Path, *, torn_tail: bool = False) -> Iterator[dict[str, Any
     Raises:
         DataError: not UTF-8, not JSON, or not an object; the message has the line number.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"'{path}' is not a UTF-8 text file", hint="expected one JSON object a line") from error
-    except OSError as error:
-        raise DataError(f"cannot read '{path}': {error.strerror}", hint="check the path") from error
-    lines = text.split("\n")
+    lines = read_text(path, "expected one JSON object a line", MAX_LINES_BYTES).split("\n")
     tail = lines.pop()
     if tail and not torn_tail:
         lines.append(tail)
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"'{path}', line {number}: not JSON ({error.msg})", hint="make the file again") from error
-        if not isinstance(row, dict):
-            raise DataError(f"'{path}', line {number}: expected a JSON object, found {type(row).__name__}")
-        yield row
+        where = f"'{path}', line {number}"
+        yield as_object(parse(line, where, "make the file again"), where, "make the file again")

@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from rlzoo.errors import DataError
+from rlzoo.files.reading import read_bytes
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64")
 """What soundfile reads, in the order in which a recording is looked for."""
 
-_LIMIT = 1 << 28
 _LAYOUT = "expected lines 'id|text' or 'id|text|normalised text'"
 _IDS = frozenset(
     str.split("id ids name file files filename file_name file_id audio audio_file path wav wav_file utt utterance clip")
@@ -49,14 +49,9 @@ def read_text(path: Path, hint: str) -> str:
     Raises:
         DataError: missing, a folder, too large, or other than UTF-8 text; it names the line.
     """
-    try:
-        if path.is_dir():
-            raise DataError(f"'{path}' is a directory", hint)
-        if path.stat().st_size > _LIMIT:
-            raise DataError(f"'{path}' has more than {_LIMIT >> 20} MB, so it is no list of texts", hint)
-        raw = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot read '{path}': {error.strerror}", hint) from error
+    if path.is_dir():
+        raise DataError(f"'{path}' is a directory", hint)
+    raw = read_bytes(path, hint)
     if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise DataError(f"'{path}' is UTF-16 text", f"save it as UTF-8: iconv -f UTF-16 -t UTF-8 {path.name}")
     try:

@@ -238,7 +238,7 @@ def canonical(phone: str, name: str) -> str:
     Raises:
         DataError: no ARPAbet.
     """
-    spelled = phone.strip()
+    spelled = phone.strip() if isinstance(phone, str) else repr(phone)[:40]
     if spelled.lower() in _SILENT:
         return _SILENT[spelled.lower()]
     if spelled.upper() in ARPABET:
@@ -334,10 +334,13 @@ def _item(
 ) -> SpeechItem:
     import soundfile
 
+    from rlzoo.speech.audio import check_rate
+
     try:
         info = soundfile.info(str(wav))
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise DataError(f"'{wav}' cannot be read as audio: {error}", hint="restore it, or remove its line") from error
+    check_rate(info.samplerate, f"'{wav}'")
     if sample_rate is not None and info.samplerate != sample_rate:
         raise DataError(f"'{wav}' has {info.samplerate} Hz, {sample_rate} Hz were asked for", hint=_RATE_HINT)
     if len(phones) != len(ends):

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rlzoo.errors import DataError, PluginError
+from rlzoo.files.reading import read_bytes
+
+MAX_TEXTGRID_BYTES = 64 << 20
 
 
 def find_textgrids(folder: Path) -> dict[str, Path]:
@@ -38,12 +41,12 @@ def read_textgrid(path: Path, tier: str = "phones") -> tuple[list[str], list[flo
     try:
         from praatio import textgrid
         from praatio.data_classes.interval_tier import IntervalTier
-        from praatio.utilities.errors import PraatioException
     except ImportError as error:
         raise PluginError("reading TextGrids needs praatio", hint="pip install 'rlzoo-speech[corpus]'") from error
+    read_bytes(path, "align the recording again", MAX_TEXTGRID_BYTES)  # what is too large, or no file, is told here
     try:
         grid = textgrid.openTextgrid(str(path), includeEmptyIntervals=True, reportingMode="error")
-    except (OSError, UnicodeError, ValueError, LookupError, PraatioException) as error:
+    except Exception as error:  # praatio has errors of its own, and Python's where a line is not what it expects
         # What an empty or cut file does to praatio is an index out of range, which says nothing.
         why = "it is empty or cut off" if isinstance(error, LookupError) else str(error)
         raise DataError(f"cannot read the TextGrid '{path}': {why}", hint="align the recording again") from error

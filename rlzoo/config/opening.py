@@ -1,0 +1,83 @@
+"""A run directory back to the run it describes, without running what somebody else wrote into it. Light."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from rlzoo.config.registry import NOUN, Registry, discover
+from rlzoo.config.resolve import Choice, ResolvedRun
+from rlzoo.errors import DataError
+from rlzoo.files.rundir import RunDirectory
+
+Use = Literal["policy", "rewards", "algorithm", "prompts"]
+EVERYTHING: tuple[Use, ...] = ("policy", "rewards", "algorithm", "prompts")
+
+
+def open_run(rundir: RunDirectory, *, uses: Sequence[Use] = EVERYTHING, trust: bool = False) -> ResolvedRun:
+    """The run of a directory, its one-file plugins loaded. `uses`: what of it will be built.
+
+    DataError where the directory was not written by this user on this machine and using it would run or contact what it
+    names; with `trust` it does. ConfigError, PluginError as `ResolvedRun.from_dict`.
+    """
+    return open_with_registry(rundir, uses=uses, trust=trust)[0]
+
+
+def open_with_registry(
+    rundir: RunDirectory, *, uses: Sequence[Use] = EVERYTHING, trust: bool = False
+) -> tuple[ResolvedRun, Registry]:
+    """As `open_run`, and the plugins it was resolved with."""
+    config = rundir.config()
+    files = [Path(name) for name in config.get("plugin_files", ())]
+    trusted = trust or rundir.is_own()
+    if files and not trusted:
+        raise _foreign(rundir, [f"load the plugin '{file}'" for file in files])
+    registry = discover(files=files)
+    run = ResolvedRun.from_dict(config, registry)
+    if not trusted:
+        acts = [text for choice in _choices(run, uses) for text in _acts(choice, registry)]
+        if acts:
+            raise _foreign(rundir, acts)
+    return run, registry
+
+
+def _choices(run: ResolvedRun, uses: Sequence[Use]) -> Iterator[Choice[Any]]:
+    if "rewards" in uses:
+        yield from run.rewards
+    yield from (getattr(run, use) for use in uses if use != "rewards")
+
+
+def _acts(choice: Choice[Any], registry: Registry) -> Iterator[str]:
+    """What a plugin does besides computing; also one that its options name, as a part of a composite reward."""
+    options = choice.options.model_dump(mode="json")
+    if choice.spec.acts:
+        yield f"{choice.spec.acts} ('{choice.spec.name}', {_shown(options)})"
+    for name in dict.fromkeys(_texts(options)):
+        for kind, spec in registry.find(name):
+            if spec.acts:
+                yield f"{spec.acts} ({NOUN[kind]} '{name}' in '{choice.spec.name}', {_shown(options)})"
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(item)
+
+
+def _shown(options: Mapping[str, Any]) -> str:
+    text = ", ".join(f"{key} = {value!r}" for key, value in options.items() if key in ("command", "url", "parts"))
+    text = text or repr(dict(options))
+    return text if len(text) <= 300 else f"{text[:300]} ..."
+
+
+def _foreign(rundir: RunDirectory, acts: Sequence[str]) -> DataError:
+    return DataError(
+        f"'{rundir.path}' was not made by you on this machine, and this would {'; '.join(acts)}; nothing was run",
+        "look at what it names, and add --trust if you would run it yourself",
+    )
+
+
+__all__ = ["EVERYTHING", "Use", "open_run", "open_with_registry"]

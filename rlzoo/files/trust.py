@@ -1,0 +1,71 @@
+"""Whose run directory it is. Light.
+
+A run directory is data, but its `config.json` may name programs: one-file plugins, the command of a `process` reward.
+What rlzoo writes there on this machine it signs, with a secret that no directory from elsewhere can have been signed
+with (HMAC-SHA-256 over the values, key in the user's state directory). Own runs may be moved, copied and resumed
+freely; for anything else the programs are named, and nothing is run without `--trust`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+SIGNED = "signed"
+"""Key of `config.json`."""
+_KEY_BYTES = 32
+
+
+def signature(values: Mapping[str, Any]) -> str:
+    """Of the values of a run, in hex; empty where no secret can be kept, and the run is then nobody's."""
+    key = _key()
+    return hmac.new(key, _canonical(values), hashlib.sha256).hexdigest() if key else ""
+
+
+def is_signed(values: Mapping[str, Any], found: Any) -> bool:
+    """Whether `found` is what `signature` gives here."""
+    expected = signature(values)
+    return bool(expected) and isinstance(found, str) and hmac.compare_digest(expected.encode(), found.encode())
+
+
+def _canonical(values: Mapping[str, Any]) -> bytes:
+    return json.dumps(values, sort_keys=True).encode()
+
+
+def _key() -> bytes:
+    """The user's secret, made when it is first needed; empty where it can be neither read nor written."""
+    import platformdirs
+
+    path = Path(platformdirs.user_state_dir("rlzoo", appauthor=False)) / "key"
+    with contextlib.suppress(OSError):
+        if not path.exists():
+            _make(path)
+        key = path.read_bytes()
+        return key if len(key) == _KEY_BYTES else b""
+    return b""
+
+
+def _make(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
+    try:
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(secrets.token_bytes(_KEY_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        # Another process may have made one meanwhile, which then counts for both.
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+__all__ = ["SIGNED", "is_signed", "signature"]

@@ -1,0 +1,387 @@
+"""Run directories and files from somebody else, or damaged: they run nothing, and cost one line of explanation."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from rlzoo import cli
+from rlzoo.audio import read_audio, resample
+from rlzoo.config.layers import override, read
+from rlzoo.config.registry import Registry
+from rlzoo.core.specs import KINDS
+from rlzoo.engine.loop import train
+from rlzoo.errors import ConfigError, DataError
+from rlzoo.files.rundir import RunDirectory
+from rlzoo.testing.toy_runs import start, toy_run
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """`command(*arguments)` -> (exit code, standard output, standard error), in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["rlzoo", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            cli.main()
+            code: Any = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = toy_run(train={"steps": 2, "self_checks": False})
+    rundir = start(run, tmp_path_factory.mktemp("hostile") / "run")
+    train(run, rundir)
+    return rundir.path
+
+
+@pytest.fixture
+def copy(trained: Path, tmp_path: Path) -> Path:
+    shutil.copytree(trained, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def edit(run: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    values = json.loads((run / "config.json").read_text())
+    change(values)
+    (run / "config.json").write_text(json.dumps(values))
+
+
+def foreign(run: Path) -> Path:
+    """As it arrives from somebody else: with a plugin of theirs, and a scorer that is a program."""
+    evil = run / "evil.py"
+    evil.write_text(f"open({str(run / 'PWNED')!r}, 'w')\n")
+    scorer = {"name": "process", "requested": "process", "weight": 1.0, "command": ["touch", str(run / "PWNED")]}
+
+    def change(values: dict[str, Any]) -> None:
+        values["plugin_files"].append(str(evil))
+        values["rewards"].append(scorer)
+
+    edit(run, change)
+    return run
+
+
+READING = (
+    ("synth", "--checkpoint", "RUN", "--text", "hi", "--out", "o.wav"),
+    ("synth", "--checkpoint", "RUN/checkpoints/000002", "--text", "hi", "--out", "o.wav"),
+    ("eval", "RUN"),
+    ("eval", "RUN/checkpoints/000002"),
+    ("eval", "RUN", "--base", "RUN"),
+    ("noise-scale", "RUN", "--reward", "toy"),
+    ("run", "--resume", "RUN", "--steps", "3"),
+    ("run", "--resume", "RUN", "--device", "cpu"),
+)
+LOOKING = (
+    ("compare", "RUN", "RUN"),
+    ("listen", "RUN"),
+    ("bench", "report", "toy-sanity", "--out", "RUN"),
+)
+
+
+@pytest.mark.parametrize("arguments", [*READING, *LOOKING])
+def test_a_foreign_run_directory_runs_nothing(copy: Path, command: Command, arguments: tuple[str, ...]) -> None:
+    foreign(copy)
+    code, _, err = command(*(word.replace("RUN", str(copy)) for word in arguments))
+    assert not (copy / "PWNED").exists()
+    assert "Traceback" not in err
+    if arguments in READING:
+        assert code == 4
+        assert "was not made by you on this machine" in err
+        assert "--trust" in err
+        assert "evil.py" in err
+
+
+def test_a_foreign_run_without_plugins_may_be_heard_but_its_scorer_is_not_started(copy: Path, command: Command) -> None:
+    """What a command does not use is not asked about; a scorer inside a composite reward is one, too."""
+    foreign(copy)
+    edit(copy, lambda values: values.update(plugin_files=[]))
+    part = {"name": "process", "options": {"command": ["touch", str(copy / "PWNED")]}}
+    from rlzoo.config.opening import open_run
+
+    toys = toy_run().to_dict()["plugin_files"]
+    code, _, _ = command("eval", copy, *(word for file in toys for word in ("--plugin", file)))
+    assert code != 0
+    assert not (copy / "PWNED").exists()
+    for extra in ({"name": "process", "command": ["x"]}, {"name": "composite", "parts": [part]}):
+        core = {"requested": extra["name"], "weight": 1.0, "on_missing": "error"}
+        edit(copy, lambda values, extra=extra, core=core: values.update(rewards=[{**extra, **core}]))
+        edit(copy, lambda values: values.update(policy={"name": "gradtts"}, prompts={"name": "short"}))
+        edit(copy, lambda values: values.update(algorithm={"name": "nft"}, eval={}, rollout={}, train={}))
+        rundir = RunDirectory.open(copy)
+        assert open_run(rundir, uses=("policy",)).policy.spec.name == "gradtts"
+        with pytest.raises(DataError, match=r"this would start a program .*command") as caught:
+            open_run(rundir, uses=("policy", "rewards"))
+        assert "--trust" in caught.value.hint
+        assert open_run(rundir, uses=("rewards",), trust=True).rewards[0].spec.name == extra["name"]
+
+
+def test_own_runs_are_known_wherever_they_lie(copy: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy, and a run whose values `--resume --steps` has changed, stay one's own; elsewhere they are foreign."""
+    assert command("run", "--resume", copy, "--steps", 3, "--device", "cpu")[0] == 0
+    assert RunDirectory.open(copy).is_own()
+    assert command("eval", copy, "--device", "cpu")[0] == 0
+    monkeypatch.setenv("XDG_STATE_HOME", str(copy / "elsewhere"))
+    assert not RunDirectory.open(copy).is_own()
+    assert command("eval", copy, "--device", "cpu")[0] == 4
+    assert command("eval", copy, "--device", "cpu", "--trust")[0] == 0
+    assert command("run", "--resume", copy, "--steps", 4, "--device", "cpu", "--trust")[0] == 0
+    assert RunDirectory.open(copy).is_own()
+    key = copy / "elsewhere" / "rlzoo" / "key"
+    assert key.stat().st_mode & 0o77 == 0
+
+
+def test_without_a_place_for_the_key_runs_still_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    rundir = start(toy_run(), tmp_path / "run")
+    assert not rundir.is_own()
+    assert rundir.config()["seed"] == 0
+
+
+DEEP = "[" * 100_000 + "]" * 100_000
+BAD_JSON = ("", "{", "[]", "null", '"x"', "{}", DEEP, '{"a":' * 300 + "1" + "}" * 300, "1" * 5000, "\udcff")
+
+
+def overwrite(path: Path, text: str) -> None:
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+
+
+@pytest.mark.parametrize("text", BAD_JSON)
+def test_damaged_documents_are_one_line(copy: Path, command: Command, text: str, tmp_path: Path) -> None:
+    """Each document of a run directory in turn; whoever reads it says which one is damaged."""
+    for name, arguments in {
+        "config.json": ("compare", copy, copy),
+        "status.json": ("compare", copy, copy),
+        "eval/000002.json": ("compare", copy, copy),
+        "checkpoints/000002/DONE": ("eval", copy, "--device", "cpu"),
+    }.items():
+        if (name, text) == ("status.json", "{}"):
+            continue
+        kept = (copy / name).read_bytes()
+        overwrite(copy / name, text)
+        code, _, err = command(*arguments)
+        assert (code, "Traceback" in err) == (4, False), (name, text[:20], err[-500:])
+        assert Path(name).name in err.replace("'", "")
+        (copy / name).write_bytes(kept)
+    overwrite(tmp_path / "results.json", text)
+    assert command("bench", "report", tmp_path / "results.json")[0] == 4
+
+
+@pytest.mark.parametrize(
+    "line", ["[]", "1", "{}", '{"step": "1"}', '{"step": 1, "x": "y"}', '{"step": 0}', DEEP, "{", "\udcff"]
+)
+def test_damaged_metrics_are_one_line(copy: Path, command: Command, line: str) -> None:
+    text = (copy / "metrics.jsonl").read_text()
+    overwrite(copy / "metrics.jsonl", line + "\n" + text)
+    for arguments in (("compare", copy, copy), ("run", "--resume", copy, "--steps", 3)):
+        code, _, err = command(*arguments)
+        assert (code, "Traceback" in err) == (4, False), err[-500:]
+        assert "metrics.jsonl" in err
+
+
+def test_a_report_takes_nothing_from_outside_its_run(copy: Path, tmp_path: Path) -> None:
+    from rlzoo.engine.report import write_report
+
+    (copy / "eval/000002.json").read_text()
+    secret = tmp_path / "secret.wav"
+    soundfile.write(secret, np.zeros(800), 8000)
+    for file in ("../secret.wav", str(secret), "samples/../../secret.wav"):
+        document = json.loads((copy / "eval/000002.json").read_text())
+        document["rows"][0]["file"] = file
+        (copy / "eval/000002.json").write_text(json.dumps(document))
+        with pytest.raises(DataError, match="lies outside the run directory"):
+            write_report(RunDirectory.open(copy))
+    for name in ("eval/000000.json", "eval/000002.json"):
+        document = json.loads((copy / name).read_text())
+        document["rows"][0]["file"] = "link.wav"
+        (copy / name).write_text(json.dumps(document))
+    (copy / "link.wav").symlink_to(secret)
+    with pytest.raises(DataError, match="lies outside the run directory"):
+        write_report(RunDirectory.open(copy))
+
+
+def test_a_checkpoint_without_its_hashes_is_no_checkpoint(copy: Path, command: Command) -> None:
+    for text in ("{}", '{"../../config.json": {}}'):
+        overwrite(copy / "checkpoints/000002/DONE", text)
+        code, _, err = command("eval", copy / "checkpoints/000002", "--device", "cpu")
+        assert code == 4
+        assert "DONE does not list its files" in err
+
+
+@pytest.mark.parametrize("rows", ['{"file": 1}', "[]", '{"file": "a.wav"}', '{"file": "a.wav", "prompt": []}', DEEP])
+def test_a_malformed_index_of_recordings_is_one_line(tmp_path: Path, command: Command, rows: str) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(800), 8000)
+    overwrite(tmp_path / "index.jsonl", rows + "\n")
+    code, _, err = command("eval", tmp_path, "--judges", "guard")
+    assert (code, "Traceback" in err) == (4, False), err[-500:]
+    assert "index.jsonl" in err
+
+
+def test_metadata_in_another_encoding_is_one_line(tmp_path: Path, command: Command) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(800), 8000)
+    (tmp_path / "metadata.csv").write_bytes("a|schön\n".encode("latin-1"))
+    code, _, err = command("eval", tmp_path, "--judges", "guard")
+    assert code == 4
+    assert "metadata.csv', line 1: not UTF-8" in err
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * 900 + "]" * 900, "{a=" * 300 + "1" + "}" * 300])
+def test_values_that_no_run_has_are_refused(value: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--set"):
+        override({}, f"train.steps={value}")
+    (tmp_path / "run.toml").write_text(f"x = {value}")
+    with pytest.raises(ConfigError, match="is no TOML"):
+        read(tmp_path / "run.toml")
+    with pytest.raises(ConfigError, match="is no assignment"):
+        override({}, "a" + ".a" * 2000 + "=1")
+
+
+def test_every_count_has_an_upper_bound(registry: Registry) -> None:
+    from rlzoo.config.schema import CORE_TABLES
+
+    def unbounded(schema: dict[str, Any]) -> list[str]:
+        found = []
+        for name, value in schema.get("properties", {}).items():
+            for part in [value, *value.get("anyOf", ()), value.get("items", {})]:
+                if part.get("type") == "integer" and not part.keys() & {"maximum", "exclusiveMaximum", "const", "enum"}:
+                    found.append(name)
+        for inner in schema.get("$defs", {}).values():
+            found += unbounded(inner)
+        return found
+
+    models = list(CORE_TABLES.values())
+    models += [registry.get(kind, name).options for kind in KINDS for name in registry.names(kind)]
+    assert {model.__name__: names for model in models if (names := unbounded(model.model_json_schema()))} == {}
+
+
+def test_a_number_of_steps_that_would_take_years_is_refused() -> None:
+    for table in (
+        {"eval": {"num_steps": 10**9}},
+        {"train": {"steps": 10**12}},
+        {"rollout": {"samples_per_prompt": 10**9}},
+    ):
+        with pytest.raises(ConfigError, match="less than or equal to"):
+            toy_run(**table)
+
+
+@pytest.mark.parametrize("rate", [1, 999, 400_000, 2**31 - 1])
+def test_rates_that_no_recording_has_are_refused(tmp_path: Path, rate: int) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(1000, np.float32), 8000)
+    content = bytearray((tmp_path / "a.wav").read_bytes())
+    content[24:28] = rate.to_bytes(4, "little")
+    (tmp_path / "a.wav").write_bytes(content)
+    with pytest.raises(DataError, match=f"claims a rate of {rate} Hz"):
+        read_audio(tmp_path / "a.wav", 16_000, on_rate="resample")
+
+
+def test_resampling_is_bounded_by_its_filter() -> None:
+    for rates in ((4001, 16_000), (16_000, 44_101), (22_254, 16_001)):
+        with pytest.raises(DataError, match="next to no common divisor"):
+            resample(torch.zeros(100), *rates)
+    for rates in ((44_100, 48_000), (11_025, 16_000), (12_345, 16_000), (192_000, 8_000)):
+        assert resample(torch.zeros(1000), *rates).shape[-1] == -(-1000 * rates[1] // rates[0])
+
+
+def test_a_flac_that_claims_more_than_it_holds_is_cut_off(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.flac", 0.1 * np.sin(np.arange(8000)), 8000)
+    content = bytearray((tmp_path / "a.flac").read_bytes())
+    content[21] |= 0x0F  # STREAMINFO: the upper bits of the number of samples, 2^36 of them
+    content[22:26] = b"\xff" * 4
+    (tmp_path / "a.flac").write_bytes(content)
+    with pytest.raises(DataError, match=r"its header says|cannot be read"):
+        read_audio(tmp_path / "a.flac")
+
+
+def test_a_pipe_or_a_device_is_no_file(tmp_path: Path, command: Command, copy: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for target in (tmp_path / "pipe", Path("/dev/zero")):
+        (copy / "eval/000002.json").unlink()
+        (copy / "eval/000002.json").symlink_to(target)
+        if target.name == "pipe":
+            descriptor = os.open(target, os.O_RDWR)  # or opening it would wait for a writer
+        code, _, err = command("compare", copy, copy)
+        assert code == 4
+        assert "no regular file" in err
+    os.close(descriptor)
+
+
+def test_a_packed_weights_file_in_a_foreign_run_does_not_fill_the_memory(copy: Path, command: Command) -> None:
+    import hashlib
+
+    path = copy / "checkpoints/000002/engine.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/data.pkl", b"N" * (1 << 26) + b".")
+    done = json.loads((copy / "checkpoints/000002/DONE").read_text())
+    done["engine.pt"] = {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    (copy / "checkpoints/000002/DONE").write_text(json.dumps(done))
+    code, _, err = command("eval", copy, "--device", "cpu")
+    assert (code, "Traceback" in err) == (4, False), err[-500:]
+
+
+def test_what_a_killed_start_leaves_is_begun_again(tmp_path: Path, command: Command) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "config.toml").write_text("x")
+    (folder / ".env.json.12345678.tmp").touch()
+    code, _, err = command("run", "--resume", folder)
+    assert code == 4
+    assert "was stopped while it was made" in err
+    assert f"--out {folder}" in err
+    rundir = start(toy_run(), folder)
+    assert rundir.status()["state"] == "running"
+    assert [path.name for path in folder.glob(".*.tmp")] == []
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "config.toml").write_text("x")
+    (other / "thesis.tex").write_text("x")
+    with pytest.raises(DataError, match="exists already"):
+        start(toy_run(), other)
+
+
+def test_a_file_that_a_killed_write_left_among_the_checkpoints_stops_no_later_one(copy: Path, command: Command) -> None:
+    (copy / "checkpoints/.LATEST.deadbeef.tmp").touch()
+    (copy / "samples/000002").mkdir(exist_ok=True, parents=True)
+    (copy / "samples/000002/x.wav.part").touch()
+    (copy / "eval/.000002.json.deadbeef.tmp").touch()
+    assert command("run", "--resume", copy, "--steps", 3, "--device", "cpu")[0] == 0
+    assert RunDirectory.open(copy).status()["state"] == "done"
+    assert [path for pattern in ("*.tmp", ".*.tmp", "*.part") for path in copy.rglob(pattern)] == []
+
+
+def test_a_path_that_is_no_text_is_refused_before_anything_is_done(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is no UTF-8 text"):
+        start(toy_run(), tmp_path / "run\udcff")
+    with pytest.raises(DataError, match="holds a NUL"):
+        start(toy_run(), tmp_path / "run\0")
+
+
+@pytest.mark.slow
+def test_without_utf_8_mode_letters_of_a_path_are_kept(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "schön")
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    resume = [sys.executable, "-m", "rlzoo", "run", "--resume", str(tmp_path / "schön"), "--steps", "3"]
+    done = subprocess.run([*resume, "--device", "cpu"], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "schön" in (tmp_path / "schön/report.html").read_text(encoding="utf-8")
