@@ -226,7 +226,7 @@ def test_held_out_voices_may_come_from_a_file_of_their_own(tmp_path):
         ("1|S.|wavs/a.wav|One.\n2|S.|wavs/none.wav|Two.\n", "line 2: the recording"),
         ("1|S.|wavs/a.wav|One.\n1|S.|wavs/a.wav|Two.\n", "line 2: '1' occurs twice"),
         ("../x|S.|wavs/a.wav|One.\n", "is no id"),
-        ("1|S.|wavs/a.wav|123\n", "no letters"),
+        ("1|S.|wavs/a.wav|...\n", "no letters"),
         ("1|S.|wavs/a.wav|One.\n", "one line"),
     ],
 )
