@@ -23,7 +23,8 @@ def test_sentences_and_flite_make_a_corpus_together(tmp_path):
     assert call("sentences", "--count", 3, "--seed", 5, "--out", tmp_path / "s.txt").exit_code == 0
     assert len((tmp_path / "s.txt").read_text().splitlines()) == 3
     done = call(
-        "flite", "--text", tmp_path / "s.txt", "--out", tmp_path / "c", "--rate", 8000, "--jobs", 1, "--quiet",
+        "speak", "--engine", "flite", "--text", tmp_path / "s.txt", "--out", tmp_path / "c", "--rate", 8000,
+        "--jobs", 1, "--quiet",
         "--feature", "duration_stretch=0.9",
     )  # fmt: skip
     assert done.exit_code == 0
@@ -37,7 +38,7 @@ def test_sentences_and_flite_make_a_corpus_together(tmp_path):
 def test_lines_come_from_standard_input_and_may_be_chosen_by_length(tmp_path):
     text = "Short one.\nThis line is the one that is too long to be spoken here.\nAnother one.\nThird one.\n"
     arguments = ("--text", "-", "--out", tmp_path / "c", "--max-characters", 20, "--limit", 2, "--jobs", 1, "--quiet")
-    assert call("flite", *arguments, text=text).exit_code == 0
+    assert call("speak", "--engine", "flite", *arguments, text=text).exit_code == 0
     spoken = sorted(line.split("|")[1] for line in (tmp_path / "c" / "metadata.csv").read_text().splitlines())
     assert spoken == ["Another one.", "Short one."]
 
@@ -58,7 +59,7 @@ def test_an_existing_file_is_not_overwritten(tmp_path):
 def test_a_feature_without_a_value_is_refused(tmp_path, pair):
     (tmp_path / "t.txt").write_text("Hello.\n")
     with pytest.raises(ConfigError, match="--feature"):
-        call("flite", "--text", tmp_path / "t.txt", "--out", tmp_path / "c", "--feature", pair)
+        call("speak", "--engine", "flite", "--text", tmp_path / "t.txt", "--out", tmp_path / "c", "--feature", pair)
 
 
 @pytest.mark.parametrize(("content", "message"), [(None, "cannot read"), (b"\xff\xfe\x00", "not UTF-8")])
@@ -66,7 +67,17 @@ def test_unreadable_text_is_refused(tmp_path, content, message):
     if content is not None:
         (tmp_path / "t.txt").write_bytes(content)
     with pytest.raises(DataError, match=message):
-        call("flite", "--text", tmp_path / "t.txt", "--out", tmp_path / "c")
+        call("speak", "--engine", "flite", "--text", tmp_path / "t.txt", "--out", tmp_path / "c")
+
+
+@pytest.mark.parametrize(
+    ("engine", "option"),
+    [("hibari", "--voice"), ("flite", "--command"), ("command", "--feature"), ("piper", "--feature")],
+)
+def test_an_option_of_another_engine_is_refused(tmp_path, engine, option):
+    (tmp_path / "t.txt").write_text("Hello.\n")
+    with pytest.raises(ConfigError, match=f"--engine {engine} takes no {option}"):
+        call("speak", "--engine", engine, "--text", tmp_path / "t.txt", "--out", tmp_path / "c", option, "a=b")
 
 
 def test_aligning_what_is_no_corpus_is_refused(tmp_path):

@@ -10,8 +10,8 @@ from itertools import pairwise
 import pytest
 
 from rlzoo.errors import DataError
-from rlzoo.speech.corpus.flite import clean_text
 from rlzoo.speech.corpus.sentences import _RULES, _SLOT, generate_sentences, plural, third_person, vocabulary
+from rlzoo.speech.corpus.speak import clean_text
 
 SENTENCES = generate_sentences(6000, 0)
 

@@ -358,9 +358,10 @@ def test_a_folder_without_textgrids_is_refused(tmp_path):
 
 @pytest.mark.skipif(shutil.which("flite") is None, reason="the program flite is not installed")
 def test_what_the_builder_writes_the_reader_reads(tmp_path):
-    from rlzoo.speech.corpus.flite import build_flite_corpus
+    from rlzoo.speech.corpus.engines.flite import FliteEngine
+    from rlzoo.speech.corpus.speak import Recipe, speak_corpus
 
-    build_flite_corpus(["The fox ran."], tmp_path / "c", sample_rate=8000, jobs=1, progress=False)
+    speak_corpus(["The fox ran."], tmp_path / "c", Recipe(FliteEngine(), 8000), jobs=1, progress=False)
     item = SpeechCorpus.open(tmp_path / "c", sample_rate=8000, trim_silence=True)[0]
     assert item.phones == ("DH", "AH0", "F", "AA", "K", "S", "R", "AE", "N")
     wave = item.load()

@@ -31,7 +31,7 @@ from rlzoo.testing.toys import GaussianToy, ToyReward
 PROMPTS = [Prompt("a", "No."), Prompt("b", "It is late, go home."), Prompt("c", "Come in.")]
 SPEAKING: dict[str, Callable[[], Policy]] = {
     "wavegrad2": lambda: WaveGrad2Policy(WaveGrad2Options(pace=3.0)),
-    "gradtts": lambda: GradTTSPolicy(GradTTSOptions(pace=3.0, conditions=False)),
+    "gradtts": lambda: GradTTSPolicy(GradTTSOptions(pace=3.0)),
 }
 PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16-mixed": "bf16-mixed"}
 

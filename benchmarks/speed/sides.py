@@ -20,9 +20,10 @@ from typing import Any, Literal
 
 import torch
 from measure import flops, matmul_ceiling, peak_memory, seconds
-from rlzoo_wavegrad2.network import NetworkConfig, WaveGrad2Network, rows, workers
+from rlzoo_wavegrad2.network import NetworkConfig, WaveGrad2Network, rows
 from torch import Tensor
 
+from rlzoo import parallel
 from rlzoo.engine.allocator import keep_freed_memory
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
@@ -107,7 +108,7 @@ class Work:
 
     def in_one_piece(self) -> None:
         """From now on without tiles of time."""
-        rows.TILE, workers.crew = 2**62, nullcontext
+        rows.TILE, parallel.pool = 2**62, nullcontext
 
     def close(self) -> None:
         """Nothing to end."""

@@ -6,7 +6,8 @@
 Text goes through the whole front-end and the learned durations. Writes evaluation.md, evaluation.json and
 spectrograms.png into --out, the table after every system, so that an interrupted evaluation leaves what it had. They
 hold nothing that is written by hand: what the figures mean is in README.md.
-Word error rate is pocketsphinx's; rewards score at the rates they want, resampled from the voice's own.
+Word error rate is that of the default recogniser of `wer`. Rewards score at the rates they want, resampled from the
+voice's own.
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ def main() -> None:
     rate = policy.media.sample_rate or 0
     items = test_items(args.data, rate, args.sentences)
     prompts = [Prompt(item.id, item.text) for item in items]
-    judges: dict[str, Reward[Any]] = {"wer": build_reward("wer", {}), "dnsmos": build_reward("dnsmos", {})}
+    judges: dict[str, Reward[Any]] = {name: build_reward(name, {}) for name in ("wer", "distillmos", "dnsmos")}
     if args.nisqa:
         judges["nisqa"] = build_reward("nisqa", {"checkpoint": str(args.nisqa)})
 

@@ -8,7 +8,7 @@ mkdir -p "$out"
 
 again() { test -e "$1/train.pt" && echo --resume || true; }
 
-rlzoo corpus flite --voice slt --text "$sentences" --out "$out/corpus" --rate 8000 --limit 3000 \
+rlzoo corpus speak --engine flite --voice slt --text "$sentences" --out "$out/corpus" --rate 8000 --limit 3000 \
     --min-characters 12 --max-characters 85 --feature int_f0_target_mean=200 --feature int_f0_target_stddev=0
 # 1. The published losses: samples of ten and more steps.
 rlzoo pretrain --policy wavegrad2 --preset mini --data "$out/corpus" --out "$out/many" --set minutes=78 --set half=true \

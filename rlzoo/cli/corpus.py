@@ -2,29 +2,63 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rlzoo.errors import ConfigError, DataError
 
+if TYPE_CHECKING:
+    from rlzoo.speech.corpus.engines import Engine
+
 app = typer.Typer(help="Make speech corpora for pretraining.", no_args_is_help=True)
 
 
-@app.command("flite")
-def flite(
+class EngineName(Enum):
+    """What can speak a corpus."""
+
+    hibari = "hibari"
+    flite = "flite"
+    piper = "piper"
+    command = "command"
+
+
+class ConditionsName(Enum):
+    """How the recordings of a corpus differ."""
+
+    none = "none"
+    found = "found"
+
+
+@app.command("speak")
+def speak(
     text: Annotated[Path, typer.Option("--text", help="UTF-8 text, one sentence a line; '-' reads standard input.")],
     out: Annotated[Path, typer.Option("--out", help="Folder to make, or to continue.")],
-    voice: Annotated[str, typer.Option("--voice", help="One of `flite -lv`.")] = "rms",
+    engine: Annotated[
+        EngineName, typer.Option("--engine", help="What speaks: hibari is natural, flite a robot; any other program.")
+    ] = EngineName.hibari,
+    voice: Annotated[
+        str, typer.Option("--voice", help="flite: one of `flite -lv` (default rms). piper: a voice file, FILE.onnx.")
+    ] = "",
+    command: Annotated[
+        str, typer.Option("--command", help="For --engine command, such as 'espeak-ng -w {out} {text}'.")
+    ] = "",
+    conditions: Annotated[
+        ConditionsName,
+        typer.Option("--conditions", help="found: render each sentence under a random recording condition."),
+    ] = ConditionsName.none,
     rate: Annotated[
-        int | None, typer.Option("--rate", min=4000, max=192_000, help="Hertz; unset: the voice's.")
+        int | None, typer.Option("--rate", min=4000, max=192_000, help="Hertz; default: the engine's own.")
     ] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Speak only the first so many lines.")] = None,
     min_characters: Annotated[int, typer.Option("--min-characters", min=1, help="Skip shorter lines.")] = 1,
     max_characters: Annotated[int, typer.Option("--max-characters", min=1, help="Skip longer lines.")] = 1000,
-    jobs: Annotated[int | None, typer.Option("--jobs", min=1, max=1024, help="Processes; unset: every core.")] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the split.")] = 0,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", min=1, max=1024, help="Processes; default: every allowed core.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the split and of the recording conditions.")] = 0,
     feature: Annotated[
         list[str] | None, typer.Option("--feature", help="KEY=VALUE for flite; may be repeated.")
     ] = None,
@@ -33,23 +67,44 @@ def flite(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
-    """Speak every distinct line with flite; keep its exact phone times. Call again to resume or to add lines."""
-    from rlzoo.speech.corpus.flite import build_flite_corpus
+    """Speak every distinct line and keep the phone times. Call again to resume or to add lines.
+
+    flite and hibari say when each phone is spoken. Corpora of piper and of other programs are aligned afterwards.
+    """
+    from rlzoo.speech.corpus.speak import Recipe, speak_corpus
 
     lines = [line for line in _lines(text) if min_characters <= len(line.strip()) <= max_characters]
-    made = build_flite_corpus(
-        lines[:limit],
-        out,
-        voice=voice,
-        sample_rate=rate,
-        jobs=jobs,
-        seed=seed,
-        flite_features=_features(feature or []),
-        monotone_hertz=monotone,
-        progress=not quiet,
-    )
+    chosen = _engine(engine, voice, command, feature or [])
+    recipe = Recipe(chosen, rate, monotone, conditions.value, seed)
+    made = speak_corpus(lines[:limit], out, recipe, jobs=jobs, progress=not quiet)
     typer.echo(f"{made.folder}: {made.sentences} sentences, {made.hours:.2f} hours ({made.spoken} spoken now)")
+    if made.left_out:
+        typer.echo(f"not aligned ({len(made.left_out)}), left out: {', '.join(made.left_out)}", err=True)
     typer.echo(f"card: {made.folder / 'card.md'}")
+
+
+def _engine(name: EngineName, voice: str, command: str, features: list[str]) -> Engine:
+    """The engine with its options; ConfigError for an option of another engine."""
+    given = {"--voice": voice, "--command": command, "--feature": features}
+    taken = {"flite": ("--voice", "--feature"), "piper": ("--voice",), "command": ("--command",)}.get(name.value, ())
+    for option, value in given.items():
+        if value and option not in taken:
+            raise ConfigError(f"--engine {name.value} takes no {option}", "see rlzoo corpus speak --help")
+    if name is EngineName.flite:
+        from rlzoo.speech.corpus.engines.flite import FliteEngine
+
+        return FliteEngine(voice or "rms", tuple(sorted(_features(features).items())))
+    if name is EngineName.piper:
+        from rlzoo.speech.corpus.engines.piper import PiperEngine
+
+        return PiperEngine(voice)
+    if name is EngineName.command:
+        from rlzoo.speech.corpus.engines.command import CommandEngine
+
+        return CommandEngine(command)
+    from rlzoo.speech.corpus.engines.hibari import HibariEngine
+
+    return HibariEngine()
 
 
 @app.command("sentences")
@@ -58,7 +113,7 @@ def sentences(
     seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same sentences.")] = 0,
     out: Annotated[Path | None, typer.Option("--out", help="Text file to write; default: standard output.")] = None,
 ) -> None:
-    """Write sentences from the project's own grammar, for `rlzoo corpus flite`."""
+    """Write sentences from the project's own grammar, for `rlzoo corpus speak`."""
     from rlzoo.speech.corpus._files import write_text
     from rlzoo.speech.corpus.sentences import generate_sentences
 

@@ -31,7 +31,7 @@ from rlzoo.testing.toy_runs import start
 
 TINY = NetworkConfig(
     sample_rate=8000, fft=256, hop=80, bands=24, channels=16, encoder_layers=2, decoder_dilations=(1, 2),
-    denoiser_dilations=(1, 4),
+    denoiser_dilations=(1, 4), style=5, style_hidden=8,
 )  # fmt: skip
 PROMPTS = [Prompt("a", "Open the door."), Prompt("b", "It is late and the rain has not stopped.")]
 ENDS = (".lora_A.default.weight", ".lora_B.default.weight")

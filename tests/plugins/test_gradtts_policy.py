@@ -5,22 +5,24 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from rlzoo_gradtts import GradTTSOptions
-from rlzoo_gradtts.conditions import NUMBERS, coloured, hissing
-from rlzoo_gradtts.network import GradTTSNetwork, NetworkConfig
+from rlzoo_gradtts.network import GradTTSNetwork, NetworkConfig, column
 from rlzoo_gradtts.phones import ROWS, SYMBOLS, phone_ids
 from rlzoo_gradtts.policy import SHIPPED, TERMINAL_LEVEL, VOICES, GradTTSPolicy
+from rlzoo_gradtts.style import summarise
 from torch import Tensor, nn
 
-from rlzoo.api import Prompt
+from rlzoo.api import Batch, Prompt
 from rlzoo.errors import DataError
 
 TINY = NetworkConfig(
     sample_rate=8000, fft=256, hop=80, bands=24, channels=16, encoder_layers=2, decoder_dilations=(1, 2),
-    denoiser_dilations=(1, 2),
+    denoiser_dilations=(1, 2), style=5, style_hidden=8,
 )  # fmt: skip
+Z = TINY.style
 PROMPTS = [Prompt("a", "Open the door."), Prompt("b", "It is late and the rain has not stopped.")]
 
 
@@ -34,6 +36,7 @@ def untrained(path: Path, frames: float) -> Path:
                 nn.init.normal_(parameter, std=0.1)
         network.durations[-1].bias.fill_(math.log(frames + 0.5))
         network.average.fill_(-3.0)
+        network.clean_style.copy_(torch.linspace(-1, 1, Z))
     VOICES.save(path, network.state_dict(), {"network": TINY.model_dump(), "text": "flite"})
     return path
 
@@ -53,16 +56,19 @@ def state(policy: GradTTSPolicy, prompts: list[Prompt]):
     return cond, torch.randn(len(prompts), *policy.state_shape(cond)) * policy.mask(cond)
 
 
-def test_a_state_is_a_condition_and_the_frames_behind_it(policy: GradTTSPolicy) -> None:
+def test_a_state_is_a_style_and_the_frames_behind_it(policy: GradTTSPolicy) -> None:
     cond = policy.condition(PROMPTS)
-    frames, size = cond.get("frames"), cond.get("mean").shape[2]
+    frames, size = cond.get("frames"), cond.get("features").shape[2]
+    assert set(cond.tensors) == {"frames", "features", "plain"}
+    assert cond.get("features").shape == (2, TINY.channels, size)
+    assert cond.get("plain").shape == (2, TINY.bands, size)
     assert frames.max() == size
     assert policy.state_shape(cond) == (TINY.bands, 1 + size)
     assert torch.equal(policy.lengths(cond), frames + 1)
     mask = policy.mask(cond)
     assert mask.dtype == torch.bool
     assert mask.shape == (2, *policy.state_shape(cond))
-    assert mask[:, :, 0].tolist() == [[True] * NUMBERS + [False] * (TINY.bands - NUMBERS)] * 2
+    assert mask[:, :, 0].tolist() == [[True] * Z + [False] * (TINY.bands - Z)] * 2
     behind = (torch.arange(size) < frames[:, None])[:, None].expand(-1, TINY.bands, -1)
     assert torch.equal(mask[:, :, 1:], behind)
     assert not behind.all()
@@ -79,19 +85,61 @@ def test_nothing_hears_what_is_masked(policy: GradTTSPolicy) -> None:
     assert torch.equal(policy.decode(junk, cond).data, policy.decode(x, cond).data)
 
 
-def test_a_condition_takes_the_chain_of_a_standard_normal(policy: GradTTSPolicy) -> None:
-    """Its best guess of what is clean is alpha x, and nothing of the frames is in it."""
+def predicted_style(policy: GradTTSPolicy, x: Tensor, sigma: float, cond: Batch) -> Tensor:
+    """(N, Z): what the denoiser of styles says, asked row by row with the mean of the real frames' features."""
+    rows = []
+    for row, count in enumerate(cond.get("frames").tolist()):
+        text = cond.get("features")[row, :, :count].mean(1)
+        rows.append(policy.network.style_denoiser(x[row : row + 1, :Z, 0], torch.tensor([sigma]), text[None])[0])
+    return torch.stack(rows)
+
+
+def test_a_style_takes_the_chain_of_its_own_denoiser(policy: GradTTSPolicy) -> None:
+    """Ho et al., Eq. 7, of the first column: nothing of the noisy frames is in it."""
     cond, x = state(policy, PROMPTS)
     schedule = policy.schedule(4)
     for k in range(4):
         now, then = schedule.times[k].item(), schedule.times[k + 1].item()
         with torch.no_grad():
             step = policy.transition(x, torch.tensor([k, k]), cond, schedule)
+            style = predicted_style(policy, x, now, cond)
         alpha, before = math.sqrt(1 - now**2), math.sqrt(1 - then**2)
         noise = then**2 * alpha / (now**2 * before)
         clean = before * (1 - alpha**2 / before**2) / now**2
-        wanted = (clean * alpha + noise) * x[:, :NUMBERS, 0]
-        torch.testing.assert_close(step.mean[:, :NUMBERS, 0], wanted, rtol=1e-4, atol=1e-5)
+        wanted = clean * style + noise * x[:, :Z, 0]
+        torch.testing.assert_close(step.mean[:, :Z, 0], wanted, rtol=1e-4, atol=1e-5)
+        assert not step.mean[:, Z:, 0].any()
+
+
+def test_the_clean_style_is_what_is_predicted_and_where_the_chain_ends(voice: Path) -> None:
+    policy = GradTTSPolicy(GradTTSOptions(checkpoint=voice, style="clean"))
+    sampled = GradTTSPolicy(GradTTSOptions(checkpoint=voice))
+    wanted = torch.linspace(-1, 1, Z).expand(2, -1)
+    cond, x = state(policy, PROMPTS)
+    schedule = policy.schedule(4)
+    with torch.no_grad():
+        for k in range(4):
+            sigma = schedule.times[k].float().expand(2)
+            clean, own = policy(x, sigma, cond), sampled(x, sigma, cond)
+            assert torch.equal(clean[:, :, :1], column(wanted, TINY.bands))
+            assert not torch.allclose(own[:, :Z, 0], wanted, atol=1e-2)
+            step = policy.transition(x, torch.tensor([k, k]), cond, schedule)
+            x = step.rsample(torch.randn(x.shape)) if schedule.stochastic[k] else step.mode
+    torch.testing.assert_close(x[:, :, :1], column(wanted, TINY.bands), rtol=0, atol=1e-6)
+    assert policy.mel.invert(policy.spectra(x, cond)[0, :, : cond.get("frames")[0]]).isfinite().all()
+
+
+def test_bands_change_the_frames_alone(voice: Path) -> None:
+    policy, plain = (GradTTSPolicy(GradTTSOptions(checkpoint=voice)) for _ in range(2))
+    scale, shift = torch.randn(2, TINY.bands)
+    policy.bands.load_state_dict({"scale": scale, "shift": shift})
+    cond, x = state(policy, PROMPTS)
+    sigma = torch.tensor([0.3, 0.9])
+    with torch.no_grad():
+        found, before = policy(x, sigma, cond), plain(x, sigma, cond)
+    wanted = (before * (1 + scale[:, None]) + shift[:, None]) * policy.mask(cond)
+    wanted[..., 0] = before[..., 0]
+    torch.testing.assert_close(found, wanted)
 
 
 # --- the chain -------------------------------------------------------------------------------------------------------
@@ -194,27 +242,49 @@ def test_decoding_is_deterministic_and_leaves_the_generator_alone(policy: GradTT
         assert row[:size].std() > 1e-3
 
 
-def test_the_waveform_is_that_of_mean_plus_scaled_residual_under_the_condition(policy: GradTTSPolicy) -> None:
+def test_the_waveform_is_that_of_the_styled_mean_plus_scaled_residual(policy: GradTTSPolicy) -> None:
     cond, x = state(policy, PROMPTS)
     samples = policy.decode(x, cond)
     for row, size in enumerate(cond.get("frames").tolist()):
-        spectrum = (cond.get("mean")[row] + TINY.residual_scale * x[row, :, 1:])[:, :size]
-        condition = x[row, :NUMBERS, 0]
-        wave = hissing(policy.mel.invert(coloured(spectrum, condition)), condition)
-        torch.testing.assert_close(samples.row(row), wave.clamp(-1, 1))
+        features, plain = (cond.get(name)[row : row + 1, :, :size] for name in ("features", "plain"))
+        mean = policy.network.mean(features, plain, x[row : row + 1, :Z, 0])[0] + policy.network.average[:, None]
+        residual = policy.options.temperature * TINY.residual_scale * x[row, :, 1 : 1 + size]
+        wave = policy.mel.invert(mean + residual)
+        torch.testing.assert_close(samples.row(row), wave)
 
 
-def test_conditions_may_be_left_out(voice: Path, policy: GradTTSPolicy) -> None:
-    always = GradTTSPolicy(GradTTSOptions(checkpoint=voice, conditions=False))
+def test_the_style_is_heard_in_the_waveform(policy: GradTTSPolicy) -> None:
     cond, x = state(policy, PROMPTS[:1])
-    spectrum = cond.get("mean")[0] + TINY.residual_scale * x[0, :, 1:]
-    assert torch.equal(always.decode(x, cond).row(0), policy.mel.invert(spectrum))
-    assert not torch.allclose(policy.decode(x, cond).row(0), policy.mel.invert(spectrum))
+    other = x.clone()
+    other[:, :Z, 0] += 1
+    first, second = (policy.spectra(y, cond)[0] for y in (x, other))
+    assert (first - second).abs().mean() > 1e-2
+    assert not torch.allclose(policy.decode(x, cond).row(0), policy.decode(other, cond).row(0), atol=1e-3)
 
 
-def test_the_loudest_hiss_is_cut_at_one(policy: GradTTSPolicy) -> None:
+@pytest.mark.parametrize("temperature", [0.0, 0.25, 1.0, 2.0])
+def test_the_temperature_multiplies_what_the_chain_adds(voice: Path, temperature: float) -> None:
+    policy = GradTTSPolicy(GradTTSOptions(checkpoint=voice, temperature=temperature))
+    cond, x = state(policy, PROMPTS)
+    still = x.clone()
+    still[..., 1:] = 0
+    added = policy.spectra(x, cond) - policy.spectra(still, cond)
+    torch.testing.assert_close(added, temperature * TINY.residual_scale * x[..., 1:], rtol=0, atol=1e-5)
+
+
+def test_a_recording_becomes_the_state_that_decodes_to_it(voice: Path) -> None:
+    policy = GradTTSPolicy(GradTTSOptions(checkpoint=voice, temperature=1.0))
+    cond = policy.condition(PROMPTS[:1])
+    mel = torch.randn(TINY.bands, int(cond.get("frames"))) - 3
+    x = policy.to_state(mel, {name: cond.get(name)[0] for name in ("features", "plain")})
+    style, _ = policy.network.posterior(summarise(mel)[None])
+    assert torch.equal(x[:, :1], column(style[0], TINY.bands))
+    torch.testing.assert_close(policy.spectra(x[None], cond)[0], mel, rtol=0, atol=1e-5)
+
+
+def test_the_loudest_state_is_cut_at_one(policy: GradTTSPolicy) -> None:
     cond, x = state(policy, PROMPTS[:1])
-    x[:, 0, 0] = 8
+    x[..., 1:] = 14 / policy.options.temperature
     assert policy.decode(x, cond).row(0).abs().max() == 1
 
 
@@ -224,7 +294,7 @@ def test_the_gradient_of_a_waveform_reaches_all_that_is_real(policy: GradTTSPoli
     policy.decode(x, cond).data.square().sum().backward()
     assert x.grad.isfinite().all()
     assert not x.grad[~policy.mask(cond)].any()
-    assert x.grad[:, :NUMBERS, 0].all()
+    assert x.grad[:, :Z, 0].all()
     assert x.grad[..., 1:].any(1).tolist() == policy.mask(cond)[..., 1:].any(1).tolist()
 
 
@@ -249,17 +319,30 @@ def test_pace_changes_the_length(voice: Path) -> None:
 
 def test_durations_and_pitch_may_be_given(policy: GradTTSPolicy) -> None:
     ids, frames = torch.tensor(phone_ids(["sil", "AA", "sil"])), torch.tensor([3, 0, 8])
-    low, high = (policy.encode(ids, frames, torch.full((3,), pitch)) for pitch in (-0.3, 0.3))
-    assert low["mean"].shape == (TINY.bands, 11)
+    low, high = (policy.encode(ids, frames, torch.full((11,), pitch)) for pitch in (-0.3, 0.3))
+    assert low["plain"].shape == (TINY.bands, 11)
     assert low["features"].shape == (TINY.channels, 11)
-    assert not torch.allclose(low["mean"], high["mean"])
+    assert not torch.allclose(low["plain"], high["plain"])
+
+
+def test_planned_pitch_is_a_line_through_the_middles_of_the_phones(policy: GradTTSPolicy) -> None:
+    ids, frames = torch.tensor(phone_ids(["sil", "AA", "B", "sil"])), torch.tensor([3, 5, 1, 8])
+    with torch.no_grad():
+        _, planned = policy.network.encode(ids[None], torch.tensor([4]))
+    middles = [1.5, 5.5, 8.5, 13.0]
+    contour = torch.from_numpy(np.interp(np.arange(17) + 0.5, middles, planned.log_pitch[0].numpy())).float()
+    given, own = policy.encode(ids, frames, contour), policy.encode(ids, frames)
+    for name in ("features", "plain"):
+        torch.testing.assert_close(own[name], given[name], rtol=1e-4, atol=1e-5)
+    flat = policy.encode(ids, frames, contour.mean().expand(17))
+    assert not torch.allclose(own["plain"], flat["plain"])
 
 
 # --- text ------------------------------------------------------------------------------------------------------------
 
 
 def test_the_table_has_a_row_for_every_phone() -> None:
-    assert len(SYMBOLS) == len(set(SYMBOLS)) == NetworkConfig().phones
+    assert len(SYMBOLS) == len(set(SYMBOLS)) == TINY.phones
     assert SYMBOLS[0] == "<pad>"
     assert phone_ids(["HH", "AH0", "sil"]) == [ROWS["HH"], ROWS["AH0"], ROWS["sil"]]
     with pytest.raises(DataError, match="'ax'"):
@@ -282,13 +365,14 @@ def test_what_cannot_be_said_names_its_prompt(policy: GradTTSPolicy, prompt: Pro
 # --- training --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("trainable", ["bands", "biases", "denoiser"])
+@pytest.mark.parametrize("trainable", ["style", "biases", "denoiser"])
 def test_what_is_trained(voice: Path, trainable: str) -> None:
     policy = GradTTSPolicy(GradTTSOptions(checkpoint=voice, trainable=trainable))
     trained = {name for name, parameter in policy.named_parameters() if parameter.requires_grad}
     denoiser = {f"network.denoiser.{name}" for name, _ in policy.network.denoiser.named_parameters()}
-    wanted = {"bands": set(), "biases": {name for name in denoiser if name.endswith("bias")}, "denoiser": denoiser}
-    assert trained == {"bands.scale", "bands.shift"} | wanted[trainable]
+    style = {f"network.style_denoiser.{name}" for name, _ in policy.network.style_denoiser.named_parameters()}
+    wanted = {"style": set(), "biases": {name for name in denoiser if name.endswith("bias")}, "denoiser": denoiser}
+    assert trained == {"bands.scale", "bands.shift"} | style | wanted[trainable]
     cond, x = state(policy, PROMPTS)
     step = policy.transition(x, torch.tensor([0, 1]), cond, policy.schedule(4))
     step.log_prob(x).sum().backward()
@@ -299,26 +383,23 @@ def test_what_is_trained(voice: Path, trainable: str) -> None:
             assert parameter.grad.abs().max() > 0, name
 
 
-@pytest.fixture(scope="module")
-def shipped() -> GradTTSPolicy:
-    return GradTTSPolicy(GradTTSOptions())
-
-
 def pitch(wave: Tensor, rate: int) -> Tensor:
-    """Hertz of the voiced ones among frames of 40 ms: those that repeat themselves within 60 - 250 Hz."""
+    """Hertz of the voiced ones among frames of 40 ms: those that repeat themselves within 100 - 400 Hz."""
     frames = wave.unfold(0, rate // 25, rate // 100)
     frames = (frames - frames.mean(1, keepdim=True)) * torch.hann_window(rate // 25)
     spectrum = torch.fft.rfft(frames, 2 * frames.shape[1])
     correlation = torch.fft.irfft(spectrum.abs() ** 2)
     window = torch.fft.irfft(torch.fft.rfft(torch.hann_window(rate // 25), 2 * frames.shape[1]).abs() ** 2)
-    shortest, longest = rate // 250, rate // 60
+    shortest, longest = rate // 400, rate // 100
     lags = correlation[:, shortest:longest] / correlation[:, :1].clamp(min=1e-9) * window[0] / window[shortest:longest]
     peak, lag = lags.max(1)
     loud = correlation[:, 0] > 0.05 * correlation[:, 0].max()
     return rate / (lag[(peak > 0.6) & loud] + shortest)
 
 
-def test_the_shipped_voice_is_small_safe_and_speaks(shipped: GradTTSPolicy) -> None:
+@pytest.mark.parametrize("style", ["sampled", "clean"])
+def test_the_shipped_voice_is_small_safe_and_speaks(style: str) -> None:
+    shipped = GradTTSPolicy(GradTTSOptions(style=style))
     assert SHIPPED.suffix == ".safetensors"
     assert SHIPPED.stat().st_size < 10_000_000
     assert {"phones", "sentences", "hours_of_speech"} <= set(shipped.card)
@@ -334,6 +415,6 @@ def test_the_shipped_voice_is_small_safe_and_speaks(shipped: GradTTSPolicy) -> N
     assert 0.01 < wave.std() < 0.5
     voiced = pitch(wave, shipped.config.sample_rate)
     assert len(voiced) > 25  # of 130
-    assert 70 < voiced.median() < 140
+    assert 150 < voiced.median() < 300
     noise = pitch(torch.randn(len(wave), generator=generator), shipped.config.sample_rate)
     assert len(noise) < 3

@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 import torch
 from plain.wavegrad2 import denoise
-from rlzoo_wavegrad2.network import PRESETS, NetworkConfig, WaveGrad2Network, rows, winograd, workers
+from rlzoo_wavegrad2.network import PRESETS, NetworkConfig, WaveGrad2Network, rows, winograd
 from rlzoo_wavegrad2.network.encoder import gaussian_upsampling, run_lstm
 from rlzoo_wavegrad2.network.layers import downsample, modulate, upsample, upsample_convolve
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.utils.flop_counter import FlopCounterMode
+
+from rlzoo import parallel
 
 NARROW = {
     "base": NetworkConfig(
@@ -108,8 +110,8 @@ def test_any_number_of_cores_computes_the_same(
     decoder = WaveGrad2Network(NARROW["base"]).decoder
     noisy, hidden, level = inputs(NARROW["base"], rows=3)
     crews = list[int]()
-    each = workers.each
-    monkeypatch.setattr(workers, "each", lambda *given: (crews.append(workers.size()), each(*given)))
+    each = parallel.each
+    monkeypatch.setattr(parallel, "each", lambda *given: (crews.append(parallel.size()), each(*given)))
     with mode():
         batch = decoder(noisy, hidden, level, torch.tensor([9, 4, 7]))
         assert set(crews) == {1, 2}
@@ -142,7 +144,7 @@ def test_gradients_of_several_cores_are_those_of_one(two_threads: None, monkeypa
         assert torch.get_num_threads() == threads
         found.append(torch.autograd.grad(loss, list(decoder.parameters())))
         assert torch.get_num_threads() == threads
-        assert workers.size() == 1
+        assert parallel.size() == 1
     torch.set_num_threads(2)
     for several, one in zip(*found, strict=True):
         torch.testing.assert_close(several, one, rtol=1e-10, atol=1e-14)
@@ -176,8 +178,8 @@ def test_every_core_takes_a_piece() -> None:
     torch.set_num_threads(4)
     met = Barrier(2, timeout=30)  # broken unless two work at once
     try:
-        with torch.no_grad(), workers.crew():
-            workers.each(lambda piece: met.wait(), [(0,), (1,)])
+        with torch.no_grad(), parallel.pool():
+            parallel.each(lambda piece: met.wait(), [(0,), (1,)])
     finally:
         torch.set_num_threads(before)
     assert not met.broken
@@ -188,20 +190,20 @@ def test_what_goes_wrong_in_a_tile_is_heard(two_threads: None) -> None:
         assert torch.get_num_threads() == 1
         assert not torch.is_grad_enabled()
         done.append(begin)
-        assert workers.size() == (2 if only else 1)
+        assert parallel.size() == (2 if only else 1)
         if begin == 5:
             raise ArithmeticError("tile five")
 
     done, only = list[int](), False
-    with torch.no_grad(), pytest.raises(ArithmeticError, match="tile five"), workers.crew():
-        workers.each(work, [(i, 0, 0, 0) for i in range(8)])
+    with torch.no_grad(), pytest.raises(ArithmeticError, match="tile five"), parallel.pool():
+        parallel.each(work, [(i, 0, 0, 0) for i in range(8)])
     assert 5 in done
     done.clear()
-    with torch.no_grad(), workers.crew():
-        workers.each(work, [(i, 0, 0, 0) for i in (3, 1, 2)])
+    with torch.no_grad(), parallel.pool():
+        parallel.each(work, [(i, 0, 0, 0) for i in (3, 1, 2)])
         assert sorted(done) == [1, 2, 3]
         only = True  # a single piece: whoever has it may share it
-        workers.each(work, [(7, 0, 0, 0)])
+        parallel.each(work, [(7, 0, 0, 0)])
 
 
 def test_the_denoiser_is_one_graph() -> None:

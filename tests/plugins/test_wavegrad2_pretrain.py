@@ -28,8 +28,8 @@ from rlzoo.api import Batch
 from rlzoo.audio import read_audio, resample, write_audio
 from rlzoo.cli import app
 from rlzoo.errors import ConfigError, DataError
-from rlzoo.speech.corpus._render import RenderSettings, render
 from rlzoo.speech.corpus.align import align_corpus
+from rlzoo.speech.corpus.engines.flite import FliteEngine
 from rlzoo.speech.corpus.textgrids import write_textgrid
 
 TINY = NetworkConfig(
@@ -372,9 +372,9 @@ def test_the_published_size_trains_on_ljspeechs_layout_with_textgrids(tmp_path: 
     (root / "wavs").mkdir(parents=True)
     texts = {"LJ1": "The boat left.", "LJ2": "She read a letter.", "LJ3": "We sat down."}
     for name, text in texts.items():
-        render(text, root / "wavs" / f"{name}.wav", RenderSettings("rms", None))
-        wave, rate = read_audio(root / "wavs" / f"{name}.wav")
-        write_audio(root / "wavs" / f"{name}.wav", resample(wave, rate, 22050), 22050)
+        spoken = FliteEngine().speak(text)
+        wave = resample(torch.from_numpy(spoken.wave).float(), spoken.rate, 22050)
+        write_audio(root / "wavs" / f"{name}.wav", wave, 22050)
     (root / "metadata.csv").write_text("".join(f"{name}|{text}|{text}\n" for name, text in texts.items()))
     for split, names in {"train": "LJ1 LJ2", "validation": "LJ3", "test": ""}.items():
         (root / f"{split}.txt").write_text("\n".join(names.split()))

@@ -21,7 +21,8 @@ from rlzoo.api import Prompt, Samples
 from rlzoo.audio import read_audio, resample, to_samples, write_audio
 from rlzoo.cli import app
 from rlzoo.errors import DataError
-from rlzoo.speech.corpus.flite import build_flite_corpus
+from rlzoo.speech.corpus.engines.flite import FliteEngine
+from rlzoo.speech.corpus.speak import Recipe, speak_corpus
 from rlzoo.speech.corpus.speech import SpeechCorpus
 from rlzoo.testing.context import LocalContext
 
@@ -39,11 +40,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("flite") is None:
         pytest.skip("the program flite is not installed")
     folder = tmp_path_factory.mktemp("flite") / "corpus"
-    monotone = {"int_f0_target_mean": "200", "int_f0_target_stddev": "0"}
-    build_flite_corpus(
-        TEXTS, folder, voice="slt", sample_rate=8000, jobs=1, flite_features=monotone, progress=False,
-        validation_fraction=0, test_fraction=0,
-    )  # fmt: skip
+    engine = FliteEngine("slt", (("int_f0_target_mean", "200"), ("int_f0_target_stddev", "0")))
+    recipe = Recipe(engine, 8000, validation_fraction=0, test_fraction=0)
+    speak_corpus(TEXTS, folder, recipe, jobs=1, progress=False)
     for path in folder.glob("*.txt"):  # two to learn from, one held out, whatever the hashes say
         path.unlink()
     return folder

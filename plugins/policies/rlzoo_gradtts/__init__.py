@@ -24,20 +24,21 @@ class GradTTSOptions(Options):
     """Noise of a flow's steps (`process = "flow"`): Flow-GRPO's, DanceGRPO's, or Flow-CPS's."""
     noise_level: Annotated[float, Field(ge=0)] = 0.7
     """How much of it; 0.3 in DanceGRPO, 0.8 in Flow-CPS."""
-    trainable: Literal["bands", "biases", "lora", "denoiser"] = "bands"
-    """What RL updates: a scale and a shift of what the denoiser takes for clean in every mel band, and a shift of every
-    number of the condition (164 numbers, which is what the few hundred samples of a CPU run can tell), the denoiser's
-    biases too, low-rank adapters of its convolutions alone (extra `lora`), or all of the denoiser (for a GPU, with a
-    learning rate near 1e-5)."""
+    trainable: Literal["style", "biases", "lora", "denoiser"] = "style"
+    """What RL updates: the denoiser of the style with a scale and a shift of the clean residual in every mel band (some
+    18,000 numbers, few enough for the few hundred samples of a CPU run), the biases of the denoiser too, low-rank
+    adapters of its convolutions alone (extra `lora`), or all of it (for a GPU, with a learning rate near 1e-5)."""
     lora_rank: Annotated[int, Field(ge=1, le=10_000)] = 8
     """Rank of the adapters (`trainable = "lora"`)."""
     lora_alpha: Annotated[float, Field(gt=0)] = 8.0
     """The adapters' product is scaled by alpha / rank."""
     lora_layers: str = ""
     """Regular expression for the convolutions that get adapters, such as `^layers`; empty: all of the denoiser."""
-    conditions: bool = True
-    """Simulate that every sample chooses a recording condition, hiss and colour, as voices trained on found speech do
-    (`conditions.py`); false: the voice as it is, clean."""
+    style: Literal["sampled", "clean"] = "sampled"
+    """Sample the style of every utterance, as the corpus has it, or fix it to that of the clean recordings."""
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.25
+    """How much of the residual is spoken: it is multiplied by this. 1 speaks all of it, which few denoising steps make
+    too noisy; Grad-TTS narrows its prior for the same end."""
     pace: Annotated[float, Field(gt=0.2, lt=5)] = 1.0
     """Speaking rate: 2 is twice as fast."""
 
@@ -47,15 +48,20 @@ class PretrainOptions(PretrainingOptions):
 
     textgrids: Path | None = None
     """Folder of MFA TextGrids; unset: phones.jsonl of the corpus."""
-    text_style: Literal["flite", "cmu"] = "flite"
+    text_style: Literal["flite", "cmu"] = "cmu"
     """Whose pronunciation the corpus follows; stored with the voice, so that synthesis spells words alike."""
     channels: Annotated[int, Field(ge=1, le=10_000)] = 128
     """Width of the network."""
+    style_numbers: Annotated[int, Field(ge=1, le=64)] = 8
+    """Numbers of a style: how many ways there are in which recordings of one sentence can differ."""
+    mean_steps: Annotated[int, Field(ge=0, le=100_000_000)] = 8000
+    """The first so many steps train all but the denoisers, which cost most of a step and learn from a good mean.
+    With `init` 0 unless it is set."""
     init: Path | None = None
     """Voice to go on from: fine-tune it on new recordings, with a learning rate near 5e-4."""
     utterances_per_step: Annotated[int, Field(ge=1, le=10_000)] = 12
     window_frames: Annotated[int, Field(ge=8)] = 160
-    """Frames of each utterance that a step learns from, at random; 10 ms each."""
+    """Frames of each utterance that a step learns from, at random; 12.5 ms each."""
     validation_steps: tuple[Annotated[int, Field(ge=1, le=10_000)], ...] = (4, 25)
     """Denoising steps K of the samples in validation."""
 
@@ -71,7 +77,7 @@ def rlzoo_policies() -> list[PolicySpec]:
             offers=frozenset({"log-prob", "denoising-loss", "sampling-grad"}),
             emits="audio",
             pretrain="rlzoo_gradtts.pretrain:pretrain",
-            run={"train": {"learning_rate": 0.005, "micro_batch": 0, "times": "schedule"}},
+            run={"train": {"learning_rate": 0.002, "micro_batch": 0, "times": "schedule"}},
             reference="arXiv:2105.06337",
             tier="stable",
         )

@@ -8,9 +8,10 @@ from torch.nn import functional as F
 from torchaudio.functional import melscale_fbanks
 
 from rlzoo.functional import length_mask
+from rlzoo.parallel import map_rows
 from rlzoo_gradtts.network import NetworkConfig
 
-ITERATIONS = 16
+ITERATIONS = 32
 MOMENTUM = 0.99
 SILENCE = 1e-7
 
@@ -47,9 +48,13 @@ class Mel(nn.Module):
         if mel.device.type != "cpu":
             return self._together(mel, frames)
         # Row by row a sample's bits do not depend on its batch mates. Griffin-Lim would magnify the last one.
-        size = (mel.shape[2] - 1) * self.hop
-        waves = [self.invert(row[:, :count]) for row, count in zip(mel, frames.tolist(), strict=True)]
-        return torch.stack([F.pad(wave, (0, size - len(wave))) for wave in waves])
+        size, counts = (mel.shape[2] - 1) * self.hop, frames.tolist()
+
+        def invert(row: int, one: Tensor) -> Tensor:
+            wave = self.invert(one[0, :, : counts[row]])
+            return F.pad(wave, (0, size - len(wave)))[None]
+
+        return map_rows(invert, mel)
 
     def _together(self, mel: Tensor, frames: Tensor) -> Tensor:
         """All rows at once, without a wait for the GPU. torch.istft would wait each time, to check its window."""

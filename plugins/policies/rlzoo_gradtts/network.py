@@ -1,8 +1,8 @@
 """Grad-TTS's parts (Popov et al., arXiv:2105.06337), all convolutions in time: an encoder of phones with durations and
 pitch, a mean log-mel spectrum, and a denoiser of what remains.
 
-A state (M, 1 + T) holds the recording condition, G numbers, in its first column, and behind it the residual: what the
-mean spectrum leaves out. Shapes: B rows, P phones, T frames, M bands, C channels.
+A state (M, 1 + T) holds the style, Z numbers, in its first column, and behind it the residual: what the mean spectrum
+of that style leaves out. Shapes: B rows, P phones, T frames, M bands, C channels.
 """
 
 from __future__ import annotations
@@ -16,16 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rlzoo.functional import length_mask
-from rlzoo_gradtts.conditions import NUMBERS
+from rlzoo_gradtts.levels import LEVELS, alpha_of, embed_level
+from rlzoo_gradtts.style import STATISTICS, ReferenceEncoder, StyleDenoiser, StyledMean
 
 Positive = Annotated[int, Field(ge=1)]
 REFERENCE_PITCH = 100.0
 """Hertz; pitch is predicted as a logarithm relative to it."""
-CONDITION_UNIT = 50.0
-"""A step of the optimiser moves every number by its learning rate: one that moves a band by 0.005 moves a condition, of
-which there is one and not a hundred frames, by 0.25."""
-LEVELS = 32
-"""Sines and cosines that tell the denoiser its noise level."""
 
 
 class NetworkConfig(BaseModel):
@@ -34,10 +30,11 @@ class NetworkConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     sample_rate: Positive = 16_000
-    fft: Positive = 512
+    fft: Positive = 800
     """Samples, the window's length too."""
-    hop: Positive = 160
-    bands: Positive = 80
+    hop: Positive = 200
+    bands: Positive = 128
+    """80 bands cost 1.2 points of Distill-MOS in Griffin-Lim alone."""
     floor: float = 1e-4
     """Smallest mel magnitude; a higher one is heard: at 1e-3 Griffin-Lim of recordings loses 1.5 points of NISQA."""
     residual_scale: float = 0.5
@@ -45,6 +42,9 @@ class NetworkConfig(BaseModel):
     phones: Positive = 88
     """Rows of the embedding."""
     channels: Positive = 128
+    style: Positive
+    """Numbers of a style, at most as many as bands. Voices before styles have none and are refused."""
+    style_hidden: Positive = 64
     encoder_layers: Positive = 6
     decoder_dilations: tuple[Positive, ...] = (1, 2, 4, 8, 1, 2)
     denoiser_dilations: tuple[Positive, ...] = (1, 2, 4, 8, 1, 2, 4, 8)
@@ -115,20 +115,16 @@ class Denoiser(nn.Module):
         c = config.channels
         self.input = nn.Conv1d(config.bands, c, 1)
         self.level = nn.Sequential(nn.Linear(2 * LEVELS, c), nn.SiLU(), nn.Linear(c, c))
+        self.style = nn.Linear(config.style, c)
         self.layers = nn.ModuleList(Gated(c, dilation) for dilation in config.denoiser_dilations)
         hidden, last = nn.Conv1d(c, c, 1), nn.Conv1d(c, config.bands, 1)
         for parameter in last.parameters():
             nn.init.zeros_(parameter)
         self.output = nn.Sequential(hidden, nn.ReLU(), last)
 
-    def forward(self, x: Tensor, sigma: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
-        """(B, M, T) at noise levels sigma (B,), frames (B, C, T), mask (B, 1, T) -> (B, M, T)."""
-        alpha = (1 - sigma**2).sqrt()
-        # Half the logarithm of the noise-to-signal ratio, where levels near both ends are apart.
-        place = (sigma.clamp(min=1e-3) / alpha.clamp(min=1e-3)).log()
-        rates = torch.exp(torch.arange(LEVELS, device=x.device) / LEVELS * math.log(100.0)) / 8
-        angles = place[:, None] * rates
-        level = self.level(torch.cat([angles.sin(), angles.cos()], 1))
+    def forward(self, x: Tensor, sigma: Tensor, frames: Tensor, style: Tensor, mask: Tensor) -> Tensor:
+        """(B, M, T) at noise levels sigma (B,), frames (B, C, T), styles (B, Z), mask (B, 1, T) -> (B, M, T)."""
+        level = self.level(embed_level(sigma)) + self.style(style)
         y, skips = F.relu(self.input(x)), torch.zeros((), device=x.device)
         for layer in self.layers:
             y, skip = layer(y, level, frames, mask)
@@ -138,37 +134,55 @@ class Denoiser(nn.Module):
 
 
 class Bands(nn.Module):
-    """RL's smallest handle: what the denoiser takes for clean, scaled and shifted in every band, and the condition
-    shifted; the identity at first.
+    """A scale and a shift of the clean residual that the denoiser predicts, in every band; the identity at first.
 
-    Loudness, spectral tilt, formants' sharpness and how much of the noise stays in are of this kind. A condition's
-    spread is left alone. Few-step samples spread less than what they stand for, so whoever learns his own samples
-    narrows it, and with it goes what he could choose from.
+    Loudness, spectral tilt, the sharpness of formants and how much of the noise stays in are of this kind.
     """
 
     def __init__(self, bands: int) -> None:
         super().__init__()
-        self.scale = nn.Parameter(torch.zeros(bands))
-        self.shift = nn.Parameter(torch.zeros(bands + NUMBERS))
+        self.scale, self.shift = nn.Parameter(torch.zeros(bands)), nn.Parameter(torch.zeros(bands))
 
-    def forward(self, clean: Tensor, mask: Tensor) -> Tensor:
-        """(B, M, 1 + T) -> (B, M, 1 + T); mask of `state_mask`, as numbers."""
-        bands = len(self.scale)
-        condition = clean[..., :1] + column(CONDITION_UNIT * self.shift[bands:], bands)
-        spectrum = clean[..., 1:] * (1 + self.scale[:, None]) + self.shift[:bands, None]
-        return torch.cat([condition, spectrum], 2) * mask
+    def forward(self, clean: Tensor) -> Tensor:
+        """(B, M, T) -> (B, M, T)."""
+        return clean * (1 + self.scale[:, None]) + self.shift[:, None]
 
 
-def column(condition: Tensor, bands: int) -> Tensor:
-    """(..., G) -> (..., M, 1): the first column of a state, whose other rows are unused."""
-    return F.pad(condition, (0, bands - condition.shape[-1]))[..., None]
+def column(style: Tensor, bands: int) -> Tensor:
+    """(..., Z) -> (..., M, 1): the first column of a state, whose other rows are unused."""
+    return F.pad(style, (0, bands - style.shape[-1]))[..., None]
 
 
-def state_mask(frames: Tensor, bands: int, size: int) -> Tensor:
-    """Frames (B,) -> (B, M, 1 + T) bool: what of a state is real; `size` is 1 + T."""
+def state_mask(frames: Tensor, style: int, bands: int, size: int) -> Tensor:
+    """Frames (B,) -> (B, M, 1 + T) bool: the real part of a state; `style` is Z, `size` is 1 + T."""
     mask = length_mask(frames + 1, size)[:, None].repeat(1, bands, 1)
-    mask[:, NUMBERS:, 0] = False
+    mask[:, style:, 0] = False
     return mask
+
+
+class PlainSpectrum(nn.Module):
+    """The log-mel spectrum of a text before its style: an envelope, and on it the ripple of the pitch's harmonics.
+
+    A voiced log spectrum repeats along frequency with the period of the pitch: the first terms of its Fourier series,
+    with a gain for every band. They fade where bands are wider than harmonics are apart, the finer ones first.
+    """
+
+    TERMS = 4
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.envelope = nn.Conv1d(config.channels, config.bands, 1)
+        self.gains = nn.Conv1d(config.channels, self.TERMS * config.bands, 1)
+        for parameter in self.gains.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, features: Tensor, phase: Tensor, fade: Tensor) -> Tensor:
+        """Features (B, C, T), band centres over the pitch in radians and how much ripple is left (B, M, T) each ->
+        (B, M, T)."""
+        spectrum: Tensor = self.envelope(features)
+        for order, gain in enumerate(self.gains(features).chunk(self.TERMS, 1), 1):
+            spectrum = spectrum + gain * fade ** (order * order) * (order * phase).cos()
+        return spectrum
 
 
 class GradTTSNetwork(nn.Module):
@@ -184,11 +198,17 @@ class GradTTSNetwork(nn.Module):
         self.place = nn.Linear(4, c)
         self.comb = nn.Linear(config.bands, c)
         self.decoder = Convolutions(c, config.decoder_dilations)
-        self.mean = nn.Conv1d(c, config.bands, 1)
+        self.plain = PlainSpectrum(config)
+        self.mean = StyledMean(config.bands, config.style, c, config.style_hidden)
+        self.reference = ReferenceEncoder(config.bands, config.style, 2 * config.style_hidden)
+        self.style_denoiser = StyleDenoiser(config.style, c, config.style_hidden)
         self.denoiser = Denoiser(config)
         self.average: Tensor
         """(M,): mean log-mel spectrum of the corpus."""
         self.register_buffer("average", torch.zeros(config.bands))
+        self.clean_style: Tensor
+        """(Z,): mean style of the recordings without a condition."""
+        self.register_buffer("clean_style", torch.zeros(config.style))
         centres, spacing = band_centres(config)
         self.centres: Tensor
         self.spacing: Tensor
@@ -203,8 +223,8 @@ class GradTTSNetwork(nn.Module):
         still = encoded.detach()
         return encoded, Prosody(predict(self.durations, still, mask), predict(self.pitch, still, mask))
 
-    def expand(self, encoded: Tensor, frames: Tensor, log_pitch: Tensor) -> Tensor:
-        """One row: encoded (C, P), frames (P,) int64, log_pitch (P,) -> (T, C), before the decoder.
+    def expand(self, encoded: Tensor, frames: Tensor, contour: Tensor) -> Tensor:
+        """One row: encoded (C, P), frames (P,) int64, pitch of every frame (T,) -> (T, C), before the decoder.
 
         A frame knows its phone, where in it it is, how long the phone is, its pitch, and where the harmonics of that
         pitch lie among the bands: a comb, fading where bands are wider than harmonics are apart.
@@ -214,23 +234,49 @@ class GradTTSNetwork(nn.Module):
         phone = torch.repeat_interleave(torch.arange(len(frames), device=frames.device), frames, output_size=total)
         inside = (torch.arange(total, device=frames.device) - starts[phone]).float()
         size = frames[phone].float()
-        pitch = along(log_pitch, starts + frames / 2, total)
-        hertz = REFERENCE_PITCH * pitch.exp()[:, None]
-        comb = (2 * math.pi * self.centres / hertz).cos() * torch.exp(-((2 * self.spacing / hertz) ** 2))
-        place = torch.stack([inside / size, (size - 1 - inside) / size, size / 10, pitch], 1)
+        phase, fade = self.harmonics(contour)
+        comb = (phase.cos() * fade).t()
+        place = torch.stack([inside / size, (size - 1 - inside) / size, size / 10, contour], 1)
         expanded: Tensor = encoded.t()[phone] + self.place(place) + self.comb(comb)
         return expanded
 
-    def decode(self, expanded: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, T, C), mask (B, 1, T) -> features (B, C, T) and mean log-mel spectrum (B, M, T), less `average`."""
-        features = self.decoder(expanded.transpose(1, 2), mask)
-        return features, self.mean(features) * mask
+    def harmonics(self, contour: Tensor) -> tuple[Tensor, Tensor]:
+        """Pitch (..., T) -> phase of every band among the harmonics, in radians, and how much of their ripple its width
+        leaves, (..., M, T) each."""
+        hertz = REFERENCE_PITCH * contour.exp()[..., None, :]
+        spread = 2 * self.spacing[:, None] / hertz
+        return 2 * math.pi * self.centres[:, None] / hertz, torch.exp(-(spread**2))
 
-    def clean(self, x: Tensor, sigma: Tensor, features: Tensor, mask: Tensor) -> Tensor:
-        """Noisy states (B, M, 1 + T) at levels sigma (B,) -> what is taken for clean; mask as for `Bands`."""
+    def decode(self, expanded: Tensor, contour: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, C), pitch (B, T), mask (B, 1, T) -> features (B, C, T), plain spectrum (B, M, T) less the average."""
+        features: Tensor = self.decoder(expanded.transpose(1, 2), mask)
+        return features, self.plain(features, *self.harmonics(contour)) * mask
+
+    def mean_spectrum(self, features: Tensor, plain: Tensor, style: Tensor) -> Tensor:
+        """What `decode` returns and styles (B, Z) -> mean log-mel spectrum (B, M, T)."""
+        mean: Tensor = self.mean(features, plain, style) + self.average[:, None]
+        return mean
+
+    def posterior(self, summary: Tensor) -> tuple[Tensor, Tensor]:
+        """`summarise` of recordings (B, 4 M) -> mean and logarithm of the variance of their styles, (B, Z) each."""
+        level = self.average.new_zeros(STATISTICS, len(self.average))
+        level[0] = level[2] = self.average  # a mean and a percentile are levels, the others are differences
+        mean, log_variance = self.reference(summary - level.flatten())
+        return mean, log_variance
+
+    def clean(self, x: Tensor, sigma: Tensor, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Noisy states (B, M, 1 + T) at levels sigma (B,), mask of `state_mask` as numbers -> the clean styles (B, Z)
+        and residuals (B, M, T) that are predicted."""
+        frames = mask[:, :1, 1:]
+        text = (features * frames).sum(2) / frames.sum(2)
+        style = self.style_denoiser(x[:, : self.config.style, 0], sigma, text)
+        return style, self.residual(x[..., 1:], sigma, features, style, frames)
+
+    def residual(self, x: Tensor, sigma: Tensor, features: Tensor, style: Tensor, mask: Tensor) -> Tensor:
+        """Noisy residuals (B, M, T) at levels sigma (B,) in styles (B, Z) -> the clean ones that are predicted."""
         level = sigma[:, None, None]
-        v = F.pad(self.denoiser(x[..., 1:], sigma, features, mask[:, :1, 1:]), (1, 0))  # a condition's v is 0
-        return ((1 - level**2).sqrt() * x - level * v) * mask
+        v: Tensor = self.denoiser(x * mask, sigma, features, style, mask)
+        return (alpha_of(level) * x - level * v) * mask
 
 
 def along(values: Tensor, centres: Tensor, total: int) -> Tensor:

@@ -13,25 +13,25 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from rlzoo.api import Batch, GaussianDiffusionPolicy, Media, Prompt, RectifiedFlowForm, Samples, Schedule
-from rlzoo.functional import length_mask
+from rlzoo.parallel import map_rows
 from rlzoo.text import TextFrontend
 from rlzoo.voices import VoiceFormat
 from rlzoo_gradtts import GradTTSOptions, lora
-from rlzoo_gradtts.conditions import NUMBERS, coloured, hissing
-from rlzoo_gradtts.losses import noise_level
+from rlzoo_gradtts.levels import noise_level
 from rlzoo_gradtts.mel import Mel
-from rlzoo_gradtts.network import Bands, GradTTSNetwork, NetworkConfig, state_mask
+from rlzoo_gradtts.network import Bands, GradTTSNetwork, NetworkConfig, along, column, state_mask
 from rlzoo_gradtts.phones import ROWS
+from rlzoo_gradtts.style import summarise
 from rlzoo_gradtts.supervise import supervise
 
 VOICES = VoiceFormat("gradtts", NetworkConfig, GradTTSNetwork)
-SHIPPED = Path(__file__).with_name("voices") / "rms.safetensors"
+SHIPPED = Path(__file__).with_name("voices") / "heart.safetensors"
 TERMINAL_LEVEL = 0.999
 """Noise level at which training ends; a rollout from N(0, 1) begins there."""
 
 
 class GradTTSPolicy(GaussianDiffusionPolicy):
-    """Text in, waveform out; the chain runs over the recording condition and (log-mel - mean) / scale, (M, 1 + T)."""
+    """Text in, waveform out; the chain runs over the style and (log-mel - mean of that style) / scale, (M, 1 + T)."""
 
     def __new__(cls, options: GradTTSOptions | None = None) -> Self:
         """The class that `process` asks for; no options where a policy is copied."""
@@ -45,13 +45,15 @@ class GradTTSPolicy(GaussianDiffusionPolicy):
         self.config = NetworkConfig.model_validate(voice["network"])
         self.media = Media("audio", self.config.sample_rate)
         self.card: dict[str, Any] = voice.get("card", {})
-        self.frontend = TextFrontend(style=voice["text"])
+        self.frontend = TextFrontend(style=voice["text"], silence_ends=True)
         self.network = GradTTSNetwork(self.config)
         self.network.load_state_dict(state)
         self.bands = Bands(self.config.bands)
         self.mel = Mel(self.config)
         self.requires_grad_(False)
-        self.bands.requires_grad_(options.trainable != "lora")
+        if options.trainable != "lora":
+            self.bands.requires_grad_(True)
+            self.network.style_denoiser.requires_grad_(True)
         for name, parameter in self.network.denoiser.named_parameters():
             wanted = {"biases": name.endswith("bias"), "denoiser": True}
             parameter.requires_grad_(wanted.get(options.trainable, False))
@@ -65,7 +67,7 @@ class GradTTSPolicy(GaussianDiffusionPolicy):
         return self.network.average.device
 
     def condition(self, prompts: Sequence[Prompt]) -> Batch:
-        """Tensors `frames` (B,), `features` (B, C, T) and `mean` (B, M, T), the mean log-mel spectrum.
+        """Tensors `frames` (B,), `features` (B, C, T) and `plain` (B, M, T), the spectrum before its style.
 
         Each prompt is encoded by itself, so that no rounding of a duration can depend on its batch mates.
 
@@ -80,8 +82,8 @@ class GradTTSPolicy(GaussianDiffusionPolicy):
         def pad(name: str) -> Tensor:
             return pad_sequence([row[name].t() for row in rows], batch_first=True).transpose(1, 2).contiguous()
 
-        frames = torch.tensor([row["mean"].shape[1] for row in rows], device=self.device)
-        return Batch({"frames": frames, "features": pad("features"), "mean": pad("mean")})
+        frames = torch.tensor([row["features"].shape[1] for row in rows], device=self.device)
+        return Batch({"frames": frames, "features": pad("features"), "plain": pad("plain")})
 
     def supervise(self, prompts: Sequence[Prompt], recordings: Samples) -> tuple[Tensor, Batch]:
         """Recordings with their own phones, durations and pitch, from the corpus they belong to; see `supervise.py`."""
@@ -92,55 +94,71 @@ class GradTTSPolicy(GaussianDiffusionPolicy):
         return torch.tensor(self.frontend.rows(prompt, ROWS))
 
     @torch.no_grad()
-    def encode(self, ids: Tensor, frames: Tensor | None = None, log_pitch: Tensor | None = None) -> dict[str, Tensor]:
-        """ids (P,), frames and pitch of each phone (P,), None: as planned -> `features` (C, T), `mean` (M, T)."""
+    def encode(self, ids: Tensor, frames: Tensor | None = None, contour: Tensor | None = None) -> dict[str, Tensor]:
+        """ids (P,), frames of each phone (P,) and pitch of each frame (T,), None: as planned -> `features` (C, T),
+        `plain` (M, T)."""
         count = torch.tensor([len(ids)], device=self.device)
         encoded, planned = self.network.encode(ids[None].to(self.device), count)
         if frames is None:
             # Every phone is heard, if only for a frame, and a single one for long enough to have a spectrum.
             frames = ((planned.log_frames[0].exp() - 0.5) / self.options.pace).round().long().clamp(min=1)
             frames[-1] += (self.config.shortest - frames.sum()).clamp(min=0)
-        pitch = planned.log_pitch[0] if log_pitch is None else log_pitch.to(self.device)
-        expanded = self.network.expand(encoded[0], frames.to(self.device), pitch)[None]
-        features, mean = self.network.decode(expanded, expanded.new_ones(1, 1, expanded.shape[1]))
-        return {"features": features[0], "mean": mean[0] + self.network.average[:, None]}
+        frames = frames.to(self.device)
+        if contour is None:
+            contour = along(planned.log_pitch[0], frames.cumsum(0) - frames / 2, int(frames.sum()))
+        contour = contour.to(self.device)
+        expanded = self.network.expand(encoded[0], frames, contour)[None]
+        features, plain = self.network.decode(expanded, contour[None], expanded.new_ones(1, 1, expanded.shape[1]))
+        return {"features": features[0], "plain": plain[0]}
+
+    @torch.no_grad()
+    def to_state(self, mel: Tensor, row: Mapping[str, Tensor]) -> Tensor:
+        """A recording's log-mel spectrum (M, T) and what `encode` says of it -> the clean state (M, 1 + T)."""
+        style, _ = self.network.posterior(summarise(mel)[None])
+        mean = self.network.mean_spectrum(row["features"][None], row["plain"][None], style)[0]
+        residual = (mel - mean) / self.config.residual_scale
+        return torch.cat([column(style[0], self.config.bands), residual], 1)
 
     def state_shape(self, cond: Batch) -> tuple[int, ...]:
         """`(M, 1 + T)`, T the longest row's frames."""
-        bands, size = cond.get("mean").shape[1:]
-        return bands, 1 + size
+        return self.config.bands, 1 + cond.get("features").shape[2]
 
     def lengths(self, cond: Batch) -> Tensor:
-        """(N,) columns of each row: its condition and its frames."""
+        """(N,) columns of each row: its style and its frames."""
         return cond.get("frames") + 1
 
     def mask(self, cond: Batch) -> Tensor | None:
-        """(N, M, 1 + T), false behind a row's end and below its condition."""
-        return state_mask(cond.get("frames"), *self.state_shape(cond))
+        """(N, M, 1 + T), false behind a row's end and below its style."""
+        return state_mask(cond.get("frames"), self.config.style, *self.state_shape(cond))
 
     def trim(self, cond: Batch) -> Batch:
         """Cut to the longest row's frames."""
         frames = int(cond.get("frames").max())
-        cut = {name: cond.get(name)[:, :, :frames] for name in ("features", "mean")}
+        cut = {name: cond.get(name)[:, :, :frames] for name in ("features", "plain")}
         return Batch({**cond.tensors, **cut})
 
     def forward(self, x_t: Tensor, t: Tensor, cond: Batch) -> Tensor:
-        """(N, M, 1 + T), noise levels sigma (N,) -> what is taken for clean (N, M, 1 + T), zero on padding."""
+        """(N, M, 1 + T), noise levels sigma (N,) -> the clean states that are predicted (N, M, 1 + T), zero on
+        padding."""
         frames, features = cond.get("frames"), cond.get("features")
         if x_t.device.type != "cpu":
             return self._denoise(x_t, t, frames, features)
-        # Row by row a sample's last bit does not depend on its batch mates either, which Griffin-Lim would magnify.
-        width, rows = x_t.shape[2], []
-        for row, count in enumerate(frames.tolist()):
-            one = slice(row, row + 1)
-            clean = self._denoise(x_t[one, :, : count + 1], t[one], frames[one], features[one, :, :count])
-            rows.append(F.pad(clean, (0, width - count - 1)))
-        return torch.cat(rows)
+        # Row by row a sample's last bit does not depend on its batch mates, which Griffin-Lim would magnify.
+        width, counts = x_t.shape[2], frames.tolist()
+
+        def denoise(row: int, x: Tensor) -> Tensor:
+            count, one = counts[row], slice(row, row + 1)
+            clean = self._denoise(x[:, :, : count + 1], t[one], frames[one], features[one, :, :count])
+            return F.pad(clean, (0, width - count - 1))
+
+        return map_rows(denoise, x_t, list(self.parameters()))
 
     def _denoise(self, x_t: Tensor, t: Tensor, frames: Tensor, features: Tensor) -> Tensor:
-        mask = state_mask(frames, *x_t.shape[1:]).to(x_t.dtype)
-        clean: Tensor = self.bands(self.network.clean(x_t * mask, t, features, mask), mask)
-        return clean
+        mask = state_mask(frames, self.config.style, *x_t.shape[1:]).to(x_t.dtype)
+        style, residual = self.network.clean(x_t * mask, t, features, mask)
+        if self.options.style == "clean":
+            style = self.network.clean_style.expand_as(style)
+        return torch.cat([column(style, self.config.bands), self.bands(residual)], 2) * mask
 
     def target(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """The clean state, which is what this policy predicts.
@@ -166,15 +184,24 @@ class GradTTSPolicy(GaussianDiffusionPolicy):
 
     def decode(self, x: Tensor, cond: Batch) -> Samples:
         """Clean states (N, M, 1 + T) -> waveforms (N, T·hop), (frames - 1)·hop samples each."""
-        spectra = cond.get("mean") + self.config.residual_scale * x[..., 1:]
-        frames, condition, hop = cond.get("frames"), x[:, :NUMBERS, 0], self.config.hop
-        lengths = (frames - 1) * hop
-        if not self.options.conditions:
-            waves = self.mel.invert(spectra, frames)
+        frames, hop = cond.get("frames"), self.config.hop
+        waves = self.mel.invert(self.spectra(x, cond), frames)
+        return Samples(F.pad(waves, (0, hop)), (frames - 1) * hop, self.media)
+
+    def spectra(self, x: Tensor, cond: Batch) -> Tensor:
+        """Clean states (N, M, 1 + T) -> log-mel spectra (N, M, T)."""
+        features, plain, style = cond.get("features"), cond.get("plain"), x[:, : self.config.style, 0]
+        if x.device.type != "cpu":
+            mean = self.network.mean_spectrum(features, plain, style)
         else:
-            clear = self.mel.invert(coloured(spectra, condition), frames)
-            waves = hissing(clear, condition).clamp(-1, 1) * length_mask(lengths, clear.shape[1])
-        return Samples(F.pad(waves, (0, hop)), lengths, self.media)
+            # Row by row, see `forward`: Griffin-Lim would magnify a last bit that depends on the batch's width.
+            rows = []
+            for row, count in enumerate(cond.get("frames").tolist()):
+                one = slice(row, row + 1)
+                own = self.network.mean_spectrum(features[one, :, :count], plain[one, :, :count], style[one])
+                rows.append(F.pad(own, (0, plain.shape[2] - count)))
+            mean = torch.cat(rows)
+        return mean + self.options.temperature * self.config.residual_scale * x[..., 1:]
 
 
 class GradTTSFlowPolicy(RectifiedFlowForm, GradTTSPolicy):

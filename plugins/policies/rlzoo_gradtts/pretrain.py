@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ class SpeechTask(Task):
 
     def __init__(self, data: Path, options: PretrainOptions) -> None:
         self.options = options
+        mean_steps(options)
         weights, self.origin = start(options)
         self.config = NetworkConfig.model_validate(self.origin["network"])
         self.device = choose_device(options.device)
@@ -46,7 +48,7 @@ class SpeechTask(Task):
             frames = sum(u.mel.shape[1] for u in self.utterances)
             total = torch.stack([u.mel.double().sum(1) for u in self.utterances]).sum(0)
             self.network.average.copy_(total / frames)
-        self.trained = Losses(self.network).to(self.device)
+        self.trained = Losses(self.network, mean_steps(options)).to(self.device)
 
     def _open(self, data: Path, split: str) -> SpeechCorpus:
         return SpeechCorpus.open(
@@ -66,16 +68,36 @@ class SpeechTask(Task):
 
     def validate(self, voice: Path, out: Path) -> dict[str, float]:
         """See `validate`."""
-        policy = GradTTSPolicy(GradTTSOptions(checkpoint=voice, conditions=False)).to(self.device)
+        policy = GradTTSPolicy(GradTTSOptions(checkpoint=voice, temperature=1.0)).to(self.device)
         return validate(policy, self.held_out, out, self.options.validation_steps, self.panel)
+
+
+def mean_steps(options: PretrainOptions) -> int:
+    """Steps before the chain is trained; none for a voice that goes on from another unless the options say so.
+
+    Raises:
+        ConfigError: no step would train the chain.
+    """
+    if options.init is not None and "mean_steps" not in options.model_fields_set:
+        return 0
+    if options.mean_steps >= options.steps:
+        raise ConfigError(
+            f"steps is {options.steps} and mean_steps {options.mean_steps}: no step would train the denoisers",
+            "set mean_steps below steps, to about half of them",
+        )
+    return options.mean_steps
 
 
 def start(options: PretrainOptions) -> tuple[dict[str, Tensor] | None, dict[str, Any]]:
     """With `init` the weights to start from, and what the voice will say of its network and its text."""
     if options.init is None:
-        return None, {"network": NetworkConfig(channels=options.channels).model_dump(), "text": options.text_style}
-    if "channels" in options.model_fields_set:
-        raise ConfigError("channels and init are both set", "leave out channels: the voice in init has its own size")
+        return None, {
+            "network": NetworkConfig(channels=options.channels, style=options.style_numbers).model_dump(),
+            "text": options.text_style,
+        }
+    for name in ("channels", "style_numbers"):
+        if name in options.model_fields_set:
+            raise ConfigError(f"{name} and init are both set", f"leave out {name}: the voice in init has its own size")
     weights, voice = VOICES.load(options.init)
     text = options.text_style if "text_style" in options.model_fields_set else voice["text"]
     return weights, {"network": voice["network"], "text": text, "init": options.init.name}
@@ -90,26 +112,32 @@ def validate(
     mel_K: mean |difference| of K-step log-mel spectra to the recordings', in nepers; K = mean: of the mean spectrum.
     NAME_K and NAME_recordings: what the judges say. Samples and what Griffin-Lim makes of the recordings go to `out`.
     """
-    cond = policy.batch([policy.encode(u.ids, u.frames, u.log_pitch) for u in utterances])
-    recorded = [u.mel.to(policy.device) for u in utterances]
-    states = {"mean": torch.zeros(len(cond), *policy.state_shape(cond), device=policy.device)}
-    states |= {str(num_steps): _sample(policy, cond, num_steps) for num_steps in steps}
+    rows = [policy.encode(u.ids, u.frames, u.contour) for u in utterances]
+    cond = policy.batch(rows)
+    pairs = zip(utterances, rows, strict=True)
+    recorded = [policy.to_state(u.mel.to(policy.device), row).t() for u, row in pairs]
+    mean = pad_sequence(recorded, batch_first=True).transpose(1, 2).contiguous()
+    styles = mean[:, : policy.config.style, 0]
+    mean[..., 1:] = 0
+    states = {"mean": mean} | {str(num_steps): _sample(policy, cond, num_steps, styles) for num_steps in steps}
     metrics: dict[str, float] = {}
     systems: dict[str, list[Tensor]] = {}
     for name, x in states.items():
-        made = cond.get("mean") + policy.config.residual_scale * x[..., 1:]
-        gaps = [(row[:, : mel.shape[1]] - mel).abs().mean() for row, mel in zip(made, recorded, strict=True)]
+        made = policy.spectra(x, cond)
+        gaps = [
+            (row[:, : u.mel.shape[1]] - u.mel.to(row)).abs().mean() for row, u in zip(made, utterances, strict=True)
+        ]
         metrics[f"mel_{name}"] = torch.stack(gaps).mean().item()
         samples = policy.decode(x, cond)
         systems[name] = [samples.row(row) for row in range(len(utterances))]
-    systems["recordings"] = [policy.mel.invert(mel) for mel in recorded]
+    systems["recordings"] = [policy.mel.invert(u.mel.to(policy.device)) for u in utterances]
     prompts = [Prompt(u.id, u.text) for u in utterances]
     metrics |= panel.compare(systems, policy.config.sample_rate, prompts, out)
     return {f"validation/{name}": round(value, 5) for name, value in metrics.items()}
 
 
-def _sample(policy: GradTTSPolicy, cond: Batch, num_steps: int) -> Tensor:
-    """(N, M, 1 + T); a row's noise is always the same."""
+def _sample(policy: GradTTSPolicy, cond: Batch, num_steps: int, styles: Tensor) -> Tensor:
+    """(N, M, 1 + T) in the given styles (N, Z); a row's noise is always the same."""
     schedule, generators = policy.schedule(num_steps), [torch.Generator().manual_seed(row) for row in range(len(cond))]
     bands, _ = policy.state_shape(cond)
     sizes = policy.lengths(cond).tolist()
@@ -118,10 +146,13 @@ def _sample(policy: GradTTSPolicy, cond: Batch, num_steps: int) -> Tensor:
         rows = [torch.randn(size, bands, generator=g) for size, g in zip(sizes, generators, strict=True)]
         return pad_sequence(rows, batch_first=True).transpose(1, 2).to(policy.device)
 
-    x = noise()
+    x, size = noise(), policy.config.style
     for k in range(len(schedule)):
+        sigma = float(schedule.times[k])
+        x[:, :size, 0] = math.sqrt(1 - sigma**2) * styles + sigma * noise()[:, :size, 0]
         step = policy.transition(x, torch.full((len(x),), k, device=policy.device), cond, schedule)
         x = step.rsample(noise()) if schedule.stochastic[k] else step.mode
+    x[:, :size, 0] = styles
     return x
 
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from rlzoo.api import Batch, Prompt, Samples
 from rlzoo.audio import resample_samples
 from rlzoo.corpus import check_planned, find_times, timed
-from rlzoo_gradtts.conditions import CLEAN
 from rlzoo_gradtts.data import to_utterance
-from rlzoo_gradtts.network import column
 from rlzoo_gradtts.phones import ROWS
 
 if TYPE_CHECKING:
@@ -38,13 +35,12 @@ def supervise(policy: GradTTSPolicy, prompts: Sequence[Prompt], recordings: Samp
             corpus, item = found
             with timed(prompt, corpus, item, learnt.__contains__):
                 utterance = to_utterance(item, wave, policy.config, policy.mel)
-            row, mel = policy.encode(utterance.ids, utterance.frames, utterance.log_pitch), utterance.mel
+            row, mel = policy.encode(utterance.ids, utterance.frames, utterance.contour), utterance.mel
         else:
             row = policy.encode(policy.ids(prompt))
-            check_planned(prompt, len(wave), (row["mean"].shape[1] - 1) * policy.config.hop)
+            check_planned(prompt, len(wave), (row["features"].shape[1] - 1) * policy.config.hop)
             mel = policy.mel(wave)
         rows.append(row)
-        residual = (mel - row["mean"]) / policy.config.residual_scale
-        states.append(torch.cat([column(residual.new_tensor(CLEAN), len(residual)), residual], 1))
+        states.append(policy.to_state(mel, row))
     padded = pad_sequence([state.t() for state in states], batch_first=True).transpose(1, 2)
     return padded.contiguous(), policy.batch(rows)

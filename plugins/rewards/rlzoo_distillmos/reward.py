@@ -12,6 +12,7 @@ from torch import Tensor
 from rlzoo.api import Prompt, Reward, Samples, Scores
 from rlzoo.audio import full_precision, require_rate
 from rlzoo.errors import DataError
+from rlzoo.parallel import map_rows
 from rlzoo_distillmos import DistillMOSOptions, weights
 from rlzoo_distillmos.network import WINDOW, DistillMOS
 
@@ -27,6 +28,11 @@ class Window(NamedTuple):
     row: int
     start: int
     size: int
+
+    @property
+    def piece(self) -> slice:
+        """Its samples in the row."""
+        return slice(self.start, self.start + self.size)
 
 
 def starts(length: int) -> list[int]:
@@ -66,11 +72,14 @@ class DistillMOSReward(Reward[DistillMOSOptions]):
         ]
         order = sorted(range(len(windows)), key=lambda index: windows[index].size)
         with full_precision(samples.data.device):
-            # On a CPU one window at a time: padding costs, a batch gains nothing, and no bit depends on batch mates.
-            size = BATCH if samples.data.is_cuda else 1
-            sorted_windows = [windows[index] for index in order]
-            values = torch.cat([self.network(piece) for piece in cut(samples.data, sorted_windows, size)])
-        values = values[torch.tensor(order, device=values.device).argsort()]
+            if samples.data.is_cuda:
+                pieces = cut(samples.data, [windows[index] for index in order], BATCH)
+                values = torch.cat([self.network(piece) for piece in pieces])
+                values = values[torch.tensor(order, device=values.device).argsort()]
+            else:
+                # On a CPU a window to a core: padding costs, a batch gains nothing, and no bit depends on batch mates.
+                rows = samples.data[[window.row for window in windows]]
+                values = map_rows(lambda index, row: self.network(row[:, windows[index].piece]), rows)
         if len(windows) > len(lengths):
             counts = [len(starts(length)) for length in lengths]
             values = torch.stack([part.mean() for part in values.split(counts)])

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from rlzoo.errors import DataError, PluginError
 from rlzoo.speech.corpus._files import append_jsonl, read_jsonl, write_jsonl
-from rlzoo.speech.corpus._render import arpabet, resample
+from rlzoo.speech.corpus.engines.flite import arpabet
 from rlzoo.speech.corpus.speech import read_metadata
+from rlzoo.speech.corpus.waves import resample
 
 if TYPE_CHECKING:
     import numpy as np

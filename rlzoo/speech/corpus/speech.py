@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, overload
 from rlzoo.errors import DataError
 from rlzoo.files.reading import read_text
 from rlzoo.speech.corpus._files import read_jsonl
-from rlzoo.speech.corpus.flite import split_of
+from rlzoo.speech.corpus.splits import split_of
 from rlzoo.speech.corpus.textgrids import find_textgrids, read_textgrid
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ class SpeechItem:
     """Hertz."""
     start: float = 0.0
     """Where the used part begins in the file, in seconds."""
+    clean: bool = True
+    """False if the corpus says under which recording condition it was rendered."""
 
     @property
     def durations(self) -> tuple[float, ...]:
@@ -65,6 +67,17 @@ class SpeechItem:
         from rlzoo.speech.audio import read_audio
 
         return self.cut(*read_audio(self.wav, self.sample_rate))
+
+    def load_clean(self) -> Tensor | None:
+        """The used part before its recording condition, from clean/ beside wavs/; None if the corpus has none.
+
+        Raises:
+            DataError: see `load`.
+        """
+        from rlzoo.speech.audio import read_audio
+
+        path = self.wav.parent.parent / "clean" / self.wav.name
+        return self.cut(*read_audio(path, self.sample_rate)) if path.is_file() else None
 
     def cut(self, wave: Tensor, rate: int) -> Tensor:
         """The used part of the whole recording (L,) at `rate` hertz."""
@@ -119,8 +132,7 @@ class SpeechCorpus(Sequence[SpeechItem]):
         items: list[SpeechItem] = []
         for name in names:
             if name in times:
-                phones, ends = times[name]
-                items.append(_item(root, name, texts[name], phones, ends, sample_rate, trim_silence))
+                items.append(_item(root, name, texts[name], times[name], sample_rate, trim_silence))
         if not items:
             raise DataError(f"'{root}': no utterance in split '{split}'", hint="use another split or a larger corpus")
         rate = items[0].sample_rate
@@ -259,7 +271,14 @@ def read_metadata(path: Path) -> dict[str, str]:
     return texts
 
 
-class _TextGridTimes(dict[str, tuple[list[str], list[float]]]):
+@dataclass(frozen=True)
+class _Times:
+    phones: list[str]
+    ends: list[float]
+    clean: bool = True
+
+
+class _TextGridTimes(dict[str, _Times]):
     """{id: times}, each file parsed when it is first asked for."""
 
     def __init__(self, files: dict[str, Path]) -> None:
@@ -268,11 +287,11 @@ class _TextGridTimes(dict[str, tuple[list[str], list[float]]]):
     def __contains__(self, name: object) -> bool:
         return name in self._files
 
-    def __missing__(self, name: str) -> tuple[list[str], list[float]]:
-        return read_textgrid(self._files[name])
+    def __missing__(self, name: str) -> _Times:
+        return _Times(*read_textgrid(self._files[name]))
 
 
-def _times(root: Path, textgrids: Path | None, texts: Iterable[str]) -> dict[str, tuple[list[str], list[float]]]:
+def _times(root: Path, textgrids: Path | None, texts: Iterable[str]) -> dict[str, _Times]:
     if textgrids is not None:
         return _TextGridTimes(find_textgrids(textgrids))
     path = root / "phones.jsonl"
@@ -282,7 +301,7 @@ def _times(root: Path, textgrids: Path | None, texts: Iterable[str]) -> dict[str
             hint="give the aligner's TextGrids, or make them: rlzoo corpus align DIR",
         )
     known = set(texts)
-    times: dict[str, tuple[list[str], list[float]]] = {}
+    times: dict[str, _Times] = {}
     for number, row in enumerate(read_jsonl(path), 1):
         name, phones, ends = row.get("id"), row.get("phones"), row.get("ends")
         if not isinstance(name, str) or not isinstance(phones, list) or not isinstance(ends, list):
@@ -290,7 +309,7 @@ def _times(root: Path, textgrids: Path | None, texts: Iterable[str]) -> dict[str
         if name in times:
             raise DataError(f"'{path}', line {number}: the id '{name}' occurs twice", hint="ids must be unique")
         if name in known:
-            times[name] = (phones, ends)
+            times[name] = _Times(phones, ends, clean=not row.get("condition"))
     return times
 
 
@@ -314,12 +333,12 @@ def _split(root: Path, texts: dict[str, str], split: str | None) -> list[str]:
     return [name for name in texts if name in chosen]
 
 
-def _item(
-    root: Path, name: str, text: str, phones: list[str], ends: list[float], sample_rate: int | None, trim_ends: bool
-) -> SpeechItem:
+def _item(root: Path, name: str, text: str, times: _Times, sample_rate: int | None, trim_ends: bool) -> SpeechItem:
     import soundfile
 
     from rlzoo.speech.audio import check_rate
+
+    phones, ends = times.phones, times.ends
 
     wav = root / "wavs" / f"{name}.wav"
     if not wav.is_file():
@@ -347,4 +366,4 @@ def _item(
             phones, ends, start = trim(phones, ends)
         except DataError as error:
             raise DataError(f"'{name}': {error.message}", hint=error.hint) from None
-    return SpeechItem(name, text, tuple(phones), tuple(ends), wav, info.samplerate, start)
+    return SpeechItem(name, text, tuple(phones), tuple(ends), wav, info.samplerate, start, times.clean)

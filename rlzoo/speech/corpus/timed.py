@@ -1,6 +1,6 @@
 """Recordings that a run learns from, with the phone times of the corpus they belong to: for `Policy.supervise`.
 
-A prompt's attribute "audio" names CORPUS/wavs/ID.wav, and CORPUS/phones.jsonl has the times, as `rlzoo corpus flite`
+A prompt's attribute "audio" names CORPUS/wavs/ID.wav, and CORPUS/phones.jsonl has the times, as `rlzoo corpus speak`
 and `rlzoo corpus align` write them. A voice's own samples need none: their durations are the ones it plans.
 """
 

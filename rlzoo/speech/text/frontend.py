@@ -11,7 +11,7 @@ model (`letters.py`). Two styles of output:
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -61,6 +61,10 @@ class TextFrontend:
             raise DataError(f"nothing to say in {shown!r}: it has no letter and no digit", "write at least one word")
         return words
 
+    def say(self, text: str) -> str:
+        """'Dr. No, 1962' -> 'doctor no nineteen sixty two'. DataError: nothing in `text` can be spoken."""
+        return " ".join(word for word in self.words(text) if word != PAUSE)
+
     def rows(self, prompt: Prompt, rows: Mapping[str, int]) -> list[int]:
         """`phone_rows` of the prompt's attribute "phones", where it has any, else of its text.
 
@@ -82,16 +86,19 @@ class TextFrontend:
         words = self.words(text)
         pause = "sil" if self.style == "flite" else "sp"
         phones: list[str] = []
-        for index, word in enumerate(words):
-            if word == PAUSE:
-                phones.append(pause)
-                continue
-            following = words[index + 1] if index + 1 < len(words) else PAUSE
-            phones += self._in_context(word, following)
+        for pronounced in self.pronunciations(words):
+            phones += pronounced or (pause,)
         if self.silence_ends:
             # A pause at the end is that silence already.
             phones = ["sil", *(phones[:-1] if phones[-1] == pause else phones), "sil"]
         return phones if self.stress else [strip_stress(phone) for phone in phones]
+
+    def pronunciations(self, words: Sequence[str]) -> list[tuple[str, ...]]:
+        """The phones of each of the `words` of a sentence, with stress; of a pause none."""
+        following = [*words[1:], PAUSE]
+        return [
+            () if word == PAUSE else self._in_context(word, after) for word, after in zip(words, following, strict=True)
+        ]
 
     def word_phones(self, word: str) -> tuple[str, ...]:
         """Phones of one lower-case word, with stress, out of context."""

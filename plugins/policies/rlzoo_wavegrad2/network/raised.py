@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from rlzoo_wavegrad2.network import kernels, workers
+from rlzoo import parallel
+from rlzoo_wavegrad2.network import kernels
 from rlzoo_wavegrad2.network.layers import polyphase_table
 
 
@@ -31,7 +32,7 @@ class Raised(torch.autograd.Function):
         weights, added, out = table.numpy(), bias.detach().numpy(), fine.numpy()
 
         def work(first: int, last: int) -> None:
-            [mixed] = workers.scratch(x.dtype, (last - first + 2, columns))
+            [mixed] = parallel.scratch(x.dtype, (last - first + 2, columns))
             torch.mm(x[first : last + 2], beside, out=mixed)
             kernels.interpolate(mixed.numpy(), weights, added, out[first * factor : last * factor])
             if taps == 3 and start and first == 0:
@@ -39,8 +40,8 @@ class Raised(torch.autograd.Function):
             if taps == 3 and end and last == n:
                 fine[-1] -= mixed[-2, 2 * O :]
 
-        with workers.crew():
-            workers.each(work, workers.portions(0, n, columns))
+        with parallel.pool():
+            parallel.each(work, parallel.portions(0, n, columns))
         return fine
 
     @staticmethod
@@ -53,14 +54,14 @@ class Raised(torch.autograd.Function):
         (rows, I), O, columns = x.shape, grad.shape[1], beside.shape[1]
         need_x, need_weight, need_bias, *_ = ctx.needs_input_grad
         of_x, fine, weights = torch.empty_like(x) if need_x else None, grad.numpy(), ctx.table.numpy()
-        with workers.crew():
-            shares = workers.shares(rows)
+        with parallel.pool():
+            shares = parallel.shares(rows)
             totals = x.new_empty(len(shares) if need_weight else 0, I, columns)
 
             def work(share: int) -> None:
                 begin, finish = shares[share]
-                for first, last in workers.portions(begin, finish, columns, least=1):
-                    [mixed] = workers.scratch(x.dtype, (last - first, columns))
+                for first, last in parallel.portions(begin, finish, columns, least=1):
+                    [mixed] = parallel.scratch(x.dtype, (last - first, columns))
                     kernels.interpolate_gradient(fine, weights, first, mixed.numpy())
                     if taps == 3 and start and first <= 1 < last:
                         mixed[1 - first, :O] -= grad[0]
@@ -72,7 +73,7 @@ class Raised(torch.autograd.Function):
                         total, beta = totals[share], 0 if first == begin else 1
                         torch.addmm(total, x[first:last].t(), mixed, beta=beta, out=total)
 
-            workers.each(work, [(share,) for share in range(len(shares))])
+            parallel.each(work, [(share,) for share in range(len(shares))])
         of_beside, of_bias = totals.sum(0) if need_weight else None, grad.sum(0) if need_bias else None
         return of_x, of_beside, of_bias, None, None, None
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rlzoo_wavegrad2.network import workers
+from rlzoo import parallel
 from rlzoo_wavegrad2.network.layers import Conv, downsample, lrelu, modulate
 
 try:
@@ -64,18 +64,18 @@ def each_row(compute: Callable[[int], None], elements: list[int]) -> None:
     a core that waits for another gains nothing: the longest rows are shared until the others come out even.
     """
     rows = sorted(range(len(elements)), key=lambda row: -elements[row])
-    with workers.crew():
+    with parallel.pool():
         alone = 0 if torch.is_grad_enabled() else len(rows)
         while alone and (elements[rows[-alone]] > LONGEST_ALONE or not even([elements[row] for row in rows[-alone:]])):
             alone -= 1
         for row in sorted(rows[: len(rows) - alone]):  # the order in which gradients will be added up
             compute(row)
-        workers.each(compute, [(row,) for row in rows[len(rows) - alone :]])
+        parallel.each(compute, [(row,) for row in rows[len(rows) - alone :]])
 
 
 def even(sizes: list[int]) -> bool:
     """Whether cores that take these pieces one after the other, in this order, have about as much to do each."""
-    loads = [0] * workers.size()
+    loads = [0] * parallel.size()
     for size in sizes:
         heapq.heapreplace(loads, loads[0] + size)
     return max(loads) * len(loads) <= 1.1 * sum(sizes)
@@ -102,11 +102,11 @@ def in_tiles(compute: Callable[[int, int], Tensor], plan: list[tuple[int, int, i
     def work(begin: int, end: int, first: int, last: int) -> None:
         out[begin:end] = compute(first, last)[begin - first : end - first]
 
-    if len(plan) < workers.size():  # then all cores share each tile's operations
+    if len(plan) < parallel.size():  # then all cores share each tile's operations
         for tile in plan:
             work(*tile)
     else:
-        workers.each(work, plan)
+        parallel.each(work, plan)
     return out
 
 
@@ -247,7 +247,7 @@ def denoise_row(decoder: Any, noisy: Tensor, hidden: Tensor, level: Tensor) -> T
     """(L,), (H, T), (1,) -> (L,)."""
     taps = F.pad(noisy, (2, 2)).unfold(0, 5, 1)
     last, blocks = decoder.ublock_postconv.conv1d, list(decoder.ublocks)
-    with workers.crew():
+    with parallel.pool():
         x = F.linear(taps, decoder.dblock_preconv.conv1d.weight[:, 0], decoder.dblock_preconv.conv1d.bias)
         films = [film_of(decoder.films[0], x, level)]
         for down, module in zip(decoder.dblocks, list(decoder.films)[1:], strict=True):
@@ -259,4 +259,4 @@ def denoise_row(decoder: Any, noisy: Tensor, hidden: Tensor, level: Tensor) -> T
         # The last convolution has one output: each row's three products here, their sum over time below.
         three = decoder.run(blocks[-1].row, up, films.pop(), last.weight[0])
     three = F.pad(three, (0, 0, 1, 1))
-    return workers.crew_from_here_back(three[:-2, 0] + three[1:-1, 1] + three[2:, 2] + last.bias)
+    return parallel.pool_from_here_back(three[:-2, 0] + three[1:-1, 1] + three[2:, 2] + last.bias)

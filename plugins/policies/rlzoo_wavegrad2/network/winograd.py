@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from rlzoo_wavegrad2.network import kernels, workers
+from rlzoo import parallel
+from rlzoo_wavegrad2.network import kernels
 from rlzoo_wavegrad2.network.kernels import OUTPUTS, WINDOW
 from rlzoo_wavegrad2.network.layers import SLOPE
 
@@ -129,15 +130,15 @@ def _convolve(
 
     def work(first: int, last: int) -> None:
         count = last - first
-        mixed, product = workers.scratch(filters.dtype, (WINDOW, d * count, I), (WINDOW, d * count, O))
+        mixed, product = parallel.scratch(filters.dtype, (WINDOW, d * count, I), (WINDOW, d * count, O))
         source.spread(grid, first, mixed)
         torch.bmm(mixed, filters, out=product)
         wide = product.view(WINDOW, count, d * O).numpy()
         for i in range(parts):
             kernels.gather(wide, i * (O // parts), added[i], other, first, flat[i])
 
-    with workers.crew():
-        workers.each(work, workers.portions(0, grid.windows, d * WINDOW * (I + O), d))
+    with parallel.pool():
+        parallel.each(work, parallel.portions(0, grid.windows, d * WINDOW * (I + O), d))
     return outs
 
 
@@ -152,16 +153,16 @@ def _gradients(
     behind, modulated = Source(grad, None, None, False), source.mode == kernels.MODULATED
     inputs = [] if filters is None else [grad.new_empty(grid.rows, I) for _ in range(3 if modulated else 1)]
     flat, nothing, none = [_flat(part) for part in inputs], _flat(grad.new_zeros(d * I)), _flat(grad.new_empty(0))
-    with workers.crew():
-        shares = workers.shares(grid.windows)
+    with parallel.pool():
+        shares = parallel.shares(grid.windows)
         # Every share adds up what is its own, so that the order of a sum does not depend on who was free.
         totals = grad.new_empty(len(shares) if of_weight else 0, WINDOW, O, I)
 
         def work(share: int) -> None:
             begin, end = shares[share]
-            for first, last in workers.portions(begin, end, d * WINDOW * (I + O), d, least=1):
+            for first, last in parallel.portions(begin, end, d * WINDOW * (I + O), d, least=1):
                 count = last - first
-                mixed, raised = workers.scratch(grad.dtype, (WINDOW, d * count, I), (WINDOW, d * count, O))
+                mixed, raised = parallel.scratch(grad.dtype, (WINDOW, d * count, I), (WINDOW, d * count, O))
                 if of_weight:
                     source.spread(grid, first, mixed)
                     behind.carry_back(grid, first, raised)
@@ -178,7 +179,7 @@ def _gradients(
                         x, scale, shift, of_x, of_scale, of_shift = (array[rows] for array in (*source.arrays, *flat))
                         kernels.modulation_gradient(x, scale, shift, source.slope, of_shift, of_x, of_scale)
 
-        workers.each(work, [(share,) for share in range(len(shares))])
+        parallel.each(work, [(share,) for share in range(len(shares))])
     if not of_weight:
         return inputs, None
     taps = torch.mm(_of_filter(grad.dtype).t().repeat(1, len(shares)), totals.view(-1, O * I))

@@ -1,7 +1,10 @@
-"""Rows, tiles or windows side by side, each from its first operation to its last on one core.
+"""Rows, tiles or windows side by side on a CPU: each on one core, from its first operation to its last.
 
-PyTorch splits every operation among the cores anew, and what one of them has written the next operation reads on the
-other: on the machine where this was measured the transfers took as long as the arithmetic.
+PyTorch splits every operation among the cores anew, and what one core has written the next operation reads on the
+other. Where this was measured, the transfers took as long as the arithmetic. Inside `pool`, each thread runs its
+operations alone, so a row's bits do not depend on the number of cores.
+
+`map_rows` is all that most policies and rewards need.
 """
 
 from __future__ import annotations
@@ -17,9 +20,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-_crew = local()
+RowFunction = Callable[[int, Tensor], Tensor]
+
+_pool = local()
 """Of this thread: how many work at the tiles it has to compute."""
 
 _memory = local()
@@ -31,15 +37,15 @@ _SCRATCH, _FEWEST_ROWS = 2**19, 256
 
 def size() -> int:
     """How many tiles are computed at once."""
-    count: int = getattr(_crew, "size", 1)
+    count: int = getattr(_pool, "size", 1)
     return count
 
 
 @contextmanager
-def crew() -> Iterator[None]:
-    """Inside, `each` shares its work among as many threads as PyTorch may use, and operations run on one.
+def pool() -> Iterator[None]:
+    """Inside, `each` shares its work among as many threads as PyTorch may use, and operations run on one thread.
 
-    Not where somebody watches the operations: they would see this thread's alone.
+    Not under a profiler or a dispatch mode: they would see the operations of this thread alone.
     """
     before = size()
     threads = _gather()
@@ -47,18 +53,18 @@ def crew() -> Iterator[None]:
         yield
     finally:
         if threads > 1:
-            _crew.size = before
+            _pool.size = before
             torch.set_num_threads(threads)
 
 
 def _gather() -> int:
-    """Make a crew of all threads that PyTorch may use, and say how many there were."""
+    """Turn all threads that PyTorch may use into a pool, and return their number."""
     threads = torch.get_num_threads()
     watched = torch._C._autograd._profiler_enabled() or _get_current_dispatch_mode() is not None
     if threads == 1 or watched:
         return 1
     _helpers(threads - 1, os.getpid())
-    _crew.size = threads
+    _pool.size = threads
     torch.set_num_threads(1)
     return threads
 
@@ -74,15 +80,15 @@ class _FromHereBack(torch.autograd.Function):
         if threads > 1:
 
             def dissolve() -> None:
-                _crew.size = 1
+                _pool.size = 1
                 torch.set_num_threads(threads)
 
             torch.autograd.Variable._execution_engine.queue_callback(dissolve)
         return grads[0]
 
 
-def crew_from_here_back(x: Tensor) -> Tensor:
-    """`x`; its gradient and whatever follows in the same backward pass is for a crew to compute.
+def pool_from_here_back(x: Tensor) -> Tensor:
+    """`x`; a pool computes its gradient and all that follows in the same backward pass.
 
     Threads of PyTorch's that have just worked at an operation look for more for some milliseconds, in the way of ours:
     so none of the operations between ours is theirs. (A backward pass that fails leaves PyTorch with one thread.)
@@ -110,13 +116,90 @@ def each(work: Callable[..., None], pieces: Sequence[tuple[int, ...]]) -> None:
         return
     others = [_helpers(before - 1, os.getpid()).submit(help_out) for _ in range(threads - 1)]
     try:
-        _crew.size = 1  # what is shared already is not shared again
+        _pool.size = 1  # what is shared already is not shared again
         labour()
     finally:
-        _crew.size = before
+        _pool.size = before
         wait(others)  # whatever went wrong, nobody works on behind the caller's back
     for other in others:
         other.result()
+
+
+def map_rows(function: RowFunction, x: Tensor, parameters: Sequence[Tensor] = ()) -> Tensor:
+    """Apply `function` to every row of `x` (N, ...), a row to a core, and put the results together.
+
+    Results and gradients are the same to the last bit on any number of cores.
+
+    Args:
+        function: (row's index, its values (1, ...)) -> (1, ...), of one shape for all rows; called in several threads.
+        x: on a CPU; differentiable.
+        parameters: what else `function` uses and what a gradient is wanted of.
+    """
+    wanted = [parameter for parameter in parameters if parameter.requires_grad]
+    if torch.is_grad_enabled() and (x.requires_grad or wanted):
+        out: Tensor = _Rows.apply(function, x, *wanted)
+        return out
+    rows: list[Tensor] = [x] * len(x)
+
+    def work(row: int) -> None:
+        rows[row] = function(row, x[row : row + 1])
+
+    with pool():
+        each(work, [(row,) for row in range(len(x))])
+    return torch.cat(rows)
+
+
+class _Rows(torch.autograd.Function):
+    """`map_rows` with a gradient: each row has a graph of its own, and its backward pass runs on the row's core."""
+
+    @staticmethod
+    def forward(ctx: Any, function: RowFunction, x: Tensor, *parameters: Tensor) -> Tensor:
+        ctx.parameters = parameters
+        ctx.inputs = [row.detach().requires_grad_(x.requires_grad) for row in x.split(1)]
+        ctx.outputs = list(ctx.inputs)
+
+        def work(row: int) -> None:
+            with torch.enable_grad():
+                ctx.outputs[row] = function(row, ctx.inputs[row])
+
+        with pool():
+            each(work, [(row,) for row in range(len(x))])
+        return torch.cat([output.detach() for output in ctx.outputs])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        found: list[tuple[Tensor | None, ...]] = [()] * len(ctx.outputs)
+
+        def work(row: int) -> None:
+            own = [ctx.inputs[row]] if ctx.inputs[row].requires_grad else []
+            if ctx.outputs[row].requires_grad:
+                targets = [*own, *ctx.parameters]
+                parts = torch.autograd.grad(ctx.outputs[row], targets, grad[row : row + 1], allow_unused=True)
+                found[row] = parts if own else (None, *parts)
+
+        with pool():
+            each(work, [(row,) for row in range(len(ctx.outputs))])
+        ctx.outputs = None  # and with them the graphs
+        columns = list(zip(*(row for row in found if row), strict=True))
+        if not columns:
+            return (None,) * (2 + len(ctx.parameters))
+        # In the order of the rows, however many cores there were.
+        sums = [_add([part for part in column if part is not None]) for column in columns[1:]]
+        inputs = None
+        if ctx.inputs[0].requires_grad:
+            rows = [row[0] if row else None for row in found]
+            inputs = torch.cat([torch.zeros_like(x) if g is None else g for g, x in zip(rows, ctx.inputs, strict=True)])
+        return None, inputs, *sums
+
+
+def _add(parts: list[Tensor]) -> Tensor | None:
+    if not parts:
+        return None
+    total = parts[0].clone()
+    for part in parts[1:]:
+        total += part
+    return total
 
 
 def shares(count: int) -> list[tuple[int, int]]:
@@ -153,13 +236,13 @@ def _helpers(count: int, process: int) -> ThreadPoolExecutor:
     """Threads that compute on one core each; a forked process needs its own."""
     del process
     threads, ready = torch.get_num_threads(), Barrier(count + 1)
-    pool = ThreadPoolExecutor(count, "rlzoo-tiles", initializer=_alone)
+    executor = ThreadPoolExecutor(count, "rlzoo-tiles", initializer=_alone)
     for _ in range(count):
-        pool.submit(ready.wait)
+        executor.submit(ready.wait)
     ready.wait()
     # What a thread sets for itself is also what later threads begin with: leave that as it was.
     torch.set_num_threads(threads)
-    return pool
+    return executor
 
 
 def _alone() -> None:
@@ -167,4 +250,4 @@ def _alone() -> None:
     torch.set_num_threads(1)
 
 
-__all__ = ["crew", "crew_from_here_back", "each", "portions", "scratch", "shares", "size"]
+__all__ = ["each", "map_rows", "pool", "pool_from_here_back", "portions", "scratch", "shares", "size"]
