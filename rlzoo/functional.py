@@ -30,6 +30,16 @@ M = TypeVar("M", bound=nn.Module)
 # --- padding ---------------------------------------------------------------------------------------------------------
 
 
+def with_backward(lstm: nn.LSTM) -> nn.LSTM:
+    """The LSTM in the mode in which cuDNN has a backward pass for it: training, wherever gradients are kept.
+
+    Without dropout between its layers, which ValueError refuses, both modes are one function.
+    """
+    if lstm.dropout:
+        raise ValueError(f"an LSTM with dropout {lstm.dropout} is another function in training mode")
+    return lstm.train(torch.is_grad_enabled())
+
+
 def masked_mean(x: Tensor, mask: Tensor | None) -> Tensor:
     """(N, *S), bool (N, *S) -> (N,): mean over the valid elements of each row; None counts all of them."""
     return masked_reduce(x, mask, "mean")
@@ -144,8 +154,19 @@ def clipped_surrogate(
     `elements` (M,) where log-probabilities are sums (see `ratio_bounds`), None where they are means.
     """
     ratio = (logp - logp_old).exp()
-    low, high = (bound.to(ratio) for bound in ratio_bounds(clip, elements))
+    low, high = _bounds(ratio, clip, elements)
     return torch.maximum(-advantages * ratio, -advantages * torch.minimum(torch.maximum(ratio, low), high))
+
+
+def _bounds(ratio: Tensor, clip: float, elements: Tensor | None) -> tuple[Tensor, Tensor]:
+    """`ratio_bounds` in the dtype and on the device of `ratio`."""
+    low, high = ratio_bounds(clip, ratio.new_ones(()) if elements is None else elements)
+    return low.to(ratio), high.to(ratio)
+
+
+def _read(values: list[Tensor]) -> list[float]:
+    """Scalars of one device as numbers: one wait for all of them."""
+    return torch.stack(values).tolist() if values else []
 
 
 class RatioMeter:
@@ -153,25 +174,27 @@ class RatioMeter:
 
     def __init__(self, clip: Clip | None = None) -> None:
         self._clip = clip
-        self._largest, self._clipped, self._count = 1.0, 0, 0
+        # Tensors until they are asked for: reading one would wait for a GPU at every piece.
+        self._largest, self._clipped, self._count = list[Tensor](), list[Tensor](), 0
 
     def add(self, logp: Tensor, logp_old: Tensor, elements: Tensor | None = None) -> None:
         """(M,) log-probabilities of one piece; `elements` as in `ratio_bounds`."""
         ratio = (logp - logp_old).detach().exp()
         if not len(ratio):
             return
-        largest = float(ratio.max())
-        self._largest = largest if math.isnan(largest) else max(self._largest, largest)
+        self._largest.append(ratio.max())
         self._count += len(ratio)
         if self._clip is not None:
-            low, high = (bound.to(ratio) for bound in ratio_bounds(self._clip, elements))
-            self._clipped += int(((ratio < low) | (ratio > high)).sum())
+            low, high = _bounds(ratio, self._clip, elements)
+            self._clipped.append(((ratio < low) | (ratio > high)).sum())
 
     def metrics(self) -> dict[str, float]:
         """`policy/ratio_max` and, with a clip, `policy/clip_fraction`: the same names whatever was added."""
-        metrics = {"policy/ratio_max": self._largest}
+        largest = _read(self._largest)
+        # max would let a NaN pass for 1.
+        metrics = {"policy/ratio_max": math.nan if any(map(math.isnan, largest)) else max([1.0, *largest])}
         if self._clip is not None:
-            metrics["policy/clip_fraction"] = self._clipped / max(self._count, 1)
+            metrics["policy/clip_fraction"] = sum(_read(self._clipped)) / max(self._count, 1)
         return metrics
 
 
@@ -179,17 +202,17 @@ class MeanMeter:
     """Collects the mean of one quantity over one step; 0 where nothing was added."""
 
     def __init__(self) -> None:
-        self._total, self._count = 0.0, 0
+        self._totals, self._count = list[Tensor](), 0
 
     def add(self, values: Tensor) -> None:
         """(M,) values of one piece."""
-        self._total += float(values.detach().double().sum())
+        self._totals.append(values.detach().double().sum())
         self._count += values.numel()
 
     @property
     def mean(self) -> float:
         """Over everything that was added."""
-        return self._total / max(self._count, 1)
+        return sum(_read(self._totals)) / max(self._count, 1)
 
 
 def kl_estimate(logp: Tensor, logp_other: Tensor, estimator: Estimator, averaged_over: Tensor | None = None) -> Tensor:
@@ -340,4 +363,5 @@ __all__ = [
     "softmax_weights",
     "standardise",
     "step_std",
+    "with_backward",
 ]

@@ -39,6 +39,7 @@ from rlzoo_prompts.prompts import TextPrompts  # noqa: E402
 from rlzoo_wavegrad2 import WaveGrad2Options  # noqa: E402
 from rlzoo_wavegrad2.policy import WaveGrad2Policy  # noqa: E402
 
+from rlzoo.core.precision import use_real_float32  # noqa: E402
 from rlzoo.engine.allocator import keep_freed_memory  # noqa: E402
 from rlzoo.engine.prompts import Cursor  # noqa: E402
 from rlzoo.engine.rollout import rows_of  # noqa: E402
@@ -141,7 +142,7 @@ def work(kind: Kind, options: argparse.Namespace, folder: Path, turns: Path, num
     """One loop's process: leaves the gradient, the seconds and the peak memory of each turn in files."""
     if kind.keeps_memory:
         keep_freed_memory()
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    use_real_float32()
     device = torch.device(options.device)
     loop = (ours if kind.ours else plain)(kind, options, folder)
     if device.type == "cuda":

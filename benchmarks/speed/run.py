@@ -26,6 +26,8 @@ from measure import difference, machine
 from rlzoo_wavegrad2.network import PRESETS
 from sides import Apart, Case, Side, Work
 
+from rlzoo.core.precision import use_real_float32
+
 TOLERANCE = {"fp32": 1e-4, "bf16": 5e-2}
 PATIENCE = 45.0
 """Seconds after which a case has had turns enough, if it has had two."""
@@ -179,7 +181,7 @@ def main() -> None:
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
     # A literal float32 baseline: no TF32 behind its back.
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    use_real_float32()
     print("|", " | ".join(HEAD), "|\n|", " | ".join("---" for _ in HEAD), "|", flush=True)
     rows = []
     for case in sorted(cases(device.type, arguments.quick), key=lambda case: kinds.index(case.kind)):

@@ -6,8 +6,10 @@ import importlib
 import os
 import platform
 import shutil
+import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -24,9 +26,21 @@ from rlzoo.version import __version__
 PACKAGES = ("torch", "torchaudio", "lightning-fabric", "numpy", "soundfile", "pydantic", "onnx", "speechmos")
 
 
-def doctor() -> None:
+def doctor(
+    gpu: Annotated[
+        bool,
+        typer.Option(
+            "--gpu",
+            help="Try policies and rewards on the GPU against the CPU, in under three minutes: one page to paste into "
+            "an issue. Without a GPU it runs on a stand-in, which finds tensors on the wrong device.",
+        ),
+    ] = False,
+) -> None:
     """Report versions, devices, plugins, weights, and what `rlzoo run --algo dlpo --reward utmos` would use."""
     registry = discover()
+    if gpu:
+        _try_gpu(registry)
+        return
     problems: list[str] = []
     rows = [("rlzoo", __version__), ("python", f"{platform.python_version()} on {platform.platform()}")]
     rows += [(name, _version(name)) for name in PACKAGES]
@@ -40,6 +54,48 @@ def doctor() -> None:
     out.print(f"{len(problems)} problems" if problems else "No problems found.")
     if problems:
         raise typer.Exit(1)
+
+
+def _try_gpu(registry: Registry) -> None:
+    """The page of `--gpu`; exit code 1 where something is not as it should be."""
+    import torch
+
+    started = time.monotonic()
+    out.print("rlzoo doctor --gpu")
+    versions = ", ".join(f"{name} {_version(name)}" for name in PACKAGES[:3])
+    out.print(f"rlzoo {__version__}, python {platform.python_version()} on {platform.platform()}, {versions}")
+    if torch.cuda.is_available():
+        device = torch.cuda.get_device_properties(0)
+        capability = f"compute capability {device.major}.{device.minor}"
+        out.print(f"{device.name}, {device.total_memory / 2**30:.0f} GiB, {capability}, CUDA {torch.version.cuda}")
+        failed = _checked(registry)
+    else:
+        from rlzoo.testing.fakecuda import FakeCuda
+
+        out.print("no GPU here: on a stand-in that computes on the CPU. Devices and agreement are checked, not speed.")
+        with FakeCuda() as stand_in:
+            failed = _checked(registry)
+            launches, waits = stand_in.kernels.total(), stand_in.waits.total()
+        out.print(f"{launches:,} kernels would have been launched; {waits:,} times the host would have waited")
+    out.print(f"{failed or 'nothing'} failed, {time.monotonic() - started:.0f} s; paste this page into an issue")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _checked(registry: Registry) -> int:
+    import torch
+
+    from rlzoo.engine.gpu_check import check
+    from rlzoo.engine.processes import make_fabric
+
+    failed = 0
+    for line in check(registry, make_fabric("cuda", "fp32").device):
+        failed += line.ok is False
+        mark = {True: "ok  ", False: "FAIL", None: "-   "}[line.ok]
+        out.print(f"{mark} {line.what}: {line.found}")
+    conv = torch.backends.cudnn.conv.fp32_precision  # type: ignore[attr-defined]
+    out.print(f"-    float32: matrix products {torch.backends.cuda.matmul.fp32_precision}, convolutions {conv}")
+    return failed
 
 
 def _version(distribution: str) -> str:

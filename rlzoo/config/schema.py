@@ -68,7 +68,7 @@ class TrainTable(Options):
     grad_clip: Annotated[float, Field(gt=0)] = 1.0
     """Largest norm of the whole gradient."""
     precision: Literal["fp32", "bf16-mixed"] = "fp32"
-    """Arithmetic of the network; log-probabilities and losses are float32 in either."""
+    """Arithmetic of the network; log-probabilities, losses and scores are float32 in either. Float32 is never TF32."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Exponential moving average of the weights, used for evaluation and synthesis; 0: off."""
     ema_warmup: bool = False

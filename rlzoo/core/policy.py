@@ -274,13 +274,13 @@ class GaussianDiffusionPolicy(Policy):
         Steps that the schedule makes deterministic are DDIM's with eta = 0 (arXiv:2010.02502, Eq. 12), which keep the
         marginals; the posterior's mean alone would lose its variance.
         """
-        times = schedule.times.to(x.device)
-        sigma_t, sigma_s = times[k], times[k + 1]
+        schedule = schedule.to(x.device)
+        sigma_t, sigma_s = schedule.times[k], schedule.times[k + 1]
         t = sigma_t.to(x.dtype)
         x0 = self.clean(x, self.predict(x, t, cond) if prediction is None else prediction, t)
         if self.clip_clean is not None:
             x0 = x0.clamp(-self.clip_clean, self.clip_clean)
-        random = schedule.stochastic.to(x.device)[k]
+        random = schedule.stochastic[k]
         of_x0, of_x, std = self.posterior(sigma_t, sigma_s)
         ddim = (1 - sigma_s**2).sqrt() - (1 - sigma_t**2).sqrt() * sigma_s / sigma_t
         of_x0, of_x = torch.where(random, of_x0, ddim), torch.where(random, of_x, sigma_s / sigma_t)
@@ -310,9 +310,9 @@ class FlowSteps:
 
         Coefficients in float64. `flow` and `constant` are Euler steps of the SDE with the ODE's marginals.
         """
-        times = schedule.times.to(x.device)
+        schedule = schedule.to(x.device)
+        times, random = schedule.times, schedule.stochastic[k]
         t, s = times[k], times[k + 1]
-        random = schedule.stochastic.to(x.device)[k]
         if self.noise_form == "cps":
             std = torch.where(random, s * math.sin(self.noise_level * math.pi / 2), torch.zeros_like(s))
             kept = (s**2 - std**2).clamp(min=0).sqrt()  # of the noise that is in x
@@ -347,7 +347,7 @@ class RectifiedFlowPolicy(FlowSteps, Policy):
     def transition(
         self, x: Tensor, k: Tensor, cond: Batch, schedule: Schedule, prediction: Tensor | None = None
     ) -> Gaussian:
-        t = schedule.times.to(x.device)[k].to(x.dtype)
+        t = schedule.to(x.device).times[k].to(x.dtype)
         v = self.predict(x, t, cond) if prediction is None else prediction
         return Gaussian(*self.flow_step(x, v, k, schedule), self.mask(cond))
 
@@ -404,7 +404,7 @@ class RectifiedFlowForm(FlowSteps, GaussianDiffusionPolicy):
     def transition(
         self, x: Tensor, k: Tensor, cond: Batch, schedule: Schedule, prediction: Tensor | None = None
     ) -> Gaussian:
-        t = schedule.times.to(x.device)[k].to(x.dtype)
+        t = schedule.to(x.device).times[k].to(x.dtype)
         x0 = self.clean(x, self.predict(x, t, cond) if prediction is None else prediction, t)
         if self.clip_clean is not None:
             x0 = x0.clamp(-self.clip_clean, self.clip_clean)

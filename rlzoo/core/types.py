@@ -109,7 +109,12 @@ class Schedule:
         return self.times.to(uniform)[k]
 
     def to(self, device: torch.device | str) -> Schedule:
-        return Schedule(self.times.to(device), self.stochastic.to(device))
+        """The copy on that device, sent there once: a GPU is waited for each time."""
+        sent: dict[torch.device, Schedule] = self.__dict__.setdefault("_sent", {})
+        place = torch.device(device)
+        if place not in sent:
+            sent[place] = Schedule(self.times.to(place), self.stochastic.to(place))
+        return sent[place]
 
 
 @dataclass(frozen=True)

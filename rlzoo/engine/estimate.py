@@ -39,20 +39,23 @@ class Row:
     """Most that is alive at once in forward and backward, but for what stays: weights, their gradients, caches."""
 
 
-def measure(policy: Policy, prompts: Sequence[Prompt], table: RolloutTable, train: TrainTable) -> Row:
-    """Time and memory of the longest of these prompts; leaves no gradient behind and draws nothing."""
+def measure(policy: Policy, prompts: Sequence[Prompt], table: RolloutTable, train: TrainTable, rows: int = 1) -> Row:
+    """Time and memory of the longest of these prompts; leaves no gradient behind and draws nothing.
+
+    `rows` of it go at once, for what pays in a batch only: a compiler makes one graph for two rows and more.
+    """
     with torch.no_grad():
         cond = policy.condition(prompts)
         longest = policy.lengths(cond).argmax()[None]
-        cond = policy.condition([prompts[int(longest)]])
+        cond = policy.condition([prompts[int(longest)]]).repeat(rows)
     schedule = policy.schedule(table.num_steps)
-    x = torch.zeros(1, *policy.state_shape(cond), device=longest.device)
+    x = torch.zeros(rows, *policy.state_shape(cond), device=longest.device)
     part = cond
     if train.window_frames:
         frames = policy.frames(cond)
         count = frames.clamp(max=train.window_frames)
         part, place = policy.crop(cond, (frames - count) // 2, count)
-    k = torch.zeros(1, dtype=torch.int64, device=x.device)
+    k = torch.zeros(rows, dtype=torch.int64, device=x.device)
     y = place.cut(x) if train.window_frames else x
 
     def both() -> None:
@@ -71,7 +74,7 @@ def measure(policy: Policy, prompts: Sequence[Prompt], table: RolloutTable, trai
     with torch.no_grad():
         policy.transition(x, k, cond, schedule)  # warms up
         forward = _timed(x.device, lambda: policy.transition(x, k, cond, schedule))
-    return Row(x.numel(), forward, trained, memory.most())
+    return Row(x[0].numel(), forward / rows, trained / rows, memory.most() // rows)
 
 
 class Memory(TorchDispatchMode):

@@ -72,7 +72,8 @@ class _Pieces(Sequence[Transitions]):
 
     def __init__(self, policy: Policy, trajectory: Trajectory, row: Tensor, k: Tensor, table: TrainTable) -> None:
         self._policy, self._trajectory, self._frames = policy, trajectory, table.window_frames
-        size = table.micro_batch
+        size, device = table.micro_batch, trajectory.states.device
+        row, k = row.to(device), k.to(device)  # at once: a GPU is waited for each time
         self._pairs = list(zip(row.split(size), k.split(size), strict=True)) if len(row) else []
 
     def __len__(self) -> int:
@@ -87,6 +88,4 @@ class _Pieces(Sequence[Transitions]):
     def __getitem__(self, index: int | slice) -> Transitions | list[Transitions]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        trajectory = self._trajectory
-        row, k = (part.to(trajectory.states.device) for part in self._pairs[index])
-        return transitions(self._policy, trajectory, row, k, self._frames)
+        return transitions(self._policy, self._trajectory, *self._pairs[index], self._frames)

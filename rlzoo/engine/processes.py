@@ -12,6 +12,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from torch import Tensor
 
+from rlzoo.core.precision import use_real_float32
 from rlzoo.engine.allocator import keep_freed_memory
 from rlzoo.errors import ConfigError
 
@@ -19,6 +20,7 @@ from rlzoo.errors import ConfigError
 def make_fabric(device: str, precision: str) -> Fabric:
     """Join the processes of this launch. ConfigError for a device that is not here."""
     keep_freed_memory()
+    use_real_float32()
     world, nodes = _launched_processes()
     kind, _, index = device.partition(":")
     if kind not in {"auto", "cpu", "cuda"} or (index and not (kind == "cuda" and index.isdigit())):

@@ -32,9 +32,14 @@ def generator_of(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def row_noise(generators: Sequence[torch.Generator], shape: tuple[int, ...], lengths: Sequence[int]) -> Tensor:
-    """One standard normal draw per row, (N, *S) on the CPU: zero beyond a row's length, and nothing drawn for it."""
-    noise = torch.zeros(len(generators), *shape)
+def row_noise(
+    generators: Sequence[torch.Generator], shape: tuple[int, ...], lengths: Sequence[int], pinned: bool = False
+) -> Tensor:
+    """One standard normal draw per row, (N, *S) on the CPU: zero beyond a row's length, and nothing drawn for it.
+
+    `pinned`: in memory from which a GPU copies by itself.
+    """
+    noise = torch.zeros(len(generators), *shape, pin_memory=pinned)
     for row, (generator, length) in enumerate(zip(generators, lengths, strict=True)):
         noise[row, ..., :length] = torch.randn(*shape[:-1], length, generator=generator)
     return noise
@@ -179,7 +184,8 @@ def _sample_piece(
     first_seeds = plan.prior_seeds or plan.seeds
     priors = [generator_of(first_seeds[row]) for row in rows]
     row_noise(generators, shape, lengths)  # the place of the row's own prior, used or not
-    x = _sent(row_noise(priors, shape, lengths), device).to(plan.dtype)
+    pinned = device.type == "cuda"  # then the host does not wait for the copy
+    x = row_noise(priors, shape, lengths, pinned).to(device, non_blocking=True).to(plan.dtype)
     # Between here and the end of the loop nothing waits for a GPU: it computes one step while the host draws the next.
     K, schedule = len(plan.schedule), plan.schedule.to(device)
     stochastic = plan.schedule.stochastic.tolist()
@@ -190,7 +196,7 @@ def _sample_piece(
     seeds, in_windows = [plan.seeds[row] for row in rows], []
     windows = windows_of(policy, cond, seeds, K, plan.window_frames) if plan.window_frames else []
     for k in range(K):
-        noise = _sent(row_noise(generators, shape, lengths), device).to(plan.dtype)
+        noise = row_noise(generators, shape, lengths, pinned).to(device, non_blocking=True).to(plan.dtype)
         if probe is not None and probed is not None:
             probed = torch.where(per_row(probe == k, x) > 0, x.detach(), probed)
         with nullcontext() if k >= K - plan.grad_steps else torch.no_grad():
@@ -219,8 +225,3 @@ def _sample_piece(
     # Only the last state may carry the graph; algorithms differentiate through it or through `samples`.
     window_log_probs = torch.stack(in_windows) if in_windows else None
     return Rollout(torch.stack(states), torch.stack(log_probs), samples, probed, window_log_probs)
-
-
-def _sent(noise: Tensor, device: torch.device) -> Tensor:
-    """What was drawn on the CPU, on the device. From pinned memory the host does not wait for the copy."""
-    return noise.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else noise.to(device)

@@ -77,7 +77,8 @@ def _estimate(run: ResolvedRun, ctx: Context) -> str:
     """What a step will take; settles how many rows go at once where that is left to us."""
     prompts = ctx.prompts.train()[: run.rollout.prompts_per_step]
     with ctx.counters.paused():
-        row = estimate.measure(ctx.policy, prompts, run.rollout, run.train)
+        rows = 1 if ctx.device.type == "cpu" else 2
+        row = estimate.measure(ctx.policy, prompts, run.rollout, run.train, rows)
     size = run.train.micro_batch or estimate.automatic(row, ctx.device)
     ctx.train = run.train.model_copy(update={"micro_batch": size})
     ctx.rollout_table = run.rollout.model_copy(update={"micro_batch": run.rollout.micro_batch or size})

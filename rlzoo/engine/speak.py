@@ -102,9 +102,16 @@ def judge_prompts(
 
 
 def judge_recordings(
-    items: Sequence[tuple[Prompt, Path]], scorers: Sequence[scoring.Scorer], failures: Path, progress: Progress
+    items: Sequence[tuple[Prompt, Path]],
+    scorers: Sequence[scoring.Scorer],
+    device: torch.device,
+    failures: Path,
+    progress: Progress,
 ) -> Judged:
-    """Scores of recordings. DataError for a file that is no sound mono recording, or for one at another rate."""
+    """Scores of recordings, on the scorers' device.
+
+    DataError for a file that is no sound mono recording, or for one at another rate.
+    """
     rows: list[dict[str, Any]] = []
     waves: dict[str, list[torch.Tensor]] = {}
     found: int | None = None
@@ -112,7 +119,7 @@ def judge_recordings(
         wave, rate = read_audio(file, found)
         found = rate
         mates = waves.setdefault(prompt.id, [])
-        rows += _score(to_samples([wave], rate), [prompt], [len(mates)], scorers, failures)
+        rows += _score(to_samples([wave], rate).to(device), [prompt], [len(mates)], scorers, failures)
         mates.append(wave)
         progress(done, len(items))
     spread = {name: diversity(to_samples(mates, found or 0)) for name, mates in waves.items() if len(mates) > 1}

@@ -79,7 +79,7 @@ class Windows:
 
         The window's comes from the prediction for the whole row: no second network evaluation.
         """
-        prediction = policy.predict(x, schedule.times.to(x.device)[k].to(x.dtype), cond)
+        prediction = policy.predict(x, schedule.to(x.device).times[k].to(x.dtype), cond)
         return (
             policy.transition(x, k, cond, schedule, prediction),
             policy.transition(self.place.cut(x), k, self.cond, schedule, self.place.cut(prediction)),

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from rlzoo.core.policy import Policy
 from rlzoo.core.types import Prompt
 from rlzoo.engine import scoring, speak
@@ -27,9 +29,10 @@ def judge(plan: EvaluationPlan, asked: Request, cache: ScoreCache | None, progre
 
     `progress` is called with a label, the prompts or recordings done, and their number.
     """
-    scorers = scoring.make_scorers(plan.judges, make_fabric(asked.device, "fp32").device, cache)
+    place = make_fabric(asked.device, "fp32").device
+    scorers = scoring.make_scorers(plan.judges, place, cache)
     if isinstance(plan.subject.source, Source):
-        tuned, base = _recorded(plan, scorers, progress)
+        tuned, base = _recorded(plan, place, scorers, progress)
     else:
         tuned, base = _spoken(plan, asked, scorers, progress)
     trained = [s.name for s in scorers if s.weight]
@@ -75,10 +78,14 @@ def _load(subject: Subject, asked: Request) -> Policy:
     return speak.load(subject.source, asked.device, start=subject.start, seed=asked.seed or 0, trust=asked.trust)
 
 
-def _recorded(plan: EvaluationPlan, scorers: Sequence[Scorer], progress: Progress) -> tuple[Judged, Judged | None]:
+def _recorded(
+    plan: EvaluationPlan, place: torch.device, scorers: Sequence[Scorer], progress: Progress
+) -> tuple[Judged, Judged | None]:
     def judged(items: list[tuple[dict[str, Any], Path]], label: str) -> Judged:
         told = [(Prompt(prompt["id"], prompt["text"], prompt["attributes"]), path) for prompt, path in items]
-        return speak.judge_recordings(told, scorers, Path("failures"), lambda done, total: progress(label, done, total))
+        return speak.judge_recordings(
+            told, scorers, place, Path("failures"), lambda done, total: progress(label, done, total)
+        )
 
     source = plan.subject.source
     assert isinstance(source, Source)

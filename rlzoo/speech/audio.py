@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from rlzoo.core.policy import length_mask as valid_mask
+from rlzoo.core.precision import use_real_float32
 from rlzoo.core.types import Media, Prompt, Samples
 from rlzoo.errors import ConfigError, DataError
 
@@ -213,8 +214,8 @@ def require_rate(samples: Samples, sample_rate: int | None, who: str) -> int:
 
 
 def to_samples(waves: list[Tensor], sample_rate: int) -> Samples:
-    """Single waveforms (L_i,) -> one batch, zero beyond each length."""
-    lengths = torch.tensor([wave.shape[-1] for wave in waves], dtype=torch.int64)
+    """Single waveforms (L_i,) -> one batch on their device, zero beyond each length."""
+    lengths = torch.tensor([wave.shape[-1] for wave in waves], dtype=torch.int64, device=waves[0].device)
     data = torch.nn.utils.rnn.pad_sequence(waves, batch_first=True)
     return Samples(data, lengths, Media("audio", sample_rate))
 
@@ -276,20 +277,15 @@ def slaney_mel(rate: int, fft: int, mels: int, top_hz: float | None = None) -> T
 
 @contextlib.contextmanager
 def full_precision(device: torch.device | str) -> Iterator[None]:
-    """Float32 arithmetic inside: no autocast, no TF32. Predictors are compared to their references in float32."""
+    """Float32 arithmetic inside: no autocast. On a GPU it leaves TF32 off for the whole process, if it was on.
+
+    Predictors are compared to their references in float32.
+    """
     kind = torch.device(device).type
-    if kind != "cuda":
-        with torch.autocast(kind, enabled=False):
-            yield
-        return
-    matmul, conv = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, conv.allow_tf32
-    matmul.allow_tf32 = conv.allow_tf32 = False
-    try:
-        with torch.autocast(kind, enabled=False):
-            yield
-    finally:
-        matmul.allow_tf32, conv.allow_tf32 = before
+    if kind == "cuda":
+        use_real_float32()  # before a run that was decided already, and a thread that scores changes nothing
+    with torch.autocast(kind, enabled=False):
+        yield
 
 
 __all__ = [

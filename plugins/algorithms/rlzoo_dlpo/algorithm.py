@@ -56,7 +56,7 @@ class DLPO(Algorithm[DLPOOptions]):
         ratios, losses = RatioMeter(o.clip), MeanMeter()
         for batch in ctx.minibatches(traj):
             for m in batch:
-                time_M = traj.schedule.times.to(m.before.device)[m.k].to(m.before.dtype)
+                time_M = traj.schedule.to(m.before.device).times[m.k].to(m.before.dtype)
                 prediction_MS = ctx.policy.predict(m.before, time_M, m.cond)
                 dist = ctx.policy.transition(m.before, m.k, m.cond, traj.schedule, prediction_MS)
                 logp_M = dist.log_prob(m.after, ctx.logprob_reduction)
@@ -104,7 +104,7 @@ class DLPO(Algorithm[DLPOOptions]):
         self, policy: Policy, traj: Trajectory, teacher: Teacher, m: Transitions, prediction_MS: Tensor | None = None
     ) -> Tensor:
         """(M,) L_k of each transition. `prediction_MS` is the network at `m.before`, where it is known already."""
-        time_M = traj.schedule.times.to(m.before.device)[m.k].to(m.before.dtype)
+        time_M = traj.schedule.to(m.before.device).times[m.k].to(m.before.dtype)
         if teacher.own:
             clean_MS, cond = m.cut(teacher.clean), m.cond
             noise_MS = implied_noise(policy, m.before, clean_MS, time_M)

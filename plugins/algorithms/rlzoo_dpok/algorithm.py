@@ -41,7 +41,7 @@ class DPOK(Algorithm[DPOKOptions]):
         ratios, kls = RatioMeter(o.clip), MeanMeter()
         for batch in ctx.minibatches(traj):
             for m in batch:
-                time_M = traj.schedule.times.to(m.before.device)[m.k].to(m.before.dtype)
+                time_M = traj.schedule.to(m.before.device).times[m.k].to(m.before.dtype)
                 prediction_MS = ctx.policy.predict(m.before, time_M, m.cond)
                 dist = ctx.policy.transition(m.before, m.k, m.cond, traj.schedule, prediction_MS)
                 logp_M = dist.log_prob(m.after, ctx.logprob_reduction)
@@ -74,7 +74,7 @@ class DPOK(Algorithm[DPOKOptions]):
     def value_advantages(self, ctx: TrainContext, traj: Trajectory, values_N: Tensor) -> tuple[Tensor, float]:
         """(K, N) score minus its expectation at each visited state, and the value network's error; then refit it."""
         steps = traj.schedule.stochastic.nonzero().flatten().tolist()
-        mask, times = ctx.policy.mask(traj.cond), traj.schedule.times.to(traj.states.device)
+        mask, times = ctx.policy.mask(traj.cond), traj.schedule.to(traj.states.device).times
         features_KNF = torch.stack(
             [features(traj.state(k), mask, times[k].expand(len(traj)), traj.cond) for k in steps]
         )

@@ -22,7 +22,7 @@ class GradTTSOptions(Options):
     """Sample as the diffusion that the voice was trained as, or, with the same weights, as a rectified flow."""
     noise_form: Literal["flow", "constant", "cps"] = "flow"
     """Noise of a flow's steps (`process = "flow"`): Flow-GRPO's, DanceGRPO's, or Flow-CPS's."""
-    noise_level: Annotated[float, Field(ge=0)] = 0.7
+    noise_level: Annotated[float, Field(ge=0, le=100)] = 0.7
     """How much of it; 0.3 in DanceGRPO, 0.8 in Flow-CPS."""
     trainable: Literal["style", "biases", "lora", "denoiser"] = "style"
     """What RL updates: the denoiser of the style with a scale and a shift of the clean residual in every mel band (some

@@ -73,7 +73,7 @@ def measure(samples: Samples, rate: int) -> dict[str, Tensor]:
         "dc": data.sum(1).abs() / count,
         "silence": _silence(data, mask, level, rate),
         "level_dbfs": level,
-        "bandwidth_hz": torch.stack([_bandwidth(samples.row(row), rate) for row in range(len(samples))]),
+        "bandwidth_hz": _bandwidth(data, samples.lengths, rate),
     }
 
 
@@ -88,15 +88,16 @@ def _silence(data: Tensor, mask: Tensor, level: Tensor, rate: int) -> Tensor:
     return share
 
 
-def _bandwidth(wave: Tensor, rate: int) -> Tensor:
-    """Frequency in Hz below which 99 % of the power above 20 Hz lies; 0 for silence."""
-    wave = F.pad(wave, (0, max(0, FFT - wave.shape[0])))
-    window = torch.hann_window(FFT, device=wave.device)
-    frames = wave.unfold(0, FFT, FFT // 2) * window
-    spectrum = torch.fft.rfft(frames.double()).abs().square().sum(0)
-    frequency = torch.arange(spectrum.shape[0], device=wave.device) * rate / FFT
+def _bandwidth(data: Tensor, lengths: Tensor, rate: int) -> Tensor:
+    """(N, L), zero behind each row's end -> (N,) Hz below which 99 % of the power above 20 Hz lies; 0 for silence."""
+    hop = FFT // 2
+    frames = F.pad(data, (0, max(0, FFT - data.shape[1]))).unfold(1, FFT, hop)
+    whole = valid_mask(((lengths - FFT) // hop).clamp(min=0) + 1, frames.shape[1])  # a short row is padded to one
+    spectrum = torch.fft.rfft((frames * torch.hann_window(FFT, device=data.device)).double()).abs().square()
+    spectrum = (spectrum * whole[..., None]).sum(1)
+    frequency = torch.arange(spectrum.shape[1], device=data.device) * rate / FFT
     spectrum = spectrum * (frequency > 20)
-    total = spectrum.sum()
-    reached = spectrum.cumsum(0) >= 0.99 * total
-    edge: Tensor = frequency[reached.float().argmax()] * (total > 0)
+    total = spectrum.sum(1)
+    reached = spectrum.cumsum(1) >= 0.99 * total[:, None]
+    edge: Tensor = frequency[reached.float().argmax(1)] * (total > 0)
     return edge.float()

@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence
 
 from rlzoo.audio import valid_mask
 from rlzoo.errors import DataError
+from rlzoo.functional import with_backward
 
 HINT = "give one of NISQA's published checkpoints, or leave `checkpoint` out"
 
@@ -187,7 +188,7 @@ class LastSteps(nn.Module):
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Packed: the backward direction starts at each clip's own end."""
         packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        _, (last, _) = self.lstm(packed)
+        _, (last, _) = with_backward(self.lstm)(packed)
         return torch.cat([last[0], last[1]], 1)
 
 

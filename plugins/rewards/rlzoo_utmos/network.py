@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from rlzoo.audio import valid_mask
+from rlzoo.functional import with_backward
 from rlzoo.wav2vec2 import frames
 
 WIDTH = 768
@@ -58,7 +59,7 @@ class StrongLearner(nn.Module):
         packed = pack_padded_sequence(
             torch.cat([hidden, constant], 2), lengths_N.cpu(), batch_first=True, enforce_sorted=False
         )
-        hidden, _ = pad_packed_sequence(self.blstm(packed)[0], batch_first=True, total_length=size)
+        hidden, _ = pad_packed_sequence(with_backward(self.blstm)(packed)[0], batch_first=True, total_length=size)
         score_NF = self.projection(hidden).squeeze(-1).float()
         mean_N = (score_NF * valid_mask(lengths_N, size)).sum(1) / lengths_N
         mos_N: Tensor = mean_N * 2 + 3

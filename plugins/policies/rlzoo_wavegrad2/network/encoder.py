@@ -34,7 +34,9 @@ def run_lstm(lstm: nn.LSTM, x: Tensor, lengths: Tensor) -> Tensor:
     def direction(y: Tensor, suffix: str) -> Tensor:
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         weights = [getattr(lstm, f"{name}_{suffix}") for name in names]
-        out: Tensor = torch.lstm(y, (state, state), weights, True, 1, 0.0, lstm.training, False, True)[0]
+        # cuDNN has a backward pass in training mode only; without dropout both modes are one function.
+        train = torch.is_grad_enabled()
+        out: Tensor = torch.lstm(y, (state, state), weights, True, 1, 0.0, train, False, True)[0]
         return out
 
     for layer in range(lstm.num_layers):

@@ -6,6 +6,7 @@ alike), and it makes upsampling by polyphase filters a reshape.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -90,7 +91,7 @@ def replicate_edges(x: Tensor) -> Tensor:
 
 def upsample(x: Tensor, factor: int) -> Tensor:
     """Linear interpolation, (B, C, L) -> (B, C, factor L); equals F.interpolate(mode="linear", align_corners=False)."""
-    weights = torch.tensor(interpolation_weights(factor), dtype=x.dtype, device=x.device)
+    weights = constant(_interpolation_table, factor, like=x)
     wide = replicate_edges(x).transpose(1, 2).unsqueeze(2)  # (B, L+2, 1, C)
     w = weights.view(1, 1, factor, 3, 1).unbind(3)
     fine = wide[:, :-2] * w[0] + wide[:, 1:-1] * w[1] + wide[:, 2:] * w[2]
@@ -99,15 +100,31 @@ def upsample(x: Tensor, factor: int) -> Tensor:
 
 def polyphase_weight(weight: Tensor, factor: int) -> Tensor:
     """(O, I, k) fine taps, k 1 or 3 -> (factor O, I, 3) coarse taps: interpolation folded into the convolution."""
-    table = polyphase_table(factor, weight.shape[2]).to(weight)
+    table = polyphase_table(factor, weight.shape[2], weight)
     return torch.einsum("ptn,oit->poin", table, weight).flatten(0, 1)
 
 
-def polyphase_table(factor: int, taps: int) -> Tensor:
-    """(phase, fine tap, coarse neighbour) float64: what each fine tap takes from the coarse samples."""
+def polyphase_table(factor: int, taps: int, like: Tensor) -> Tensor:
+    """(phase, fine tap, coarse neighbour): what each fine tap takes from the coarse samples."""
+    return constant(_polyphase_table, factor, taps, like=like)
+
+
+def constant(make: Callable[..., Tensor], *sizes: int, like: Tensor) -> Tensor:
+    """`make(*sizes)` with the dtype and device of `like`; made once, because a GPU is waited for to send it there."""
     # A compiler looks through a cache, and warns of it; on a tensor's value, which is none here, it could not branch.
-    make = _polyphase_table if torch.compiler.is_compiling() else _known_polyphase_table
-    return make(factor, taps)
+    known = _made if torch.compiler.is_compiling() else _kept
+    return known(make, sizes, like.dtype, like.device)
+
+
+def _made(make: Callable[..., Tensor], sizes: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    return make(*sizes).to(device, dtype)
+
+
+_kept = cache(_made)
+
+
+def _interpolation_table(factor: int) -> Tensor:
+    return torch.tensor(interpolation_weights(factor), dtype=torch.float64)
 
 
 def _polyphase_table(factor: int, taps: int) -> Tensor:
@@ -120,9 +137,6 @@ def _polyphase_table(factor: int, taps: int) -> Tensor:
                 if weight:
                     table[phase][tap][coarse + neighbour] += weight
     return torch.tensor(table, dtype=torch.float64)
-
-
-_known_polyphase_table = cache(_polyphase_table)
 
 
 def upsample_convolve(

@@ -25,7 +25,7 @@ class Raised(torch.autograd.Function):
         """`factor` times as many rows as `x` has between its neighbours."""
         n, O, columns = len(x) - 2, len(bias), beside.shape[1]
         taps = columns // O
-        table = polyphase_table(factor, taps).transpose(1, 2).reshape(factor, 3 * taps).to(x)
+        table = polyphase_table(factor, taps, x).transpose(1, 2).reshape(factor, 3 * taps)
         ctx.save_for_backward(x, beside)
         ctx.table, ctx.about = table, (taps, start, end)
         fine = x.new_empty(factor * n, O)
