@@ -238,13 +238,21 @@ def test_unreadable_run_files(tmp_path, text, words):
     [
         ("algorithm.clp=0.2", "invalid config: algorithm.clp: no such option", "did you mean 'clip'?"),
         ("algorithm.clip=5", "invalid config: algorithm.clip: should be less than 1, not 5", "the default is 0.1"),
-        ("algorithm.clip=nan", "invalid config: algorithm.clip: should be less than 1, not nan", "the default is 0.1"),
+        (
+            "algorithm.clip=nan",
+            "invalid config: algorithm.clip: should be a finite number, and nan is not a number",
+            "the default is 0.1",
+        ),
         ("algorithm.learning_rate=1", "algorithm.learning_rate: no such option", "'learning_rate' belongs to [train]"),
         ("train.stpes=1", "train.stpes: no such option", "did you mean 'steps'?"),
         ("train.steps=0", "train.steps: should be greater than or equal to 1, not 0", "the default is 14"),
         ("train.budget.sampels=1", "train.budget.sampels: no such option", "did you mean 'samples'?"),
         ("rewards.0.wieght=1", "rewards.0.wieght: no such option", "did you mean 'weight'?"),
-        ("rewards.0.weight=nan", "rewards.0.weight: should be a finite number, not nan", "the default is 1.0"),
+        (
+            "rewards.0.weight=nan",
+            "rewards.0.weight: should be a finite number, and nan is not a number",
+            "the default is 1.0",
+        ),
         ("trian.steps=1", "trian: no such key", "did you mean 'train'?"),
         ("seed=-1", "seed: should be greater than or equal to 0, not -1", "the default is 0"),
         ("algorithm.name=cliper", "unknown algorithm 'cliper'", "did you mean 'clipper'?"),
