@@ -75,6 +75,8 @@ def evaluate(
 
     cache = None if no_cache else _open_cache()
     found = [judge(plan, asked, cache, _progress) for plan in plans]
+    for note in dict.fromkeys(note for one in found for note in one["notes"]):
+        err.print(f"note: {note}")
     text = json.dumps({"targets": found}, indent=2, ensure_ascii=False)
     if as_json:
         out.print(text)

@@ -69,6 +69,10 @@ def _explain(model: type[Options], problem: Any, where: str, also: type[Options]
     if not loc:  # about the table as a whole
         return f"{path}: {text}", ""
     field = _fields_at(model, loc[:-1]).get(loc[-1])
+    if isinstance(problem["input"], float) and problem["input"] != problem["input"]:
+        # NaN fails whichever bound is checked first, which says nothing of the cause.
+        wanted = text if problem["type"] == "literal_error" else "should be a finite number"
+        return f"{path}: {wanted}, and nan is not a number", _default(field)
     return f"{path}: {text}, not {_short(problem['input'])}", _default(field)
 
 

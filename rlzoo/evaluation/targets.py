@@ -15,7 +15,8 @@ from rlzoo.engine.source import policy_of
 from rlzoo.errors import ConfigError, DataError
 from rlzoo.files import assets
 from rlzoo.files.rundir import RunDirectory
-from rlzoo.listen.sources import AUDIO_SUFFIXES, Source, open_source
+from rlzoo.listen.sources import Source, open_source
+from rlzoo.speech.corpus.metadata import AUDIO_SUFFIXES
 
 
 @dataclass(frozen=True)
