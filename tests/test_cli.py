@@ -165,7 +165,7 @@ def test_config_new_writes_a_commented_file_that_resolves(rlzoo_, here):
     assert made.code == 0, made.err
     text = (here / "run.toml").read_text()
     assert "# Half-width of the ratio's trust region.\nclip = 0.1  # number, > 0, < 1" in text
-    assert "# num_steps =  # integer, >= 1 or unset" in text
+    assert "# num_steps =  # integer, >= 1, <= 10000 or unset" in text
     shown = rlzoo_("config", "show", "--plugin", TOYS, "--config", "run.toml")
     assert shown.code == 0, shown.err
     assert "exists already" in rlzoo_("config", "new", *names, "--reward", "toy", "--out", "run.toml").error()[0]

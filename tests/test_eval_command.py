@@ -182,7 +182,7 @@ def test_silence_clicks_and_other_rates_are_judged_together(rate, seconds, gain,
 GUARD = ["--judges", "guard"]
 MISTAKES = {
     "missing": (["eval", "none", *GUARD], 4, "'none' does not exist", "check the path"),
-    "missing wav": (["eval", "none.wav", *GUARD], 4, "'none.wav'", "folder of WAV"),
+    "missing wav": (["eval", "none.wav", *GUARD], 4, "'none.wav'", "folder of recordings"),
     "no wav": (["eval", "bare", *GUARD], 4, "'bare' holds no recording", "check the path"),
     "text": (["eval", "text.wav", *GUARD], 4, "text.wav' cannot be read as audio", "give a WAV or FLAC file"),
     "empty file": (["eval", "empty.wav", *GUARD], 4, "empty.wav' cannot be read as audio", "give a WAV"),
