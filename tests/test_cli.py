@@ -382,7 +382,7 @@ def zipped(content: bytes) -> bytes:
 
 
 CHECKPOINTS = {
-    "empty.ckpt": (b"", "is not a complete PyTorch checkpoint"),
+    "empty.ckpt": (b"", "is empty"),
     "junk.ckpt": (bytes(100), "is not a complete PyTorch checkpoint"),
     "truncated.ckpt": (zipped(bytes(5000))[:3000], "is not a complete PyTorch checkpoint"),
     "truncated.safetensors": ((1000).to_bytes(8, "little") + b"{", "is not a complete safetensors file"),
