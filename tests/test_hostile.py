@@ -244,7 +244,7 @@ def test_metadata_in_another_encoding_is_one_line(tmp_path: Path, command: Comma
     (tmp_path / "metadata.csv").write_bytes("a|schön\n".encode("latin-1"))
     code, _, err = command("eval", tmp_path, "--judges", "guard")
     assert code == 4
-    assert "metadata.csv', line 1: not UTF-8" in err
+    assert "metadata.csv', line 1: byte 0xf6 is not UTF-8 text" in err
 
 
 @pytest.mark.parametrize("value", ["9" * 5000, "[" * 900 + "]" * 900, "{a=" * 300 + "1" + "}" * 300])
