@@ -71,8 +71,8 @@ def test_an_algorithm_trains_it(algorithm, files, tmp_path):
     assert any(not torch.equal(a, b) for a, b in zip(before.parameters(), after.parameters(), strict=True))
     rows = list(directory.metrics())
     assert rows
-    if "ratio/first" in rows[0]:
-        assert rows[0]["ratio/first"] == pytest.approx(1, abs=1e-4)
+    if "policy/ratio_max" in rows[0]:
+        assert rows[0]["policy/ratio_max"] == pytest.approx(1, abs=1e-4)
 
 
 def test_flow_grpo_trains_adapters_and_its_weights_leave_as_a_published_file(files, tmp_path):
