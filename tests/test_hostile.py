@@ -252,7 +252,7 @@ def test_values_that_no_run_has_are_refused(value: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--set"):
         override({}, f"train.steps={value}")
     (tmp_path / "run.toml").write_text(f"x = {value}")
-    with pytest.raises(ConfigError, match="is no TOML"):
+    with pytest.raises(ConfigError, match="is not valid TOML"):
         read(tmp_path / "run.toml")
     with pytest.raises(ConfigError, match="is no assignment"):
         override({}, "a" + ".a" * 2000 + "=1")
