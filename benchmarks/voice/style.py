@@ -4,8 +4,8 @@
 
 Eight prompts of `short` are spoken with sampled styles. Differences between prompts are taken away, then a linear fit
 predicts Distill-MOS from the style; R^2 is cross-validated (ten folds). The same of a fit with squares. Spread:
-standard deviation of every number of the style, of samples against recordings of CORPUS (test split) through the reference
-encoder; and of Distill-MOS. Writes style.md, style.json and style.png.
+standard deviation of every number of the style, of samples against recordings of CORPUS (test split) through the
+reference encoder; and of Distill-MOS. Writes style.md, style.json and style.png.
 """
 
 from __future__ import annotations
@@ -116,10 +116,11 @@ def main() -> None:
         ("spread over recordings", *[f"{value:.2f}" for value in found["spread_recordings"]]),
     ]
     lines = ["| " + " | ".join(row) + " |" for row in rows]
+    mean, spread = corpus_scores.mean(), corpus_scores.std()
     lines += [
         "",
         f"{len(raw)} samples of {len(prompts)} prompts: Distill-MOS {raw.mean():.2f}, standard deviation within a",
-        f"prompt {centred.std():.2f}. {len(corpus_scores)} recordings: {corpus_scores.mean():.2f}, {corpus_scores.std():.2f}.",
+        f"prompt {centred.std():.2f}. {len(corpus_scores)} recordings: {mean:.2f}, {spread:.2f}.",
         "",
         f"Of the variance within a prompt the eight numbers explain {explained['linear']:.0%} linearly and",
         f"{explained['squares']:.0%} with their squares (cross-validated; correlations",
