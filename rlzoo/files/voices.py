@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from rlzoo.errors import DataError
 from rlzoo.files.reading import as_object, parse
-from rlzoo.files.safepickle import refuse_other_files, without_wrapper
+from rlzoo.files.safepickle import load_untrusted, refuse_other_files, without_wrapper
 
 VERSION = "1"
 _AGAIN = "copy or make it again"
@@ -88,8 +88,9 @@ class VoiceFormat(Generic[C]):
         with path.open("rb") as file:
             zipped = file.read(4) == b"PK\x03\x04"
         if zipped:
+            what = known_model(_pickled_names(path)) or "a checkpoint of PyTorch"
             raise DataError(
-                f"'{path}' is a checkpoint of PyTorch; voices of {self.policy} are safetensors files",
+                f"'{path}' is {what}; voices of {self.policy} are safetensors files",
                 f"name the policy that reads it (--policy), or train one: rlzoo pretrain --policy {self.policy}",
             )
         try:
@@ -102,9 +103,9 @@ class VoiceFormat(Generic[C]):
                 f"{_AGAIN} if it is cut off; name its policy (--policy) if it is of another one than {self.policy}",
             ) from error
         if header.get("format") != self._mark:
-            raise DataError(
-                f"'{path}' is not a voice for {self.policy}: its header has no '{self._mark}'", "check the path"
-            )
+            what = known_model(state)
+            reason = f"it is {what}" if what else f"its header has no '{self._mark}'"
+            raise DataError(f"'{path}' is not a voice for {self.policy}: {reason}", "check the path")
         version = header.get("version", "")
         if version != VERSION:
             raise DataError(f"'{path}' has version '{version}', this program reads {VERSION}", "update rlzoo")
@@ -139,6 +140,8 @@ class VoiceFormat(Generic[C]):
                 f"the names of the weights in '{path}' begin with '{before}'",
                 "save the network itself, without a wrapper",
             )
+        if not expected.keys() & state.keys() and (what := known_model(state)):
+            raise DataError(f"'{path}' is {what}", f"give a model of {self.policy}")
         problems = []
         if missing := [key for key in expected if key not in state]:
             problems.append(f"{len(missing)} missing: {_some(missing)}")
@@ -176,6 +179,16 @@ def known_model(names: Iterable[str]) -> str:
     """What published model has tensors of these names, as part of a sentence; empty where it is none we know."""
     bare = [name.removeprefix("ema_model.").removeprefix("generator.").removeprefix("model.") for name in names]
     return next((what for start, what in _KNOWN if any(name.startswith(start) for name in bare)), "")
+
+
+def _pickled_names(path: Path) -> list[str]:
+    """Names of the tensors in a pickled checkpoint, also one level down; none where the file cannot be read."""
+    try:
+        content = load_untrusted(path)
+    except DataError:
+        return []  # the caller refuses the file in any case
+    found = [content, *content.values()] if isinstance(content, dict) else []
+    return [str(name) for group in found if isinstance(group, dict) for name in group]
 
 
 def _some(items: Iterable[str], count: int = 3) -> str:
