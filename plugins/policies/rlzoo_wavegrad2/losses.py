@@ -32,7 +32,7 @@ from rlzoo_wavegrad2.schedules import to_schedule, training_levels
 class MelDecoder(nn.Sequential):
     """Hidden frames (B, H, T) -> log-mel spectrum (B, M, T): convolutions that see 9 frames."""
 
-    def __init__(self, hidden: int, bands: int, channels: int = 256) -> None:
+    def __init__(self, hidden: int, bands: int, channels: int = 128) -> None:
         super().__init__(
             nn.Conv1d(hidden, channels, 5, padding=2),
             nn.ReLU(),
