@@ -162,7 +162,7 @@ def needed(policy: Policy, train: TrainTable, used: int, states: int, graph: int
     by the policy, its starting weights and the rewards; `states` is a rollout's, `graph` what goes back at once.
     """
     parameters = list(policy.parameters())
-    weights = sum(value.numel() * value.element_size() for value in policy.state_dict().values())
+    weights: int = sum(value.numel() * value.element_size() for value in policy.state_dict().values())
     trained = [p for p in parameters if p.requires_grad]
     one = sum(p.numel() * p.element_size() for p in trained)
     kept = one * (3 if train.ema_decay else 2)  # AdamW's two moments, the average
