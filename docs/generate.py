@@ -229,7 +229,7 @@ def readme_page() -> str:
     for name in systems(document):
         gains = gains_of(document, reward, name)
         rows.append(
-            (statistics.fmean(gains), name, f"{min(gains):+.2f} to {max(gains):+.2f}", first_party().algorithm(name))
+            (statistics.median(gains), name, f"{min(gains):+.2f} to {max(gains):+.2f}", first_party().algorithm(name))
         )
     lines = [
         (

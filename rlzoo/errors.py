@@ -1,4 +1,4 @@
-"""What rlzoo raises for expected failures, and the exit code of each.
+"""Errors for expected failures, and the exit code of each.
 
 RlzooError                exit 1
  ├─ ConfigError           exit 2   the user can fix the run file or the command line

@@ -169,7 +169,7 @@ def compare(
         Path | None, typer.Option("--baseline", help="Published results (JSON): is the run inside their band?")
     ] = None,
 ) -> None:
-    """Compare runs on the same held-out prompts, or one run with a published curve (exit 1 where it lies outside)."""
+    """Compare runs on the same held-out prompts, or one run with a published curve (exit 1 if it lies outside)."""
     from rlzoo.bench import collect
     from rlzoo.bench.compare import against, evaluated
     from rlzoo.bench.compare import compare as compared

@@ -17,7 +17,7 @@ app = typer.Typer(help="Make speech corpora for pretraining.", no_args_is_help=T
 
 
 class EngineName(Enum):
-    """What can speak a corpus."""
+    """Engines that can speak a corpus."""
 
     hibari = "hibari"
     flite = "flite"
@@ -26,7 +26,7 @@ class EngineName(Enum):
 
 
 class ConditionsName(Enum):
-    """How the recordings of a corpus differ."""
+    """Recording conditions of a corpus."""
 
     none = "none"
     found = "found"

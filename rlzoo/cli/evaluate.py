@@ -90,7 +90,7 @@ def evaluate(
 
 
 def _check_free(path: Path) -> None:
-    """DataError where the file could not be written, before hours are spent on what goes into it."""
+    """DataError if the file could not be written, before hours are spent on what goes into it."""
     if path.exists():
         raise DataError(f"'{path}' exists already", "choose another --out")
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):

@@ -114,7 +114,7 @@ def new(
 
 
 def find(registry: Registry, name: str, kind: str = "") -> tuple[Kind, Spec]:
-    """The one plugin of this name. ConfigError where there is none or more than one."""
+    """The one plugin of this name. ConfigError if there is none or more than one."""
     found = [(k, spec) for k, spec in registry.find(name) if kind in ("", k)]
     if len(found) > 1:
         raise ConfigError(f"'{name}' is {' and '.join(NOUN[k] for k, _ in found)}", "say which with --kind")

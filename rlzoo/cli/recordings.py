@@ -26,7 +26,7 @@ _SHOWN = 8
 
 
 class LayoutName(Enum):
-    """How recordings and texts lie in a folder."""
+    """Layouts of recordings and texts in a folder."""
 
     auto = "auto"
     ljspeech = "ljspeech"
@@ -37,7 +37,7 @@ class LayoutName(Enum):
 
 
 class StyleName(Enum):
-    """How phones are spelled."""
+    """Spelling of phones."""
 
     cmu = "cmu"
     flite = "flite"

@@ -57,7 +57,7 @@ class TrainTable(Options):
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = 5e-4
     """AdamW's. The default suits a few thousand parameters; whole networks want 1e-5 to 1e-4."""
     learning_rate_schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """What the rate does after the warm-up: stays, or falls to 0 at the last of `steps`."""
+    """Learning rate after the warm-up: constant, or falling to 0 at the last of `steps`."""
     warmup_steps: Annotated[int, Field(ge=0, le=MANY)] = 0
     """Optimisation steps over which the rate rises linearly to `learning_rate`."""
     adam_betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
@@ -76,7 +76,7 @@ class TrainTable(Options):
     advantage: Literal["prompt", "group", "batch", "none"] = "group"
     """Standardise rewards per prompt with running statistics, within a prompt's group, over the batch, or not."""
     advantage_std: Literal["same", "batch", "none"] = "same"
-    """What the centred reward is divided by: the deviation of the same rewards that gave the mean; that of the batch,
+    """Divisor of the centred reward: the deviation of the same rewards that gave the mean; that of the batch,
     as published with Flow-GRPO, DiffusionNFT and AWM (their `global_std`); nothing (Dr. GRPO)."""
     advantage_per_reward: bool = False
     """Standardise every reward by itself and add the results up by weight (MixGRPO, GDPO), not the weighted sum."""
@@ -100,7 +100,7 @@ class TrainTable(Options):
     time, gradients are the same to the last digit whatever the number of processes. 0: one on a CPU; on a GPU as many
     as fit, by what one row is measured to take, at most 256 in 60 % of the free memory."""
     step_selection: Literal["all", "fraction", "window"] = "all"
-    """Which denoising steps are trained: all stochastic ones, a random share of each row's, or a run of neighbours."""
+    """Trained denoising steps: all stochastic ones, a random share of each row's, or a run of neighbours."""
     step_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the stochastic steps for `fraction` and `window`."""
     window_frames: Annotated[int, Field(ge=0, le=MANY)] = 0
