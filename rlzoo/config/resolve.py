@@ -40,11 +40,11 @@ class RewardTable(Options):
     name: str
     """Name of the reward."""
     weight: Annotated[float, Field(allow_inf_nan=False)] = 1.0
-    """Factor in the sum of rewards; negative turns the reward round."""
+    """Factor in the sum of rewards; a negative weight reverses the reward."""
     on_missing: Literal["fallback", "error"] = "fallback"
-    """If its weights are unavailable: warn and use the fallback that it names, or refuse."""
+    """If its weights are unavailable: warn and use its fallback, or stop with an error."""
     requested: str = ""
-    """Written by rlzoo into `config.json` only: the name the user gave, where a fallback is used."""
+    """Written by rlzoo into `config.json` only: the name the user gave, if a fallback is used."""
 
 
 class SeedTable(Options):

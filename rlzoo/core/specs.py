@@ -97,7 +97,7 @@ class PolicySpec(Spec):
     emits: str = "audio"
     """Media kind of its samples: `audio`, `image` or `vector`."""
     pretrain: str = ""
-    """`package.module:function` behind `rlzoo pretrain`, where the policy can be trained from data."""
+    """`package.module:function` behind `rlzoo pretrain`, if the policy can be trained from data."""
     tune: str = ""
     """`package.module:function` behind `rlzoo tune-schedule`: (voice, data, steps, *, out, utterances, textgrids,
     device, on_trial) -> one result per K with `num_steps`, `distance`, `untuned`. Empty: no schedule to tune."""
