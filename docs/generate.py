@@ -416,10 +416,10 @@ def config_page() -> str:
     """Every table and key of core, and where a plugin's keys are found."""
     intro = (
         "# Run file\n\n"
-        "A run file is TOML. `rlzoo config new` writes one with every option. `rlzoo config show` prints the values that\n"
-        "a run would use. There are several layers, and later ones win: built-in choices, values that suit the policy, the\n"
-        "preset of the algorithm (`default` if none is named), the file, flags, `--set`. Unknown keys are errors. Paths are\n"
-        "relative to the folder in which the command runs.\n\n"
+        "A run file is TOML. `rlzoo config new` writes one with every option. `rlzoo config show` prints the\n"
+        "values that a run would use. There are several layers, and later ones win: built-in choices, values that\n"
+        "suit the policy, the preset of the algorithm (`default` if none is named), the file, flags, `--set`.\n"
+        "Unknown keys are errors. Paths are relative to the folder in which the command runs.\n\n"
         "```toml\n"
         "seed = 0\n\n"
         "[policy]\n"
@@ -471,8 +471,8 @@ def errors_page() -> str:
     intro = (
         "# Errors and exit codes\n\n"
         "Every expected failure is one of these. The command line prints `error:` with the problem, and `hint:` with\n"
-        "a way to solve it. `--debug` adds the traceback. Any other exception is a bug. It keeps its traceback and exits\n"
-        "with 1. A misspelt flag exits with 2 too.\n\n"
+        "a way to solve it. `--debug` adds the traceback. Any other exception is a bug. It keeps its traceback and\n"
+        "exits with 1. A misspelt flag exits with 2 too.\n\n"
     )
     return NOTE + intro + table(("Class in `rlzoo.errors`", "Base", "Exit code", "Meaning"), rows)
 
@@ -482,8 +482,8 @@ def hooks_page() -> str:
     hooks = [(f"`{HOOK[kind]}`", doc(getattr(plugin.Hooks, HOOK[kind]))) for kind in plugin.KINDS]
     parts = [
         NOTE + "# Hooks and records\n",
-        "A plugin package announces itself in the entry-point group `rlzoo`. Its `__init__.py` implements one or more of\n"
-        "these hooks with `@hookimpl` and imports nothing heavy. The hooks only announce.\n",
+        "A plugin package announces itself in the entry-point group `rlzoo`. Its `__init__.py` implements one or\n"
+        "more of these hooks with `@hookimpl` and imports nothing heavy. The hooks only announce.\n",
         table(("Hook", "Meaning"), hooks),
     ]
     for cls in (plugin.Spec, plugin.AlgorithmSpec, plugin.PolicySpec, plugin.RewardSpec, plugin.PromptSpec):
@@ -511,7 +511,8 @@ def api_page() -> str:
     """Public names, with the first line of what they say of themselves."""
     parts = [
         NOTE + "# Public interface\n",
-        "The public interface is everything that these modules export, and nothing else. `tests/api.txt` has the signatures.\n",
+        "The public interface is everything that these modules export, and nothing else.\n"
+        "`tests/api.txt` has the signatures.\n",
     ]
     for name in PUBLIC:
         module = importlib.import_module(f"rlzoo.{name}")
