@@ -107,7 +107,7 @@ class Goal:
 
 
 def goal(case: Case, reference: Policy) -> Goal | None:
-    """See the module's docstring; None where theory leads nowhere. `reference` is in float64."""
+    """See the module's docstring; None if theory leads nowhere. `reference` is in float64."""
     reward, beta = case.reward, float(case.options.get("beta", 0.0))
     own = theory.law(reference, PROMPTS)
     if case.goal == "kl, group":

@@ -70,7 +70,7 @@ def test_own_target_is_the_noise_that_leads_to_the_visited_state(kind: type[Poli
     traj = ctx.rollout()
     expected = own_losses(ctx.policy, traj)
     dlpo = DLPO(DLPOOptions(credit="step", centre=False))
-    charge = dlpo.charge(ctx, traj, dlpo.teacher(ctx, traj))
+    charge = dlpo.penalty(ctx, traj, dlpo.denoising_target(ctx, traj))
     assert charge is not None
     torch.testing.assert_close(charge[:-1], expected)
     assert charge[-1].abs().max() == 0  # the deterministic last step pays nothing
@@ -81,11 +81,11 @@ def test_trajectory_credit_charges_every_step_with_the_whole_trajectory() -> Non
     traj = ctx.rollout()
     total = own_losses(ctx.policy, traj).sum(0)
     dlpo = DLPO(DLPOOptions(centre=False))
-    charge = dlpo.charge(ctx, traj, dlpo.teacher(ctx, traj))
+    charge = dlpo.penalty(ctx, traj, dlpo.denoising_target(ctx, traj))
     assert charge is not None
     torch.testing.assert_close(charge, total.expand_as(charge))
     dlpo = DLPO(DLPOOptions(centre=True))
-    centred = dlpo.charge(ctx, traj, dlpo.teacher(ctx, traj))
+    centred = dlpo.penalty(ctx, traj, dlpo.denoising_target(ctx, traj))
     assert centred is not None
     torch.testing.assert_close(centred, (total - total.mean()).expand_as(charge))
 
@@ -165,7 +165,7 @@ def noises(traj: Trajectory, ctx: LocalContext, dlpo: DLPO) -> list[Tensor]:
     """What is added to the recordings at each step."""
     noisy, heard = ctx.policy.noisy, []
     ctx.policy.noisy = lambda x, noise, t: heard.append(noise) or noisy(x, noise, t)  # type: ignore[method-assign]
-    dlpo.charge(ctx, traj, dlpo.teacher(ctx, traj))
+    dlpo.penalty(ctx, traj, dlpo.denoising_target(ctx, traj))
     ctx.policy.noisy = noisy  # type: ignore[method-assign]
     return heard
 
@@ -174,7 +174,7 @@ def test_data_target_is_the_denoising_loss_of_the_recording() -> None:
     ctx = make(GaussianToy, recordings=True)
     traj = ctx.rollout()
     dlpo = DLPO(DLPOOptions(target="data", credit="step", centre=False))
-    charge = dlpo.charge(ctx, traj, dlpo.teacher(ctx, traj))
+    charge = dlpo.penalty(ctx, traj, dlpo.denoising_target(ctx, traj))
     assert charge is not None
     # Rows of one prompt share its recording but not their noise, and every step draws its own.
     assert charge[0].unique().numel() == len(traj)
@@ -184,7 +184,7 @@ def test_data_target_is_the_denoising_loss_of_the_recording() -> None:
     x, cond = ctx.policy.supervise(traj.prompts, ctx.recordings(traj.prompts))
     big, many = make(GaussianToy, recordings=True, samples=4000), 4000
     traj = big.rollout()
-    charge = dlpo.charge(big, traj, dlpo.teacher(big, traj))
+    charge = dlpo.penalty(big, traj, dlpo.denoising_target(big, traj))
     assert charge is not None
     noise = torch.randn(2 * many, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)[:, : x.shape[1]]
     t = torch.full((2 * many,), float(traj.schedule.times[1]), dtype=torch.float64)
@@ -208,11 +208,11 @@ def test_padding_has_no_influence() -> None:
     alone = LocalContext(policy, reward, [short], rollout=table, update=False)
     traj = alone.rollout([short])
     dlpo = DLPO(DLPOOptions(credit="step", centre=False))
-    charge = dlpo.charge(alone, traj, dlpo.teacher(alone, traj))
+    charge = dlpo.penalty(alone, traj, dlpo.denoising_target(alone, traj))
     both = alone.rollout([short, long])
     wide = torch.nn.functional.pad(traj.states, (0, both.states.shape[-1] - traj.states.shape[-1]), value=9.0)
     both.states[:, :2] = wide
-    both_charge = dlpo.charge(alone, both, dlpo.teacher(alone, both))
+    both_charge = dlpo.penalty(alone, both, dlpo.denoising_target(alone, both))
     assert charge is not None
     assert both_charge is not None
     assert both.states.shape[-1] > traj.states.shape[-1]
