@@ -1,4 +1,4 @@
-"""What a step will take, before the first one: time and memory of one row, measured, and what follows from them.
+"""Estimate of a step before the first one, from the measured time and memory of one row.
 
 One row of the longest prompt of the first step goes through the network without and with a gradient. Memory is counted
 tensor by tensor, as they come and go, which needs no allocator's statistics and sees what a policy computes again.
@@ -27,7 +27,7 @@ from rlzoo.core.types import Batch, Prompt, Schedule
 from rlzoo.engine.rollout import rows_at_once
 
 SHARE, MOST = 0.6, 256
-"""Of a GPU's free memory a piece's graph may take so much, in so many rows at the most."""
+"""Share of a GPU's free memory for the graph of a micro-batch, and its largest number of rows."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Row:
     """One row, once through the network."""
 
     elements: int
-    """Of its state."""
+    """Number of elements of its state."""
     frames: int
     """Length of its state's last axis."""
     forward_seconds: float
