@@ -2,7 +2,8 @@
 
 from rlzoo.core.algorithm import Algorithm, Normalisation, TrainContext
 from rlzoo.core.policy import Gaussian, GaussianDiffusionPolicy, Policy, RectifiedFlowPolicy, StepDistribution
-from rlzoo.core.reward import Reward
+from rlzoo.core.prompts import PromptSet
+from rlzoo.core.reward import Reward, RewardFunction, reward_from
 from rlzoo.core.types import (
     Batch,
     Crop,
@@ -30,9 +31,11 @@ __all__ = [
     "Normalisation",
     "Policy",
     "Prompt",
+    "PromptSet",
     "RectifiedFlowPolicy",
     "Reduction",
     "Reward",
+    "RewardFunction",
     "Samples",
     "Schedule",
     "Scores",
@@ -40,4 +43,5 @@ __all__ = [
     "TrainContext",
     "Trajectory",
     "Transitions",
+    "reward_from",
 ]

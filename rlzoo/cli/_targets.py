@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rlzoo.cli._shared import policy_of
-from rlzoo.config.layers import DEFAULT_POLICY, DEFAULT_PROMPTS
+from rlzoo.config.layers import DEFAULT_POLICY, DEFAULT_PROMPTS, named_reward
 from rlzoo.config.opening import open_run
 from rlzoo.config.registry import Registry, weights_at_hand
 from rlzoo.config.resolve import Choice, ResolvedRun, check_accepts, choose, default_judges
@@ -133,9 +133,11 @@ def _judges(subject: Subject, asked: Asked) -> list[Choice[Any]]:
     options = asked.tables.get("judges", {})
     for unused in sorted(options.keys() - set(names)):
         raise ConfigError(f"--set judges.{unused}: '{unused}' does not judge here", "name it in --judges")
-    for name in dict.fromkeys(names):
+    for text in dict.fromkeys(names):
+        values = named_reward(text)
+        name = values["name"]
         if name not in {choice.spec.name for choice in chosen}:
-            chosen.append(choose("reward", name, registry, options.get(name), f"judges.{name}"))
+            chosen.append(choose("reward", name, registry, {**options.get(name, {}), **values}, f"judges.{name}"))
     for choice in chosen:
         check_accepts(choice.spec, media, f"'{subject.label}' is", "judge")
         _fetch(choice)

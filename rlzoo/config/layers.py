@@ -79,16 +79,29 @@ def given(
                 f"'{name}' is asked for, but [{table}] of the run file sets options of '{below['name']}'",
                 f"replace the whole table: --set '{table}={{name=\"{name}\"}}'",
             )
-        data[table] = {**below, "name": name}
+        data[table] = {**below, **(named_prompts(name) if table == "prompts" else {"name": name})}
     if rewards:
         old = {item.get("name"): item for item in data.get("rewards", ()) if isinstance(item, Mapping)}
-        data["rewards"] = [dict(old.get(name, {"name": name})) for name in rewards]
+        data["rewards"] = [dict(old.get(name, named_reward(name))) for name in rewards]
     if seed is not None:
         data["seed"] = seed
     if device or steps is not None:
         flags = {"device": device or None, "steps": steps}
         data["train"] = as_table(data, "train") | {key: value for key, value in flags.items() if value is not None}
     return data
+
+
+def named_reward(text: str) -> Data:
+    """A reward as flags name it: `utmos`, or a function of the user's own, `module:function`."""
+    return {"name": "function", "function": text} if ":" in text else {"name": text}
+
+
+def named_prompts(text: str) -> Data:
+    """A prompt set as flags name it: `short`, or a path: a text file, or a folder in LJSpeech's layout."""
+    path = Path(text).expanduser()
+    if text.endswith((".txt", "/")) or path.name != text:
+        return {"name": "ljspeech" if path.is_dir() else "text", "path": str(path.absolute())}
+    return {"name": text}
 
 
 def layered(user: Mapping[str, Any], registry: Registry, *, preset: str = "", overrides: Iterable[str] = ()) -> Data:

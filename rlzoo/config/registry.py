@@ -267,7 +267,16 @@ def _announced(module: Any, name: str) -> list[tuple[Kind, Spec]]:
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(Hooks)
     manager.register(module, name)
-    manager.check_pending()
+    try:
+        manager.check_pending()
+    except pluggy.PluginValidationError as error:
+        there = list(HOOK.values())
+        unknown = [hook for hook in vars(module) if hook.startswith("rlzoo_") and hook not in there]
+        near = did_you_mean(unknown[0], there) if unknown else ""
+        raise PluginError(
+            f"'{name}' implements an unknown hook: {', '.join(unknown) or error}",
+            near or f"there are: {', '.join(there)}",
+        ) from error
     if not manager.get_hookcallers(module):
         raise PluginError(f"'{name}' implements no hook", "mark a function such as rlzoo_rewards() with @hookimpl")
     found: list[tuple[Kind, Spec]] = []

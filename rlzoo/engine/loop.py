@@ -136,6 +136,7 @@ class Loop:
             own = live.algorithm.step(ctx)
         for note in notes:
             self.observe(Note(note))
+        selfcheck.check_updates(live.algorithm, ctx)
         ctx.counters.collect(self.fabric)
         seconds = self.fabric.broadcast(time.monotonic() - started)
         ctx.counters.seconds += seconds

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlzoo.core.reward import Reward
+from rlzoo.core.reward import Reward, unsound
 from rlzoo.core.types import Prompt, Samples
 from rlzoo.engine.scorecache import CachedReward
 from rlzoo.errors import ContractError, Diverged
@@ -128,13 +128,10 @@ def _call(
     except Exception as error:
         error.add_note(f"while {who} scored {len(samples)} samples")
         raise
+    problem = unsound(scores, samples)
+    if problem:
+        raise ContractError(f"{who} {problem}", f"see `Scores`; run rlzoo plugins check {scorer.name}")
     values = scores.values
-    if values.shape != (len(samples),):
-        raise ContractError(
-            f"{who} returned scores of shape {tuple(values.shape)} for {len(samples)} samples",
-            f"a reward gives one number per sample, shape ({len(samples)},); run rlzoo plugins check {scorer.name}",
-        )
-    values = values.to(samples.data.device, torch.float32)
     bad = ~torch.isfinite(values.detach())
     if bad.any():
         row = int(bad.nonzero()[0])

@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -24,6 +24,8 @@ from rlzoo.core.algorithm import Algorithm
 from rlzoo.core.types import Minibatch, Scores, Trajectory
 from rlzoo.engine.context import Context
 from rlzoo.engine.minibatches import minibatches
+from rlzoo.engine.scorecache import CachedReward
+from rlzoo.engine.scoring import score_call
 from rlzoo.errors import ContractError
 from rlzoo.functional import group_statistics
 
@@ -31,10 +33,22 @@ ATTEMPTS = 3
 """Steps in which the reward check is tried while all scores are equal."""
 RATIO_TOLERANCE: Mapping[str, float] = {"fp32": 1e-4, "bf16-mixed": 5e-3}
 """Largest |log-ratio| per element. Batches of other sizes round otherwise; dropout or a wrong mask is far above."""
+REWARD_TOLERANCE = 0.02
+"""Relative and absolute; half precision and padding round, batch statistics are far above."""
 TRANSITIONS = 8
 """How many transitions the checks use, spread evenly over rows and steps; all of them would triple the first step."""
 GRADIENT_TOLERANCE = 1e-6
 """Least relative difference of the two gradients; a reward that does not reach the policy gives exactly none."""
+
+
+def check_updates(algorithm: Algorithm[Any], ctx: Context) -> None:
+    """ContractError where the first steps of a run, or all of a shorter one, have changed nothing."""
+    done = ctx.step + 1
+    if ctx.counters.updates == 0 and done >= min(ATTEMPTS, ctx.train.steps):
+        raise ContractError(
+            f"{type(algorithm).__name__} applied no gradient in its first {done} step(s): nothing is learnt",
+            "call ctx.apply_gradients() after the backward passes of each update",
+        )
 
 
 class _FirstGradient(Exception):
@@ -105,10 +119,11 @@ class SelfCheck:
         with _unchanged(self._ctx, self._algorithm):
             plain = self._rehearse(tape, 1.0)
             self._check_log_probs(tape)
+            self._check_rewards(tape)
             if self._reward_can_be_checked(tape, plain, notes):
                 turned = self._rehearse(tape, -1.0)
                 assert plain is not None
-                _check_gradients(plain, turned, self._algorithm)
+                _check_gradients(plain, turned, self._algorithm, self._without_density(tape))
                 self._attempts = 0
         tape.position = 0
         with self._intercepted(tape, 1.0, rehearsal=False):
@@ -174,6 +189,32 @@ class SelfCheck:
                 self._check_ratio(trajectory)
         ctx.optimisation.discard()
 
+    def _without_density(self, tape: _Tape) -> bool:
+        found = [call.result for call in tape.calls if isinstance(call.result, Trajectory)]
+        return bool(found) and not any(bool(trajectory.schedule.stochastic.any()) for trajectory in found)
+
+    @torch.no_grad()
+    def _check_rewards(self, tape: _Tape) -> None:
+        """A sample's score beside others and alone; noise and groups would otherwise leak into every advantage."""
+        trajectory = next((call.trajectory for call in tape.calls if call.trajectory is not None), None)
+        if trajectory is None or len(trajectory) < 2:
+            return
+        rows = torch.arange(min(3, len(trajectory)))
+        samples, prompts = trajectory.samples[rows].detach(), [trajectory.prompts[row] for row in rows.tolist()]
+        for scorer in self._ctx.scorers:
+            # Not from the cache, which would give the same number twice.
+            own = scorer.reward.reward if isinstance(scorer.reward, CachedReward) else scorer.reward
+            plain = replace(scorer, reward=own)
+            together = score_call([plain], samples, prompts, self._ctx.failures).values[0][0]
+            alone = score_call([plain], samples[:1], prompts[:1], self._ctx.failures).values[0][0]
+            if float((together - alone).abs()) > REWARD_TOLERANCE * (1 + float(alone.abs())):
+                raise ContractError(
+                    f"self-check: reward '{scorer.name}' scores a sample as {float(together):.4g} beside others and as "
+                    f"{float(alone):.4g} alone",
+                    "likely cause: normalisation over the batch, or a mean over padding; run rlzoo plugins check "
+                    f"{scorer.name}",
+                )
+
     @torch.no_grad()
     def _check_ratio(self, trajectory: Trajectory) -> None:
         ctx = self._ctx
@@ -224,11 +265,16 @@ class SelfCheck:
         return bool(((values - mean).abs() > 1e-9 * values.abs()).any())
 
 
-def _check_gradients(plain: Tensor, turned: Tensor | None, algorithm: Algorithm[Any]) -> None:
+def _check_gradients(plain: Tensor, turned: Tensor | None, algorithm: Algorithm[Any], flat: bool) -> None:
     who = type(algorithm).__name__
     if turned is None:
         raise ContractError(f"self-check: {who} applies a gradient for these scores and none for their negative")
     largest = max(float(plain.norm()), float(turned.norm()))
+    if largest == 0.0 and flat:
+        raise ContractError(
+            f"self-check: the first gradient of {who} is zero, for no denoising step of this run has a density",
+            "take more denoising steps (with K = 1 the only one is the last, which has no noise), and noise above 0",
+        )
     if largest == 0.0:
         raise ContractError(
             f"self-check: the first gradient of {who} is zero",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from rlzoo.api import Prompt, Samples
+from rlzoo.api import Prompt, PromptSet, Samples
 from rlzoo.errors import DataError
 from rlzoo_prompts import LJSpeechOptions, SentencesOptions, ShortOptions, TextOptions
 from rlzoo_prompts.files import digest, held_out, prompt_id, read_lines, read_metadata, read_prompts
@@ -13,7 +13,7 @@ from rlzoo_prompts.files import digest, held_out, prompt_id, read_lines, read_me
 _DATA = Path(__file__).parent / "data"
 
 
-class ShortPrompts:
+class ShortPrompts(PromptSet):
     """Phrases of two to four words: 32 to train on, 16 held out."""
 
     def __init__(self, options: ShortOptions) -> None:
@@ -29,7 +29,7 @@ class ShortPrompts:
         return list(self._heldout)
 
 
-class SentencesPrompts:
+class SentencesPrompts(PromptSet):
     """Varied sentences: 207 to train on, 64 held out."""
 
     def __init__(self, options: SentencesOptions) -> None:
@@ -45,7 +45,7 @@ class SentencesPrompts:
         return list(self._heldout)
 
 
-class TextPrompts:
+class TextPrompts(PromptSet):
     """The lines of the user's text file; the held-out ones never occur among the training ones.
 
     Raises:
@@ -80,7 +80,7 @@ class TextPrompts:
         return list(self._heldout)
 
 
-class LJSpeechPrompts:
+class LJSpeechPrompts(PromptSet):
     """Texts and recordings of a folder in LJSpeech's layout; ids are the folder's own.
 
     A prompt whose recording exists carries its path as the attribute "audio".
