@@ -1,7 +1,7 @@
 # `make check` is what CI runs. PYTHON names the environment: make check PYTHON=/path/to/python
 PYTHON ?= $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 
-.PHONY: check lint types imports test slow fix docs bench
+.PHONY: check lint types imports test slow fix docs site release bench
 
 check: lint types imports test
 
@@ -29,6 +29,15 @@ fix:
 # Generated pages: the plugin table, the command-line reference, the dump of the public interface.
 docs:
 	$(PYTHON) docs/generate.py
+
+# The documentation site, in build/site; a dead link is an error. Needs the extra `site`.
+site:
+	$(PYTHON) docs/site.py
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build -q
+
+# Wheel and sdist in dist/, then the wheel in a clean environment: it must start and find every plugin.
+release:
+	PYTHON=$(PYTHON) sh .ci/release
 
 bench:
 	$(PYTHON) -m rlzoo bench run $(SUITE)

@@ -9,6 +9,7 @@ import importlib
 import inspect
 import re
 import sys
+import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -22,11 +23,12 @@ from rlzoo.cli import app
 from rlzoo.cli.plugins import option_type
 from rlzoo.config import resolve
 from rlzoo.config.registry import HOOK, NOUN, Registry, discover
+from rlzoo.config.schema import CORE_TABLES
 
 ROOT = Path(__file__).resolve().parent.parent
 PUBLIC = str.split(
-    "plugin api functional audio text voices pretraining.options pretraining.loop pretraining.panel "
-    "preferences signals assets errors safepickle testing"
+    "runs plugin api functional audio text corpus voices pretraining.options pretraining.loop pretraining.panel "
+    "preferences wav2vec2 rewards signals assets errors safepickle testing"
 )
 """Public modules of `rlzoo`; nothing else is promised."""
 
@@ -42,8 +44,63 @@ def pages() -> dict[Path, Callable[[], str]]:
         ROOT / "docs/reference/errors.md": errors_page,
         ROOT / "docs/reference/hooks.md": hooks_page,
         ROOT / "docs/reference/api.md": api_page,
+        ROOT / "docs/images/floors.svg": floors_picture,
         ROOT / "tests/api.txt": api_dump,
     }
+
+
+# --- architecture
+
+
+FLOOR_TEXT = {
+    "cli": "command line",
+    "runs": "Python API",
+    "evaluation": "judge and compare",
+    "bench": "grids, sweeps, statistics",
+    "pretraining": "from recordings",
+    "testing": "conformance kit",
+    "listen": "listening tests",
+    "engine": "start, loop, rollout, scoring, context, checkpoints, report",
+    "functional": "shared maths",
+    "config": "registry, layers, schema",
+    "speech": "audio, text, corpora",
+    "stats": "intervals, comparison",
+    "core": "types, policy, algorithm, reward, plugin records",
+    "files": "run folders, assets, voices",
+    "errors": "",
+    "version": "",
+}
+"""What each folder or file of `rlzoo` holds, for the picture of the architecture."""
+
+
+def floors_picture() -> str:
+    """The floors of `rlzoo` as SVG: one row per layer of the import contract, the highest first."""
+    contract = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]
+    width, height, gap = 760, 46, 10
+    parts = []
+    top = gap
+    for layer in contract["layers"]:
+        names = layer.split(" | ")
+        texts = [(name, FLOOR_TEXT.get(name, "")) for name in names]
+        if "plugin" in names:  # too many to draw one by one
+            texts = [("public modules", ", ".join(names))]
+        size = (width - gap * (len(texts) + 1)) / len(texts)
+        for place, (name, text) in enumerate(texts):
+            left = gap + place * (size + gap)
+            fill = "#dbe7ff" if name == "public modules" else "#f2f4f8"
+            parts.append(
+                f'<rect x="{left:.0f}" y="{top}" width="{size:.0f}" height="{height}" rx="6" fill="{fill}" '
+                f'stroke="#8a94a6"/>'
+                f'<text x="{left + size / 2:.0f}" y="{top + 19}" font-weight="600">{name}</text>'
+                f'<text x="{left + size / 2:.0f}" y="{top + 36}" font-size="11">{text}</text>'
+            )
+        top += height + gap
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {top}" font-family="sans-serif" font-size="14" '
+        f'text-anchor="middle" fill="#1c2430">\n<rect width="{width}" height="{top}" fill="white"/>\n'
+        + "\n".join(parts)
+        + "\n</svg>\n"
+    )
 
 
 # --- plugins
@@ -155,7 +212,7 @@ def config_page() -> str:
     tables: list[tuple[str, type[BaseModel]]] = [
         ("top level", resolve.SeedTable),
         ("[[rewards]], besides the reward's options", resolve.RewardTable),
-        *((f"[{name}]", model) for name, model in resolve.CORE_TABLES.items()),
+        *((f"[{name}]", model) for name, model in CORE_TABLES.items()),
     ]
     return NOTE + intro + "".join(options_section(title, model) for title, model in tables)
 

@@ -1,7 +1,34 @@
 """Reinforcement learning for speech models that denoise: algorithms, policies and rewards as plugins.
 
-Importing this package imports nothing heavy. See `rlzoo.plugin`, `rlzoo.api`, `rlzoo.functional` and `rlzoo.testing`.
+    import rlzoo
+
+    run = rlzoo.run(algo="dlpo", reward="utmos", steps=14)
+    print(run.gain)
+    run.policy.speak("Hello.").save("hello.wav")
+
+Importing this package imports nothing heavy: `run`, `resume`, `load`, `evaluate` and `Run` are looked up when they are
+first used. Plugins use `rlzoo.plugin`, `rlzoo.api`, `rlzoo.functional` and `rlzoo.testing`.
 """
 
-__version__ = "0.1.0"
-"""Version of the distribution `rlzoo-speech`."""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rlzoo.version import __version__
+
+if TYPE_CHECKING:
+    from rlzoo.runs import Evaluation, Run, Speech, Voice, evaluate, load, resume, run
+
+__all__ = ["Evaluation", "Run", "Speech", "Voice", "__version__", "evaluate", "load", "resume", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'rlzoo' has no attribute '{name}'")
+    import rlzoo.runs
+
+    return getattr(rlzoo.runs, name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from rlzoo.core.policy import Policy, masked_reduce, per_row
+from rlzoo.core.policy import Policy, length_mask, masked_reduce, per_row
 from rlzoo.core.types import Reduction
 from rlzoo.errors import ConfigError
 
@@ -27,11 +27,6 @@ M = TypeVar("M", bound=nn.Module)
 
 
 # --- padding ---------------------------------------------------------------------------------------------------------
-
-
-def length_mask(lengths: Tensor, size: int) -> Tensor:
-    """(N,) valid lengths -> (N, size) bool, true before each row's length."""
-    return torch.arange(size, device=lengths.device) < lengths[:, None]
 
 
 def masked_mean(x: Tensor, mask: Tensor | None) -> Tensor:

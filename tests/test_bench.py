@@ -22,7 +22,7 @@ from rlzoo.bench import collect as collecting
 from rlzoo.bench import figures, launch, report
 from rlzoo.bench.cell import _within_budget as within_budget
 from rlzoo.bench.collect import collect
-from rlzoo.bench.jobs import ATTEMPTS, Outcome, arguments, differences, execute, make, read_outcome, state_of
+from rlzoo.bench.jobs import ATTEMPTS, Outcome, clear_torn, differences, execute, make, read_outcome, state_of
 from rlzoo.bench.suite import Cell, load, shipped
 from rlzoo.bench.summary import Summary
 from rlzoo.cli import bench
@@ -176,7 +176,7 @@ def test_files_of_somebody_else_are_never_deleted(tmp_path):
     job.run.mkdir(parents=True)
     (job.run / "thesis.tex").write_text("precious")
     with pytest.raises(DataError, match=r"thesis\.tex"):
-        arguments(job, state_of(job))
+        clear_torn(job, state_of(job))
     assert (job.run / "thesis.tex").read_text() == "precious"
 
 
@@ -298,7 +298,7 @@ def other_base(run):
         (written("eval/000002.json", '{"step": 2'), "000002.json"),
         (written("metrics.jsonl", "[1]\n"), "damaged"),
         (written("../../cells/ddpo--toy--0.json", '{"key": "x"}'), "ddpo--toy--0.json"),
-        (changed("eval/000002.json", lambda e: e["rows"][0].pop("prompt")), "damaged: KeyError"),
+        (changed("eval/000002.json", lambda e: e["rows"][0].pop("prompt")), "rows.0.prompt"),
         (changed("eval/000004.json", lambda e: e["rows"][0].update(file="samples/gone.wav")), "gone.wav' is missing"),
         (changed("status.json", lambda s: s.update(state="running")), "not finished: running"),
         (changed("status.json", lambda s: s.update(state="failed", error="disk full")), "disk full"),
@@ -306,7 +306,7 @@ def other_base(run):
         (changed("config.json", lambda c: c["rollout"].update(num_steps=7)), "rollout.num_steps is 7"),
         (changed("config.json", lambda c: c.update(seed=9)), "seed is 9, not 0"),
         (changed("eval/000004.json", lambda e: e["rows"].pop()), "other prompts"),
-        (changed("eval/000004.json", lambda e: e["rows"][0]["scores"].update(toy=float("nan"))), "no finite number"),
+        (changed("eval/000004.json", lambda e: e["rows"][0]["scores"].update(toy=float("nan"))), "finite number"),
         (without_second_line, "lacks steps"),
         (lambda run: (run / "metrics.jsonl").write_text(""), "ends at step 0"),
     ],

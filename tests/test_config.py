@@ -14,9 +14,9 @@ from pydantic import Field
 
 import rlzoo.testing
 from rlzoo.config import toml
-from rlzoo.config.checking import revised
+from rlzoo.config.checking import change_options
 from rlzoo.config.fallback import Replacement, resolve_missing_rewards
-from rlzoo.config.layers import given, layered, merge, override, presets, read
+from rlzoo.config.layers import build_layers, merge, override, presets, read, user_layer
 from rlzoo.config.registry import Registry
 from rlzoo.config.resolve import ResolvedRun, choose, resolve
 from rlzoo.errors import ConfigError, DataError, PluginError
@@ -102,7 +102,7 @@ def fails(registry: Registry, user=BASE, *sets: str) -> ConfigError:
 
 def test_every_layer_overrides_the_one_below(toys):
     file = {**BASE, "seed": 1, "train": {"steps": 5, "learning_rate": 0.5}}
-    user = given(file, seed=2, steps=6, device="cpu")
+    user = user_layer(file, seed=2, steps=6, device="cpu")
     run = resolve(user, toys, overrides=["train.steps=7", "algorithm.clip=0.3", "train.steps=8"])
     assert (run.seed, run.train.steps, run.train.learning_rate, run.train.device) == (2, 8, 0.5, "cpu")
     assert run.algorithm.options == ClipOptions(clip=0.3)
@@ -110,7 +110,9 @@ def test_every_layer_overrides_the_one_below(toys):
 
 def test_the_input_is_not_changed(toys):
     before = json.dumps(BASE)
-    resolve(given(BASE, rewards=["smooth"], steps=3), toys, overrides=["rewards.0.weight=2", "policy.checkpoint=x"])
+    resolve(
+        user_layer(BASE, rewards=["smooth"], steps=3), toys, overrides=["rewards.0.weight=2", "policy.checkpoint=x"]
+    )
     assert json.dumps(BASE) == before
 
 
@@ -163,13 +165,16 @@ def test_a_table_that_names_another_plugin_replaces_the_one_below():
 
 def test_a_flag_does_not_throw_options_of_the_file_away():
     with pytest.raises(ConfigError) as caught:
-        given({"algorithm": {"name": "clipper", "clip": 0.2}}, algorithm="draft")
+        user_layer({"algorithm": {"name": "clipper", "clip": 0.2}}, algorithm="draft")
     assert caught.value.hint == "replace the whole table: --set 'algorithm={name=\"draft\"}'"
 
 
 def test_a_reward_flag_keeps_the_files_table_of_that_reward():
     file = {"rewards": [{"name": "plain", "weight": 3.0}, {"name": "heavy"}]}
-    assert given(file, rewards=["smooth", "plain"])["rewards"] == [{"name": "smooth"}, {"name": "plain", "weight": 3.0}]
+    assert user_layer(file, rewards=["smooth", "plain"])["rewards"] == [
+        {"name": "smooth"},
+        {"name": "plain", "weight": 3.0},
+    ]
 
 
 def test_replacing_the_whole_algorithm_by_set(toys):
@@ -179,7 +184,7 @@ def test_replacing_the_whole_algorithm_by_set(toys):
 
 def test_a_bare_run_has_policy_and_prompts(toys, monkeypatch):
     monkeypatch.setattr("rlzoo.config.layers.DEFAULT_POLICY", "speaker")
-    data = layered({"algorithm": {"name": "clipper"}}, toys)
+    data = build_layers({"algorithm": {"name": "clipper"}}, toys)
     assert (data["policy"]["name"], data["prompts"]["name"]) == ("speaker", "short")
 
 
@@ -191,8 +196,8 @@ def test_what_suits_the_policy_lies_under_everything_but_the_built_in_choices(to
     registry = dataclasses.replace(toys, specs={**toys.specs, "policy": {**toys.specs["policy"], "painter": painter}})
     user = {"algorithm": {"name": "clipper"}, "train": {"steps": 7}}
     named = user if sets else {**user, "policy": {"name": "painter"}}
-    assert "rollout" not in layered(user, registry)
-    data = layered(named, registry, overrides=(*sets, "rollout.num_steps=4"))
+    assert "rollout" not in build_layers(user, registry)
+    data = build_layers(named, registry, overrides=(*sets, "rollout.num_steps=4"))
     assert data["train"] == {"learning_rate": 0.02, "steps": 7}
     assert data["rollout"]["num_steps"] == 4
 
@@ -293,9 +298,9 @@ def test_errors_of_a_constructor_keep_their_type_and_get_a_note(toys, monkeypatc
 
 def test_a_revised_table_is_checked(toys):
     table = resolve(BASE, toys).train
-    assert revised(table, {"steps": 99}, "train").steps == 99
+    assert change_options(table, {"steps": 99}, "train").steps == 99
     with pytest.raises(ConfigError, match=r"train.steps"):
-        revised(table, {"steps": 0}, "train")
+        change_options(table, {"steps": 0}, "train")
 
 
 # --- capabilities
@@ -334,14 +339,14 @@ def test_a_reward_must_take_what_the_policy_makes(toys):
     ],
 )
 def test_what_trains_never_judges_alone(registry, reward, sets, judges):
-    run = resolve(given(algorithm="dlpo", rewards=[reward]), registry, overrides=sets)
+    run = resolve(user_layer(algorithm="dlpo", rewards=[reward]), registry, overrides=sets)
     assert run.eval.judges == judges
     assert ResolvedRun.from_dict(run.to_dict(), registry) == run
 
 
 def test_default_judges_judge_only_what_they_accept_and_what_is_there(toys):
     assert resolve(BASE, toys).eval.judges == ()
-    vectors = given(algorithm="ddpo", rewards=["toy"], policy="toy-gaussian", prompts="toy")
+    vectors = user_layer(algorithm="ddpo", rewards=["toy"], policy="toy-gaussian", prompts="toy")
     assert resolve(vectors, plugin_files=[TOY_RUNS]).eval.judges == ()
 
 
@@ -389,7 +394,7 @@ def test_every_shipped_preset_resolves(registry):
     count = 0
     for name, spec in registry.specs["algorithm"].items():
         for preset in presets(spec):
-            run = resolve(given(algorithm=name, rewards=["dnsmos"]), registry, preset=preset)
+            run = resolve(user_layer(algorithm=name, rewards=["dnsmos"]), registry, preset=preset)
             assert run.algorithm.spec is spec
             count += 1
     assert count >= len(registry.specs["algorithm"])
@@ -398,7 +403,7 @@ def test_every_shipped_preset_resolves(registry):
 def test_another_algorithm_changes_nothing_else(registry):
     """`--algo` alone, with its default preset: all that is not the algorithm's own table stays as it was."""
     names = list(registry.specs["algorithm"])
-    configs = {name: resolve(given(algorithm=name, rewards=["dnsmos"]), registry).to_dict() for name in names}
+    configs = {name: resolve(user_layer(algorithm=name, rewards=["dnsmos"]), registry).to_dict() for name in names}
     tables = {name: config.pop("algorithm") for name, config in configs.items()}
     assert len(names) > 12
     assert configs["dlpo"]["eval"]["judges"] == ["guard", "distillmos"]

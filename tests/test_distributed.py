@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from rlzoo.config.layers import given
+from rlzoo.config.layers import user_layer
 from rlzoo.config.registry import discover
 from rlzoo.config.resolve import resolve
 from rlzoo.engine.loop import train
@@ -104,7 +104,7 @@ def one_thread():
 )
 def test_two_processes_equal_one_on_the_voice_that_ships(algorithm, one_thread, tmp_path):
     """To the last bit: a waveform magnifies whatever there is."""
-    run = resolve(given(algorithm=algorithm, rewards=["dnsmos"], device="cpu"), overrides=VOICE)
+    run = resolve(user_layer(algorithm=algorithm, rewards=["dnsmos"], device="cpu"), overrides=VOICE)
     one, two = start(run, tmp_path / "one"), start(run, tmp_path / "two")
     train(run, one)
     launch(two, 2, tmp_path)

@@ -14,11 +14,11 @@ from toy_contexts import local
 from rlzoo.api import Algorithm, Reward, Scores
 from rlzoo.config.resolve import Choice, RewardChoice
 from rlzoo.engine import divergence, scoring
-from rlzoo.engine.ahead import Ahead
 from rlzoo.engine.budget import Counters
 from rlzoo.engine.context import Context
 from rlzoo.engine.events import Finished, Note, Saved, Started, StepDone
 from rlzoo.engine.loop import train
+from rlzoo.engine.prefetch import ScorePrefetcher
 from rlzoo.engine.processes import make_fabric
 from rlzoo.engine.run import build
 from rlzoo.errors import ConfigError, ContractError, Diverged, Interrupted
@@ -105,8 +105,8 @@ def test_micro_batches_change_no_result(tmp_path):
 def test_scoring_ahead_changes_no_bit(name, tmp_path, monkeypatch):
     """The same calls, begun earlier; algorithms that want a gradient, or no score, are left alone."""
     taken, kept = [], []
-    result = Ahead.result
-    monkeypatch.setattr(Ahead, "result", lambda self: taken.append(True) or result(self))
+    result = ScorePrefetcher.result
+    monkeypatch.setattr(ScorePrefetcher, "result", lambda self: taken.append(True) or result(self))
     for ahead in (False, True):
         run = toy_run(algorithm={"name": name}, rollout={"micro_batch": 4, "score_ahead": ahead})
         rundir = start(run, tmp_path / str(ahead))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rlzoo.config.layers import given
+from rlzoo.config.layers import user_layer
 from rlzoo.config.registry import discover
 from rlzoo.config.resolve import resolve
 from rlzoo.engine.events import StepDone
@@ -28,7 +28,7 @@ NOT_KEPT = ("seconds", "hit_rate")  # clocks, and scores that are remembered the
 
 
 def started(algorithm: str, path: Path):
-    run = resolve(given(algorithm=algorithm, rewards=["dnsmos"], device="cpu"), overrides=SMALL)
+    run = resolve(user_layer(algorithm=algorithm, rewards=["dnsmos"], device="cpu"), overrides=SMALL)
     return run, start(run, path)
 
 

@@ -20,11 +20,9 @@ POLICIES = [GaussianToy(ToyPolicyOptions()), FlowToy(ToyPolicyOptions())]
 def sampled(policy, prompts, repetitions=2, micro_batch=16, **changes):
     rows = rollout.rows_of(prompts, range(len(prompts)), repetitions, seed=0, step=0)
     cond = policy.condition(prompts).repeat(repetitions)
-    settings = {"grad_steps": 0, "reduction": "mean", "probe": ()} | changes
-    prior = settings.pop("prior_seeds", rows.seeds)
-    schedule = settings.pop("schedule", policy.schedule())
-    settings.setdefault("kept", tuple(range(len(schedule) + 1)))
-    plan = rollout.Plan(schedule, rows.seeds, prior, micro_batch=micro_batch, **settings)
+    schedule = changes.pop("schedule", policy.schedule())
+    settings = {"kept": tuple(range(len(schedule) + 1))} | changes
+    plan = rollout.SamplingPlan(schedule=schedule, seeds=rows.seeds, micro_batch=micro_batch, **settings)
     return rows, cond, rollout.sample(policy, cond, plan)
 
 

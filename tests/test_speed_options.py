@@ -62,8 +62,8 @@ def sampled(policy: Policy, micro_batch: int) -> tuple[Any, rollout.Rollout]:
     with torch.no_grad():
         cond = policy.condition(PROMPTS)
     seeds = tuple(range(len(PROMPTS)))
-    plan = rollout.Plan(
-        policy.schedule(), seeds, seeds, 0, "mean", micro_batch, (), kept=tuple(range(len(policy.schedule()) + 1))
+    plan = rollout.SamplingPlan(
+        schedule=policy.schedule(), seeds=seeds, micro_batch=micro_batch, kept=tuple(range(len(policy.schedule()) + 1))
     )
     return cond, rollout.sample(policy, cond, plan)
 

@@ -15,7 +15,7 @@ from rlzoo.api import Prompt, Reward, Samples, Scores
 from rlzoo.config.registry import discover
 from rlzoo.config.resolve import resolve
 from rlzoo.engine.processes import make_fabric
-from rlzoo.engine.run import Live, build
+from rlzoo.engine.run import RunState, build
 from rlzoo.files.rundir import RunDirectory
 from rlzoo.plugin import Options, RewardSpec, hookimpl
 
@@ -72,7 +72,7 @@ def lines(folder: Path, count: int) -> Path:
     return path
 
 
-def live(folder: Path, tables: dict[str, dict[str, Any]], device: str, precision: str = "fp32") -> Live:
+def live(folder: Path, tables: dict[str, dict[str, Any]], device: str, precision: str = "fp32") -> RunState:
     """What `rlzoo run` would build of these tables; the reward is `Level`, the prompts are `lines`."""
     prompts = {"name": "text", "path": str(folder / "lines.txt"), "heldout_path": str(folder / "heldout.txt")}
     train = {"device": device, "precision": precision, "kl_every": 0, "advantage": "batch", "score_cache": False}

@@ -7,13 +7,13 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rlzoo import __version__
 from rlzoo.bench.jobs import Job, read_outcome, strays
 from rlzoo.bench.suite import Cell, Suite
 from rlzoo.errors import RlzooError
 from rlzoo.files.evaluations import own_file, read_evaluations
 from rlzoo.files.reading import read_object
 from rlzoo.files.rundir import RunDirectory
+from rlzoo.version import __version__
 
 OVERRUN = 0.05
 """How far beyond the budget an evaluation may lie: runs end with the step that uses it up. Later ones are cut."""

@@ -13,13 +13,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rlzoo import __version__
 from rlzoo.bench.cell import Document, Unfit, read_cell
 from rlzoo.bench.jobs import Job
 from rlzoo.bench.suite import Cell, Suite
 from rlzoo.errors import DataError
 from rlzoo.files.evaluations import own_file
 from rlzoo.files.reading import read_json
+from rlzoo.version import __version__
 
 FORMAT = "rlzoo-bench/1"
 _BASE_TOLERANCE = 0.02

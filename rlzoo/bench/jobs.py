@@ -191,24 +191,29 @@ def execute(job: Job, attempt: Attempt | None = None) -> Outcome:
     return outcome
 
 
-def arguments(job: Job, state: State) -> list[str]:
-    """Of `rlzoo`, to start or to continue the job's run. DataError where somebody else's files are in the way."""
+def clear_torn(job: Job, state: State) -> None:
+    """Make sure that the job's run directory can be made or continued. DataError if it holds something else."""
     if state == "torn" and not is_torn(job.run):
         raise DataError(
             f"'{job.run}' is a damaged run directory: files, but no config.json",
             "move it away; the run will then be made again",
         )
     if state in ("new", "torn"):
-        plugins = [item for path in job.plugin_files for item in ("--plugin", str(path))]
-        return ["run", "--config", str(job.beside(".toml")), "--strict", *plugins, "--out", str(job.run)]
+        return
     named = [Path(name) for name in RunDirectory.open(job.run).config().get("plugin_files", ())]
     if named != list(job.plugin_files):
         raise DataError(
             f"'{job.run}' loads other plugin files than the suite: {', '.join(map(str, named)) or 'none'}",
             "move it away; the run will then be made again",
         )
-    # Everything else was compared with the suite's own values, on this machine or on one that has no secret of ours.
-    return ["run", "--resume", str(job.run), "--trust"]
+
+
+def as_command(job: Job, state: State) -> list[str]:
+    """The command that does what is left of the job, as a user would type it."""
+    if state in ("new", "torn"):
+        plugins = [item for path in job.plugin_files for item in ("--plugin", str(path))]
+        return ["rlzoo", "run", "--config", str(job.beside(".toml")), "--strict", *plugins, "--out", str(job.run)]
+    return ["rlzoo", "run", "--resume", str(job.run)]
 
 
 def spawned(job: Job) -> int:

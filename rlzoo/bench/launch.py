@@ -56,7 +56,7 @@ def local(jobs: Sequence[Job], place: Place) -> Iterator[Outcome]:
 
 def _forking(threads: int) -> Attempt:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["rlzoo.bench.worker", "rlzoo.cli", "rlzoo.engine.loop"])
+    context.set_forkserver_preload(["rlzoo.bench.worker", "rlzoo.engine.loop"])
     # The server inherits this once, when it starts, and OpenMP reads it once, when torch is loaded.
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(threads)

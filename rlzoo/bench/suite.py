@@ -24,7 +24,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from rlzoo.config import layers, toml
-from rlzoo.config.checking import checked
+from rlzoo.config.checking import check_options
 from rlzoo.config.fallback import resolve_missing_rewards
 from rlzoo.config.registry import Registry, did_you_mean, discover
 from rlzoo.config.resolve import ResolvedRun, RewardChoice, resolve
@@ -132,7 +132,7 @@ class Suite:
     @cached_property
     def budget(self) -> BudgetTable:
         """The limits everybody has."""
-        return checked(BudgetTable, self.table.run.get("train", {}).get("budget", {}), "run.train.budget")
+        return check_options(BudgetTable, self.table.run.get("train", {}).get("budget", {}), "run.train.budget")
 
     def cells(self, *, only: Iterable[str] = (), seeds: Iterable[int] = ()) -> list[Cell]:
         """The grid, seeds outermost, so that an unfinished grid has every system. ConfigError for unknown names."""
@@ -216,7 +216,7 @@ def load(source: str) -> Suite:
             there = shipped()
             hint = did_you_mean(source, there) or f"there are: {', '.join(there)}; or give the path of a .toml file"
             raise ConfigError(f"there is no suite '{source}'", hint)
-    table = checked(SuiteTable, layers.read(path), f"suite '{path}'")
+    table = check_options(SuiteTable, layers.read(path), f"suite '{path}'")
     _check(table, path)
     return Suite(path.absolute(), table)
 

@@ -1,4 +1,4 @@
-"""One run of a grid in a process of its own: the same command a user would type, with its figures written down.
+"""One run of a grid in a process of its own: what `rlzoo run` would do, with its figures written down.
 
 python -m rlzoo.bench.worker JOB PARENT     JOB: fields of `jobs.Job` as JSON; PARENT: process that this one ends with
 
@@ -21,7 +21,10 @@ from typing import Any
 
 from filelock import FileLock
 
-from rlzoo.bench.jobs import Job, arguments, state_of
+from rlzoo.bench.jobs import Job, State, as_command, clear_torn, state_of
+from rlzoo.engine.console import err, exit_code, print_error
+from rlzoo.engine.progress import ConsoleReporter
+from rlzoo.engine.start import prepare, resume, start
 from rlzoo.errors import RlzooError
 
 _GLANCE = 0.5
@@ -36,25 +39,28 @@ def main(job: Job) -> int:
         if state in ("done", "diverged"):
             return 0
         try:
-            asked = arguments(job, state)
+            clear_torn(job, state)
         except RlzooError as error:
-            sys.stderr.write(f"error: {error.message}\n")
+            print_error(error)
             return error.exit_code
-        return _command(job, asked)
+        return _work(job, state)
 
 
-def _command(job: Job, asked: list[str]) -> int:
-    from rlzoo.cli import main as command
-
+def _work(job: Job, state: State) -> int:
+    command = shlex.join(as_command(job, state))
+    err.print(f"$ {command}")  # where the log's attempts begin
     started = time.monotonic()
-    sys.argv = ["rlzoo", *asked]
-    sys.stderr.write(f"$ {shlex.join(sys.argv)}\n")  # where the log's attempts begin
-    sys.stderr.flush()
-    try:
-        command()
-        code = 0
-    except SystemExit as stop:
-        code = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
+
+    def run() -> None:
+        reporter = ConsoleReporter()
+        if state in ("new", "torn"):
+            prepared = prepare(job.beside(".toml"), plugins=job.plugin_files)
+            start(prepared, job.run, strict=True, command=command, reporter=reporter)
+        else:
+            # Its values are the suite's own, see `make`; on a node without our secret it would seem a stranger's.
+            resume(job.run, trust=True, reporter=reporter)
+
+    code = exit_code(run)
     figures = {"exit_code": code, "seconds": time.monotonic() - started, **peak_memory()}
     temporary = job.beside(f".result.{os.getpid()}.tmp")
     temporary.write_text(json.dumps(figures) + "\n", encoding="utf-8")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import io
 import sys
-import traceback
 from typing import Annotated
 
 import typer
 
-from rlzoo import __version__
 from rlzoo.cli import (
     assets,
     bench,
@@ -26,8 +24,8 @@ from rlzoo.cli import (
     synth,
     tune,
 )
-from rlzoo.cli._output import print_error
-from rlzoo.errors import RlzooError
+from rlzoo.engine.console import exit_code
+from rlzoo.version import __version__
 
 app = typer.Typer(
     name="rlzoo",
@@ -81,17 +79,6 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
-    try:
-        app(arguments, prog_name="rlzoo")
-    except RlzooError as error:
-        if debug:
-            traceback.print_exc()
-        print_error(error)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("stopped at once; what was complete is kept", err=True)
-        sys.exit(130)
-    except Exception:
-        traceback.print_exc()
-        typer.echo("This is a bug in rlzoo or in a plugin, not in what you asked for; please report it.", err=True)
-        sys.exit(1)
+    code = exit_code(lambda: app(arguments, prog_name="rlzoo"), debug=debug)
+    if code:
+        sys.exit(code)

@@ -8,16 +8,17 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from string import Template
 
-from rlzoo import __version__
 from rlzoo.errors import ConfigError, DataError
+from rlzoo.version import __version__
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
 def write(kind: str, name: str, where: Path, family: str = "") -> Path:
-    """Make `where/rlzoo-<name>`;
+    """Make `where/rlzoo-<name>`; what a family has of its own replaces what its kind has.
 
-    What a family has of its own replaces what its kind has. ConfigError for a bad name, DataError where the folder exists or cannot be written."""
+    ConfigError for a bad name, DataError where the folder exists or cannot be written.
+    """
     if not _NAME.fullmatch(name):
         raise ConfigError(f"'{name}' cannot be a plugin's name", "use lower-case letters, digits and single hyphens")
     folder = where / f"rlzoo-{name}"

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from rlzoo.config import layers, toml
-from rlzoo.config.layers import DEFAULT_POLICY, given, layered, read
-from rlzoo.config.registry import Registry, discover
-from rlzoo.config.resolve import ResolvedRun, resolve
+from rlzoo.config import layers
+from rlzoo.errors import ConfigError
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="A run file (TOML).")]
 Algo = Annotated[str, typer.Option("--algo", help="Algorithm; `rlzoo plugins list` shows them.")]
@@ -41,59 +38,16 @@ Trust = Annotated[
 PluginFiles = Annotated[list[Path], typer.Option("--plugin", help="A one-file plugin to load; repeatable.")]
 
 
-@dataclass(frozen=True)
-class Resolved:
-    """A run, the plugins it was resolved with, and the layers as one TOML text."""
-
-    run: ResolvedRun
-    registry: Registry
-    toml: str
-
-
-def resolved(
-    *,
-    config: Path | None = None,
-    algo: str = "",
-    rewards: Sequence[str] = (),
-    policy: str = "",
-    prompts: str = "",
-    seed: int | None = None,
-    device: str = "",
-    steps: int | None = None,
-    preset: str = "",
-    sets: Sequence[str] = (),
-    plugin: Sequence[Path] = (),
-) -> Resolved:
-    """The run that the flags describe. ConfigError and PluginError as `rlzoo.config.resolve`."""
-    registry = discover(files=plugin)
-    file = read(config) if config is not None else {}
-    user = given(
-        file,
-        algorithm=algo,
-        rewards=rewards,
-        policy=policy,
-        prompts=prompts,
-        seed=seed,
-        device=device,
-        steps=steps,
-    )
-    run = resolve(user, registry, preset=preset, overrides=sets, plugin_files=plugin)
-    return Resolved(run, registry, toml.dumps(layered(user, registry, preset=preset, overrides=sets)))
-
-
-def policy_of(checkpoint: Path) -> str:
-    """The policy that the header of a voice file names; the default policy where it names none."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(checkpoint, framework="np") as file:
-            mark = (file.metadata() or {}).get("format", "")
-    except (SafetensorError, OSError):  # the policy itself says what is wrong with it
-        mark = ""
-    return mark.removeprefix("rlzoo-") if mark.startswith("rlzoo-") else DEFAULT_POLICY
-
-
 def overridden(sets: Sequence[str]) -> layers.Data:
     """`--set` items alone, as nested tables."""
     empty: layers.Data = {}
     return reduce(layers.override, sets, empty)
+
+
+def policy_options(sets: Sequence[str]) -> layers.Data:
+    """`--set policy.KEY=VALUE` items as the policy's options. ConfigError for other tables."""
+    tables = overridden(sets)
+    foreign = sorted(tables.keys() - {"policy"})
+    if foreign:
+        raise ConfigError(f"--set {foreign[0]}: only the policy's options count here", "write --set policy.KEY=VALUE")
+    return dict(tables.get("policy", {}))

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from rlzoo.cli._output import columns, out
 from rlzoo.config.registry import Registry, did_you_mean, discover
+from rlzoo.engine.console import columns, out
 from rlzoo.errors import ConfigError, DataError, PluginError
 from rlzoo.files import assets
 from rlzoo.files.assets import Asset

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rlzoo.cli._output import columns, duration, err, out
 from rlzoo.cli._shared import (
     Algo,
     ConfigFile,
@@ -22,8 +21,9 @@ from rlzoo.cli._shared import (
     Seed,
     Sets,
     Steps,
-    resolved,
 )
+from rlzoo.engine.console import columns, duration, err, out
+from rlzoo.engine.start import prepare
 from rlzoo.errors import ConfigError, DataError, RlzooError
 from rlzoo.files.reading import read_object
 
@@ -241,8 +241,8 @@ def sweep(
     from rlzoo.bench.sweep import Dimension, Search
     from rlzoo.bench.sweep import sweep as search
 
-    found = resolved(
-        config=config,
+    found = prepare(
+        config,
         algo=algo,
         rewards=reward,
         policy=policy,
@@ -251,8 +251,8 @@ def sweep(
         device=device,
         steps=steps,
         preset=preset,
-        sets=sets,
-        plugin=plugin,
+        overrides=sets,
+        plugins=plugin,
     )
     dimensions = tuple(Dimension.parse(text) for text in space)
     files = tuple(path.absolute() for path in plugin)

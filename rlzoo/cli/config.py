@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import typer
 from pydantic import BaseModel
 
-from rlzoo.cli._output import out
 from rlzoo.cli._shared import (
     Algo,
     ConfigFile,
@@ -24,7 +23,6 @@ from rlzoo.cli._shared import (
     Seed,
     Sets,
     Steps,
-    resolved,
 )
 from rlzoo.cli.plugins import find, option_type
 from rlzoo.config import toml
@@ -33,6 +31,8 @@ from rlzoo.config.registry import discover
 from rlzoo.config.resolve import RewardTable, SeedTable
 from rlzoo.config.schema import CORE_TABLES
 from rlzoo.core.specs import Options
+from rlzoo.engine.console import out
+from rlzoo.engine.start import prepare
 from rlzoo.errors import DataError
 
 app = typer.Typer(no_args_is_help=True, help="Run files: show one resolved, write a new one, print what may be in it.")
@@ -54,8 +54,8 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print every value that `rlzoo run` would use with the same flags. Reads no weights."""
-    found = resolved(
-        config=config,
+    found = prepare(
+        config,
         algo=algo,
         rewards=reward,
         policy=policy,
@@ -64,8 +64,8 @@ def show(
         device=device,
         steps=steps,
         preset=preset,
-        sets=sets,
-        plugin=plugin,
+        overrides=sets,
+        plugins=plugin,
     )
     data = found.run.to_dict()
     if as_json:

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import typer
 
-from rlzoo import __version__
-from rlzoo.cli._output import columns, out
 from rlzoo.config.fallback import resolve_missing_rewards
-from rlzoo.config.layers import given
+from rlzoo.config.layers import user_layer
 from rlzoo.config.registry import Registry, discover, weights_at_hand
 from rlzoo.config.resolve import resolve
 from rlzoo.core.specs import RewardSpec
+from rlzoo.engine.console import columns, out
 from rlzoo.errors import RlzooError
 from rlzoo.files import assets
+from rlzoo.version import __version__
 
 PACKAGES = ("torch", "torchaudio", "lightning-fabric", "numpy", "soundfile", "pydantic", "onnx", "speechmos")
 
@@ -104,7 +104,7 @@ def _availability(spec: RewardSpec) -> str:
 def _run(registry: Registry, problems: list[str]) -> list[tuple[str, str]]:
     command = "rlzoo run --algo dlpo --reward utmos"
     try:
-        run = resolve(given(algorithm="dlpo", rewards=["utmos"]), registry)
+        run = resolve(user_layer(algorithm="dlpo", rewards=["utmos"]), registry)
         run, replaced = resolve_missing_rewards(run, registry, fetch=None)
     except RlzooError as error:
         problems.append(f"`{command}` would stop: {error.message}")

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rlzoo.cli._evaluation import document, show
-from rlzoo.cli._output import err, out
 from rlzoo.cli._shared import Device, OfPrompts, OfSets, PluginFiles, PolicyName, Seed, Trust, overridden
-from rlzoo.cli._targets import Asked, Plan, Subject, plan_of, subjects_of
 from rlzoo.cli.synth import DenoisingSteps
 from rlzoo.config.registry import discover
-from rlzoo.errors import ConfigError, DataError
-from rlzoo.listen.sources import Source, match
+from rlzoo.engine.console import err, out
+from rlzoo.errors import DataError
+from rlzoo.evaluation.tables import show
+from rlzoo.evaluation.targets import Request, find_subjects, plan_evaluation
 
 if TYPE_CHECKING:
-    from rlzoo.core.policy import Policy
     from rlzoo.engine.scorecache import ScoreCache
-    from rlzoo.engine.scoring import Scorer
-    from rlzoo.engine.speak import Judged
 
 
 def evaluate(
@@ -43,9 +38,7 @@ def evaluate(
     ] = None,
     prompts: OfPrompts = "heldout",
     count: Annotated[int, typer.Option(min=0, help="Prompts to use, from the first; 0: all.")] = 0,
-    samples_per_prompt: Annotated[
-        int, typer.Option(min=1, max=10_000, help="Of each prompt; 1 shows no diversity.")
-    ] = 2,
+    samples_per_prompt: Annotated[int, typer.Option(min=1, max=10_000, help="Of each prompt; 1: no diversity.")] = 2,
     num_steps: DenoisingSteps = None,
     policy: PolicyName = "",
     seed: Seed = None,
@@ -64,7 +57,7 @@ def evaluate(
     """
     if out_file is not None:
         _check_free(out_file)
-    asked = Asked(
+    asked = Request(
         judges=[name for item in judges for name in item.split(",") if name],
         prompts=prompts,
         policy=policy,
@@ -77,9 +70,11 @@ def evaluate(
         device=device,
         trust=trust,
     )
-    plans = [plan_of(subject, base, asked) for subject in subjects_of(targets or [], asked)]
+    plans = [plan_evaluation(subject, base, asked) for subject in find_subjects(targets or [], asked)]
+    from rlzoo.evaluation.judge import judge
+
     cache = None if no_cache else _open_cache()
-    found = [_judge(plan, asked, cache) for plan in plans]
+    found = [judge(plan, asked, cache, _progress) for plan in plans]
     text = json.dumps({"targets": found}, indent=2, ensure_ascii=False)
     if as_json:
         out.print(text)
@@ -109,86 +104,6 @@ def _open_cache() -> ScoreCache | None:
     except DataError as error:
         err.print(f"note: no score cache: {error.message}")
         return None
-
-
-def _judge(plan: Plan, asked: Asked, cache: ScoreCache | None) -> dict[str, Any]:
-    from rlzoo.engine import scoring, speak
-
-    scorers = speak.make_scorers(plan.judges, asked.device, cache)
-    if isinstance(plan.subject.source, Source):
-        tuned, base = _recorded(plan, scorers)
-    else:
-        tuned, base = _spoken(plan, asked, scorers)
-    trained = [s.name for s in scorers if s.weight]
-    about = {"target": plan.subject.label, "base": plan.base.label if plan.base else None}
-    hits, rows = scoring.cache_use(scorers)
-    return {
-        **about,
-        **document(tuned, base, trained, [s.name for s in scorers if not s.weight]),
-        "cache": {"hits": hits, "rows": rows},
-    }
-
-
-def _spoken(plan: Plan, asked: Asked, scorers: Sequence[Scorer]) -> tuple[Judged, Judged | None]:
-    from rlzoo.engine import speak
-
-    run = plan.subject.run
-    assert plan.prompts is not None
-    prompts = speak.split_of(plan.prompts.build(), plan.split)[: asked.count or None]
-
-    def judged(policy: Policy, label: str, reference: Policy | None) -> Judged:
-        return speak.judge_prompts(
-            policy,
-            prompts,
-            scorers,
-            seed=asked.seed if asked.seed is not None else run.seed if run is not None else 0,
-            samples_per_prompt=asked.samples_per_prompt,
-            num_steps=asked.num_steps or (run.eval.num_steps or run.rollout.num_steps if run is not None else None),
-            micro_batch=(run.rollout.micro_batch or 16) if run is not None else 16,
-            failures=Path("failures"),
-            progress=lambda done, total: _progress(label, done, total),
-            reference=reference,
-        )
-
-    tuned, base = (_load(subject, asked) if subject else None for subject in (plan.subject, plan.base))
-    assert tuned is not None
-    if base is not None and base.media != tuned.media:
-        raise ConfigError(f"'{plan.subject.label}' makes {tuned.media}, '{plan.base and plan.base.label}' {base.media}")
-    return judged(tuned, plan.subject.label, base), None if base is None else judged(base, "base", None)
-
-
-def _load(subject: Subject, asked: Asked) -> Policy:
-    from rlzoo.engine import speak
-
-    assert not isinstance(subject.source, Source)
-    return speak.load(subject.source, asked.device, start=subject.start, seed=asked.seed or 0, trust=asked.trust)
-
-
-def _recorded(plan: Plan, scorers: Sequence[Scorer]) -> tuple[Judged, Judged | None]:
-    from rlzoo.core.types import Prompt
-    from rlzoo.engine import speak
-
-    def judged(items: list[tuple[dict[str, Any], Path]], label: str) -> Judged:
-        told = [(Prompt(prompt["id"], prompt["text"], prompt["attributes"]), path) for prompt, path in items]
-        return speak.judge_recordings(
-            told, scorers, Path("failures"), lambda done, total: _progress(label, done, total)
-        )
-
-    source = plan.subject.source
-    assert isinstance(source, Source)
-    if plan.base is None:
-        every = [(dict(one.prompt), one.path) for one in source.recordings.values()]
-        return judged(every, plan.subject.label), None
-    assert isinstance(plan.base.source, Source)
-    pairs = match(source, plan.base.source)
-    tuned = judged([(dict(pair.prompt), pair.a) for pair in pairs], plan.subject.label)
-    base = judged([(dict(pair.prompt), pair.b) for pair in pairs], plan.base.label)
-    if tuned.sample_rate != base.sample_rate:
-        raise DataError(
-            f"'{plan.subject.label}' has a rate of {tuned.sample_rate} Hz, '{plan.base.label}' {base.sample_rate} Hz",
-            "predictors hear the rate: resample one of them first",
-        )
-    return tuned, base
 
 
 def _progress(label: str, done: int, total: int) -> None:

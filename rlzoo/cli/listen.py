@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from rlzoo.cli._output import columns, err, out
+from rlzoo.engine.console import columns, err, out
 from rlzoo.errors import ConfigError, DataError
 
 if TYPE_CHECKING:

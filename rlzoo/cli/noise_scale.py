@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rlzoo.cli._output import columns, out
 from rlzoo.cli._shared import Device, OfPrompts, OfSets, PluginFiles, PolicyName, Seed, Trust, overridden
-from rlzoo.cli._targets import Asked, plan_of, subjects_of
 from rlzoo.cli.synth import DenoisingSteps
 from rlzoo.config.layers import DEFAULT_POLICY
 from rlzoo.config.registry import discover
+from rlzoo.engine.console import columns, out
 from rlzoo.errors import ConfigError
+from rlzoo.evaluation.targets import Request, find_subjects, plan_evaluation
 from rlzoo.listen.sources import Source
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def noise_scale(
     """
     if not rewards:
         raise ConfigError("no reward is named", "add --reward NAME; rlzoo plugins list --kind reward shows them")
-    asked = Asked(
+    asked = Request(
         judges=rewards,
         prompts=prompts,
         policy=policy or ("" if target else DEFAULT_POLICY),
@@ -63,25 +63,29 @@ def noise_scale(
         device=device,
         trust=trust,
     )
-    (subject,) = subjects_of([target] if target else [], asked)
+    (subject,) = find_subjects([target] if target else [], asked)
     if isinstance(subject.source, Source):
         raise ConfigError(f"'{target}' is a recording, which no gradient reaches", "name a run or a policy")
-    plan = plan_of(subject, None, asked)
+    plan = plan_evaluation(subject, None, asked)
     assert plan.prompts is not None
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from rlzoo.engine import noise_scale as engine
     from rlzoo.engine import speak
+    from rlzoo.engine.processes import make_fabric
+    from rlzoo.engine.scoring import make_scorers
 
     chosen = speak.split_of(plan.prompts.build(), plan.split)[:count]
+    judges = [choice for choice in plan.judges if choice.spec.name in rewards]
+    scorers = make_scorers(judges, make_fabric(device, "fp32").device, None)
     shown = (TextColumn("samples"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*shown, console=Console(stderr=True)) as bar:
         task = bar.add_task("samples", total=len(chosen) * samples_per_prompt)
         found = engine.measure(
             speak.load(subject.source, device, seed=seed or 0, trust=trust),
             chosen,
-            [s for s in speak.make_scorers(plan.judges, device, None) if s.name in rewards],
+            scorers,
             seed=seed or 0,
             samples_per_prompt=samples_per_prompt,
             num_steps=num_steps or (subject.run.rollout.num_steps if subject.run is not None else None),

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from rlzoo.cli._output import columns, err, out
 from rlzoo.config.layers import presets
 from rlzoo.config.registry import NOUN, Provider, Registry, did_you_mean, discover, import_target
 from rlzoo.core.specs import KINDS, AlgorithmSpec, Kind, PolicySpec, RewardSpec, Spec
+from rlzoo.engine.console import columns, err, out
 from rlzoo.errors import ConfigError, ContractError, PluginError
 
 app = typer.Typer(no_args_is_help=True, help="Which plugins there are, what they take, whether they work.")

@@ -7,13 +7,13 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from rlzoo.cli._output import err, out
 from rlzoo.cli._shared import Device, PluginFiles, Seed, overridden
-from rlzoo.config.checking import checked
+from rlzoo.config.checking import check_options
 from rlzoo.config.layers import DEFAULT_POLICY
 from rlzoo.config.registry import discover, import_target
 from rlzoo.core.specs import Options
 from rlzoo.engine.allocator import keep_freed_memory
+from rlzoo.engine.console import err, out
 from rlzoo.errors import ConfigError, DataError
 
 
@@ -41,7 +41,7 @@ def pretrain(
     keep_freed_memory()
     function = import_target(spec.pretrain, f"policy '{policy}'", spec.extra)
     model: type[Options] = get_type_hints(function)["options"]
-    options = checked(model, values, "pretrain")
+    options = check_options(model, values, "pretrain")
     err.print(f"reading '{data}'; a corpus of hours takes minutes")
     voice = function(data, out_dir, options, resume=resume, on_step=_show)
     out.print(f'voice: {voice}\nhear it: rlzoo synth --policy {policy} --checkpoint {voice} --text "..." --out x.wav')

@@ -7,11 +7,11 @@ from typing import Annotated, get_type_hints
 
 import typer
 
-from rlzoo.cli._output import out
 from rlzoo.cli._shared import PluginFiles, Seed, overridden
-from rlzoo.config.checking import checked
+from rlzoo.config.checking import check_options
 from rlzoo.config.registry import discover, import_target
 from rlzoo.core.specs import Options
+from rlzoo.engine.console import out
 from rlzoo.errors import ConfigError, DataError
 
 app = typer.Typer(help="Rewards that are trained from people's choices.", no_args_is_help=True)
@@ -40,5 +40,5 @@ def train_preference(
     function = import_target(spec.train, f"reward '{reward}'", spec.extra)
     model: type[Options] = get_type_hints(function)["options"]
     values = overridden(sets) | ({} if seed is None else {"seed": seed})
-    function(pairs, out_file, checked(model, values, "train-preference"), out.print)
+    function(pairs, out_file, check_options(model, values, "train-preference"), out.print)
     out.print(f"\nreward: {out_file}\nuse it: rlzoo run --reward {reward} --set rewards.0.checkpoint={out_file}")

@@ -6,15 +6,14 @@ import itertools
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from rlzoo.cli._output import err, out
-from rlzoo.cli._shared import Device, PluginFiles, PolicyName, Seed, Sets, Trust, overridden, policy_of
-from rlzoo.config.layers import DEFAULT_POLICY
+from rlzoo.cli._shared import Device, PluginFiles, PolicyName, Seed, Sets, Trust, policy_options
 from rlzoo.config.registry import discover
-from rlzoo.config.resolve import Choice, choose
+from rlzoo.engine.console import err, out
+from rlzoo.engine.source import policy_source
 from rlzoo.errors import ConfigError, DataError
 
 Checkpoint = Annotated[
@@ -56,7 +55,7 @@ def synth(
         raise ConfigError("standard output is a terminal", "pipe it into a player: --out - | play -t wav -")
     if not to_player and out_file.exists() and not force:
         raise DataError(f"'{out_file}' exists already", "choose another --out, or add --force")
-    source = policy_source(checkpoint, policy, sets, plugin)
+    source = policy_source(checkpoint, policy, policy_options(sets), discover(files=plugin))
     from rlzoo.core.types import Prompt
     from rlzoo.engine.speak import load, speak
     from rlzoo.engine.stream import speak_sentences, write_wav
@@ -89,23 +88,3 @@ def synth(
         write_audio(out_file, first, rate)
         size = len(first)
     (err if to_player else out).print(f"{out_file}: {size / rate:.2f} s at {rate} Hz{early}")
-
-
-def policy_source(checkpoint: Path | None, policy: str, sets: list[str], plugin: list[Path]) -> Path | Choice[Any]:
-    """What --checkpoint, --policy and --set mean: a run's directory, or a policy and its options."""
-    if checkpoint is not None and checkpoint.is_dir():
-        if policy or sets:
-            raise ConfigError(f"'{checkpoint}' is a run, which names its policy itself", "leave out --policy and --set")
-        return checkpoint
-    tables = overridden(sets)
-    foreign = sorted(tables.keys() - {"policy"})
-    if foreign:
-        raise ConfigError(f"--set {foreign[0]}: only the policy's options count here", "write --set policy.KEY=VALUE")
-    values = dict(tables.get("policy", {}))
-    if checkpoint is not None:
-        if not checkpoint.exists():
-            raise DataError(f"checkpoint '{checkpoint}' does not exist", "check the path")
-        values["checkpoint"] = str(checkpoint)
-    registry = discover(files=plugin)
-    name = policy or (policy_of(checkpoint) if checkpoint else DEFAULT_POLICY)
-    return choose("policy", name, registry, values)

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from rlzoo.cli._output import columns, out
 from rlzoo.cli._shared import PluginFiles
 from rlzoo.config.registry import discover, import_target
 from rlzoo.engine.allocator import keep_freed_memory
+from rlzoo.engine.console import columns, out
 from rlzoo.errors import ConfigError, DataError
 
 DEFAULT_STEPS = (4, 6, 10, 25)

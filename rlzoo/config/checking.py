@@ -20,18 +20,18 @@ from rlzoo.errors import ConfigError
 T = TypeVar("T", bound=Options)
 
 
-def checked(model: type[T], values: Mapping[str, Any], where: str) -> T:
+def check_options(model: type[T], values: Mapping[str, Any], where: str) -> T:
     """Options from values. ConfigError with the path of the key, which starts with `where`."""
     problems: list[tuple[str, str]] = []
     options = validate(model, values, where, problems)
-    raise_all(problems)
+    raise_problems(problems)
     assert options is not None
     return absolute(options)
 
 
-def revised(table: T, changes: Mapping[str, Any], where: str) -> T:
+def change_options(table: T, changes: Mapping[str, Any], where: str) -> T:
     """A table with some values changed, checked anew. ConfigError."""
-    return checked(type(table), {**table.model_dump(), **changes}, where)
+    return check_options(type(table), {**table.model_dump(), **changes}, where)
 
 
 def absolute(options: T) -> T:
@@ -101,7 +101,7 @@ def _owner(key: str, fields: Sequence[str]) -> str:
     return f"there are: {', '.join(fields)}" if fields else "it takes no options"
 
 
-def raise_all(problems: list[tuple[str, str]]) -> None:
+def raise_problems(problems: list[tuple[str, str]]) -> None:
     """Raise ConfigError with all problems, (message, hint) each, if there are any."""
     if not problems:
         return

@@ -54,7 +54,7 @@ def _toml_of(text: str) -> Data:
     return found
 
 
-def given(
+def user_layer(
     file: Mapping[str, Any] | None = None,
     *,
     algorithm: str = "",
@@ -104,7 +104,9 @@ def named_prompts(text: str) -> Data:
     return {"name": text}
 
 
-def layered(user: Mapping[str, Any], registry: Registry, *, preset: str = "", overrides: Iterable[str] = ()) -> Data:
+def build_layers(
+    user: Mapping[str, Any], registry: Registry, *, preset: str = "", overrides: Iterable[str] = ()
+) -> Data:
     """All layers in one mapping, unchecked but for names: built-in choices, policy's, preset, `user`, `overrides`."""
     overrides = list(overrides)
     name = _named("algorithm", user, overrides)

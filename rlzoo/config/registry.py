@@ -249,9 +249,9 @@ def import_target(target: str, owner: str, extra: str = "") -> Any:
     return getattr(module, attribute)
 
 
-def weights_at_hand(spec: RewardSpec, options: Options) -> bool:
-    """Whether a reward's weights can be had without a download. Imports what it announces, and no torch."""
-    if spec.available:
+def weights_at_hand(spec: PolicySpec | RewardSpec, options: Options) -> bool:
+    """Whether a plugin's weights can be had without a download. Imports what it announces, and no torch."""
+    if isinstance(spec, RewardSpec) and spec.available:
         return bool(import_target(spec.available, f"reward '{spec.name}'", spec.extra)(options))
     return at_hand(spec.assets, getattr(options, "checkpoint", None))
 

@@ -16,19 +16,13 @@ from typing import Annotated, Any, Generic, Literal, TypeVar, cast
 from pydantic import Field
 
 from rlzoo.config import registry as reg
-from rlzoo.config.checking import absolute, checked, raise_all, revised, validate
+from rlzoo.config.checking import absolute, raise_problems, validate
 from rlzoo.config.layers import (
     DEFAULT_JUDGES,
-    DEFAULT_POLICY,
-    DEFAULT_PROMPTS,
     PLUGIN_TABLES,
     Data,
     as_table,
-    given,
-    layered,
-    preset_tables,
-    presets,
-    read,
+    build_layers,
 )
 from rlzoo.config.registry import Registry, did_you_mean
 from rlzoo.config.schema import CORE_TABLES, EvalTable, RolloutTable, TrainTable
@@ -138,7 +132,7 @@ class ResolvedRun:
         values = dict(data)
         files = tuple(Path(path) for path in values.pop("plugin_files", ()))
         found = reg.discover() if registry is None else registry
-        return _resolve(values, found, files)
+        return resolve_layers(values, found, files)
 
 
 def resolve(
@@ -155,10 +149,11 @@ def resolve(
     """
     files = tuple(path.expanduser().absolute() for path in plugin_files)
     found = reg.discover(files=files) if registry is None else registry
-    return _resolve(layered(user, found, preset=preset, overrides=overrides), found, files)
+    return resolve_layers(build_layers(user, found, preset=preset, overrides=overrides), found, files)
 
 
-def _resolve(data: Mapping[str, Any], registry: Registry, files: tuple[Path, ...]) -> ResolvedRun:
+def resolve_layers(data: Mapping[str, Any], registry: Registry, files: tuple[Path, ...]) -> ResolvedRun:
+    """Check all layers of a run's configuration, merged by `build_layers`. ConfigError and PluginError as `resolve`."""
     problems: list[tuple[str, str]] = []
     for key in sorted(data.keys() - set(TOP_KEYS)):
         problems.append((f"{key}: no such key", did_you_mean(key, TOP_KEYS) or f"there are: {', '.join(TOP_KEYS)}"))
@@ -168,7 +163,7 @@ def _resolve(data: Mapping[str, Any], registry: Registry, files: tuple[Path, ...
         table: _choice(kind, as_table(data, table), registry, problems, table) for table, kind in PLUGIN_TABLES.items()
     }
     rewards = _rewards(data.get("rewards"), registry, problems)
-    raise_all(problems)
+    raise_problems(problems)
     assert top is not None
     run = ResolvedRun(
         seed=top.seed,
@@ -242,7 +237,7 @@ def choose(
     """One plugin with its options, outside a run. ConfigError and PluginError as `resolve`."""
     problems: list[tuple[str, str]] = []
     choice = _choice(kind, {**(values or {}), "name": name}, registry, problems, where or kind)
-    raise_all(problems)
+    raise_problems(problems)
     assert choice is not None
     return choice
 
@@ -290,24 +285,3 @@ def check_accepts(reward: RewardSpec, media: str, who: str, role: str = "reward"
         f"{role} '{reward.name}' judges {accepts}, but {who} {media}",
         "name a reward that accepts that; `rlzoo plugins show NAME` says which",
     )
-
-
-__all__ = [
-    "CORE_TABLES",
-    "DEFAULT_POLICY",
-    "DEFAULT_PROMPTS",
-    "Choice",
-    "ResolvedRun",
-    "RewardChoice",
-    "check_capabilities",
-    "checked",
-    "choose",
-    "default_judges",
-    "given",
-    "layered",
-    "preset_tables",
-    "presets",
-    "read",
-    "resolve",
-    "revised",
-]

@@ -43,6 +43,11 @@ class StepDistribution(Protocol):
         ...
 
 
+def length_mask(lengths: Tensor, size: int) -> Tensor:
+    """(N,) valid lengths -> (N, size) bool, true before each row's length."""
+    return torch.arange(size, device=lengths.device) < lengths[:, None]
+
+
 def masked_reduce(x: Tensor, mask: Tensor | None, reduction: Reduction) -> Tensor:
     """(N, *S) -> (N,): mean or sum over the elements where `mask` (N, *S) is true; None counts all.
 
@@ -167,7 +172,10 @@ class Policy(nn.Module, ABC):
         return torch.full((len(cond),), self.state_shape(cond)[-1], dtype=torch.int64, device=first.device)
 
     def mask(self, cond: Batch) -> Tensor | None:
-        """(N, *S) bool, false on padding; None where no row is padded."""
+        """(N, *S) bool, false on padding, and on what the prompt gives and the policy only goes on with; None: no such.
+
+        Noise, densities and losses count where it is true.
+        """
         return None
 
     def trim(self, cond: Batch) -> Batch:

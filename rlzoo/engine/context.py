@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,21 +17,21 @@ from rlzoo.config.schema import RolloutTable, TrainTable
 from rlzoo.core.algorithm import Normalisation
 from rlzoo.core.policy import Policy
 from rlzoo.core.prompts import PromptSet
-from rlzoo.core.types import Batch, DenoisingBatch, Minibatch, Prompt, Reduction, Samples, Schedule, Scores, Trajectory
-from rlzoo.engine import divergence, processes, rollout, scoring, windows
+from rlzoo.core.types import Minibatch, Prompt, Samples, Schedule, Scores, Trajectory
+from rlzoo.engine import divergence, processes, rollout, scoring
 from rlzoo.engine.advantages import advantages
-from rlzoo.engine.ahead import Ahead
 from rlzoo.engine.budget import Counters
-from rlzoo.engine.denoising import denoising_batches
 from rlzoo.engine.events import Observer, Progress
 from rlzoo.engine.minibatches import minibatches
 from rlzoo.engine.optimisation import Optimisation
+from rlzoo.engine.prefetch import ScorePrefetcher
 from rlzoo.engine.prompts import Cursor
+from rlzoo.engine.shared import SharedContext
 from rlzoo.errors import ConfigError, ContractError
 
 
 @dataclass(eq=False)
-class Context:
+class Context(SharedContext):
     """One run's state between checkpoints. Collective calls are made by all processes in the same order."""
 
     fabric: Fabric
@@ -57,7 +57,7 @@ class Context:
     metrics: dict[str, float] = field(default_factory=dict)
     """Core's metrics of the current step."""
     _reference: Policy | None = None
-    _ahead: tuple[Samples, Ahead] | None = None
+    _ahead: tuple[Samples, ScorePrefetcher] | None = None
     """The last rollout's samples and the scores that were begun beside it."""
 
     # --- what an algorithm reads -------------------------------------------------------------------------------------
@@ -79,16 +79,6 @@ class Context:
     def device(self) -> torch.device:
         """Of policy, states and scores."""
         return self.fabric.device
-
-    @property
-    def logprob_reduction(self) -> Reduction:
-        """`train.logprob_reduction`."""
-        return self.train.logprob_reduction
-
-    @property
-    def num_steps(self) -> int:
-        """K of this run's rollouts."""
-        return len(self.policy.schedule(self.rollout_table.num_steps))
 
     def next_prompts(self, count: int | None = None) -> list[Prompt]:
         """The next prompts of the epoch, the same on every rank."""
@@ -116,40 +106,18 @@ class Context:
         G = samples_per_prompt or self.rollout_table.samples_per_prompt
         mine = self._share(everyone)
         sampler = self.policy if policy is None else policy
-        schedule = self._schedule(sampler, num_steps, deterministic)
+        schedule = self.schedule(sampler, num_steps, deterministic)
         rows = rollout.rows_of(everyone, mine, G, self.seed, self.step)
         probe = self._probe(schedule, rows.seeds)
         kept = rollout.around_densities(schedule.stochastic) if keep == "all" else (len(schedule),)
-        plan = rollout.Plan(
-            schedule=schedule,
-            seeds=rows.seeds,
-            prior_seeds=rows.group_seeds if shared_prior else rows.seeds,
-            grad_steps=grad_steps,
-            reduction=self.logprob_reduction,
-            micro_batch=self.rollout_table.micro_batch,
-            probe=probe,
-            window_frames=self.train.window_frames if keep == "all" else 0,
-            kept=kept,
-        )
+        plan = self.plan(rows, schedule, kept, grad_steps=grad_steps, shared_prior=shared_prior, probe=probe)
         with torch.no_grad():
             cond = sampler.condition([everyone[b] for b in mine]).to(self.device).repeat(G)
         progress = self._progress("sampling", len(rows.seeds) * len(schedule))
         ahead = None if grad_steps else self._score_ahead(rows.prompts)
         done = rollout.sample(sampler, cond, plan, progress, ahead.add if ahead else None)
         self._ahead = (done.samples, ahead) if ahead else None
-        trajectory = Trajectory(
-            prompts=rows.prompts,
-            group=torch.tensor(rows.group, device=self.device),
-            cond=cond,
-            schedule=schedule,
-            states=done.states,
-            kept=kept,
-            log_probs=done.log_probs,
-            samples=done.samples,
-            size=len(everyone) * G,
-            seeds=rows.seeds,
-            window_log_probs=done.window_log_probs,
-        )
+        trajectory = self.trajectory(rows, cond, plan, done, len(everyone) * G)
         self.counters.samples += trajectory.size
         if done.probed is not None:
             k, size = torch.tensor(probe, device=self.device), self.rollout_table.micro_batch
@@ -159,7 +127,7 @@ class Context:
             self.metrics |= {"policy/kl": mean, "policy/kl_nats": total}
         return trajectory
 
-    def _score_ahead(self, prompts: Sequence[Prompt]) -> Ahead | None:
+    def _score_ahead(self, prompts: Sequence[Prompt]) -> ScorePrefetcher | None:
         if self._ahead is not None:
             self._ahead[1].close()  # nobody asked for them
         wanted = self.rollout_table.score_ahead
@@ -167,7 +135,7 @@ class Context:
         size = self.rollout_table.micro_batch
         if not wanted or not self.rewarded or len(prompts) <= size:
             return None
-        return Ahead(self.scorers, prompts, size, self.failures, self.device)
+        return ScorePrefetcher(self.scorers, prompts, size, self.failures, self.device)
 
     def _share(self, prompts: Sequence[Prompt]) -> range:
         if len(prompts) < self.fabric.world_size:
@@ -176,11 +144,6 @@ class Context:
                 "raise rollout.prompts_per_step, or start fewer processes",
             )
         return rollout.share(len(prompts), self.fabric.global_rank, self.fabric.world_size)
-
-    def _schedule(self, policy: Policy, num_steps: int | None, deterministic: Sequence[int]) -> Schedule:
-        schedule = policy.schedule(num_steps or self.rollout_table.num_steps)
-        fixed = torch.tensor(deterministic, dtype=torch.int64)
-        return replace(schedule, stochastic=schedule.stochastic.index_fill(0, fixed, False))
 
     def _progress(self, phase: str, total: int) -> Any:
         done = 0
@@ -268,47 +231,9 @@ class Context:
             raise ContractError("this trajectory kept only its final state", 'call rollout(keep="all")')
         return minibatches(self.policy, trajectory, self.rows_of(trajectory), self.train, self.generator)
 
-    def micro_batches(self, rows: int) -> Iterable[Tensor]:
-        """Indices of so many rows, `train.micro_batch` at a time."""
-        return torch.arange(rows, device=self.device).split(self.train.micro_batch) if rows else ()
-
-    def denoising_batches(
-        self,
-        trajectory: Trajectory,
-        purpose: str,
-        *,
-        update: int = 0,
-        updates: int = 1,
-        draws: int = 1,
-        rows: Tensor | None = None,
-    ) -> Iterator[DenoisingBatch]:
-        """See `TrainContext.denoising_batches`."""
-        return denoising_batches(self, trajectory, purpose, update, updates, draws, rows)
-
     def share(self, prompts: Sequence[Prompt]) -> list[Prompt]:
         """This rank's share of prompts that all ranks know."""
         return [prompts[b] for b in self._share(prompts)]
-
-    def times(self, uniform: Tensor) -> Tensor:
-        """Uniform draws (n,) -> training times (n,), as `train.times` says."""
-        if self.train.times == "policy":
-            return self.policy.sample_times(uniform)
-        return self.policy.schedule(self.rollout_table.num_steps).pick(uniform)
-
-    def draw(self, trajectory: Trajectory, purpose: str, part: int = 0, parts: int = 1) -> tuple[Tensor, Tensor]:
-        """Training times (N,) and noise (N, *S) from each row's own seed and `purpose`; see `TrainContext.draw`."""
-        shape, lengths = self.policy.state_shape(trajectory.cond), self.policy.lengths(trajectory.cond).tolist()
-        seeds = [rollout.seed_of(seed, "draw", purpose) for seed in trajectory.seeds]
-        uniform = torch.cat([torch.rand(1, generator=rollout.generator_of(seed)) for seed in seeds])
-        generators = [rollout.generator_of(rollout.seed_of(seed, "noise", part)) for seed in seeds]
-        noise = rollout.row_noise(generators, shape, lengths)
-        return self.times((uniform + part / parts).frac().to(self.device)), noise.to(self.device)
-
-    def crop(
-        self, purpose: str, seeds: Sequence[int | str], cond: Batch, *states: Tensor
-    ) -> tuple[Batch, list[Tensor]]:
-        """Cut to one window per row as `train.window_frames` says; see `TrainContext.crop`."""
-        return windows.crop_states(self.policy, purpose, seeds, cond, states, self.train.window_frames)
 
     def gather(self, values: Tensor) -> Tensor:
         """(N, ...) of this rank -> (N over all ranks, ...), in rank order."""

@@ -67,7 +67,9 @@ def _judge(
     seeds = tuple(rollout.seed_of("eval", ctx.seed, prompt.id, g) for prompt in prompts for g in range(G))
     cond = ctx.policy.condition(prompts).to(ctx.device).repeat(G)
     schedule = ctx.policy.schedule(table.num_steps or ctx.rollout_table.num_steps)
-    plan = rollout.Plan(schedule, seeds, seeds, 0, ctx.logprob_reduction, ctx.rollout_table.micro_batch, ())
+    plan = rollout.SamplingPlan(
+        schedule=schedule, seeds=seeds, reduction=ctx.logprob_reduction, micro_batch=ctx.rollout_table.micro_batch
+    )
     samples = rollout.sample(ctx.policy, cond, plan).samples
     scored = scoring.score(scorers, samples, rows, ctx.rollout_table.micro_batch, ctx.failures)
     weighted = scoring.Scored(scored.values[: len(ctx.scorers)], {})

@@ -17,8 +17,9 @@ from rlzoo.engine.events import Evaluated, Event, Finished, Note, Observer, RunR
 from rlzoo.engine.peers import Peers
 from rlzoo.engine.processes import any_process, gather, make_fabric
 from rlzoo.engine.report import write_plot, write_report
+from rlzoo.engine.results import result_of
 from rlzoo.engine.rollout import share
-from rlzoo.engine.run import Live, build
+from rlzoo.engine.run import RunState, build
 from rlzoo.errors import DataError, Diverged, Interrupted
 from rlzoo.files.rundir import RunDirectory
 from rlzoo.files.signals import StopRequest, stop_requests
@@ -71,7 +72,7 @@ class Loop:
         self.observe(Finished(result))
         return result
 
-    def _begin(self, live: Live, resume: bool) -> None:
+    def _begin(self, live: RunState, resume: bool) -> None:
         ctx, config = live.ctx, self.config
         folder = checkpoint.latest(self.rundir) if resume else None
         if folder is not None:
@@ -101,7 +102,7 @@ class Loop:
         if ctx.step == 0 or (every and ctx.step % every == 0 and read(self.rundir, ctx.step) is None):
             self._evaluate(live)  # a signal saves at once and leaves a due evaluation to us
 
-    def _steps(self, live: Live, stop: StopRequest) -> str:
+    def _steps(self, live: RunState, stop: StopRequest) -> str:
         """Step until the number, a budget or a signal ends it; returns `steps` or the budget's name."""
         ctx, table = live.ctx, self.config.train
         checks = selfcheck.SelfCheck(live.algorithm, ctx, enabled=table.self_checks and ctx.step == 0)
@@ -128,12 +129,12 @@ class Loop:
             self.observe(Note(f"the budget of {exhausted} is used up after step {ctx.step}"))
         return exhausted or "steps"
 
-    def _step(self, live: Live, checks: selfcheck.SelfCheck) -> None:
+    def _step(self, live: RunState, checks: selfcheck.SelfCheck) -> None:
         ctx = live.ctx
         started = time.monotonic()
         ctx.metrics = {}
-        with checks.around_step() as notes:
-            own = live.algorithm.step(ctx)
+        with checks.around_step() as (checked, notes):
+            own = live.algorithm.step(checked)
         for note in notes:
             self.observe(Note(note))
         selfcheck.check_updates(live.algorithm, ctx)
@@ -170,31 +171,23 @@ class Loop:
             agreed[name] = float(one)
         return agreed
 
-    def _evaluate(self, live: Live) -> None:
+    def _evaluate(self, live: RunState) -> None:
         document = evaluate(live.ctx, live.heldout, live.judges, self.config.eval, self.rundir)
         self.observe(Evaluated(live.ctx.step, document["scores"]))
 
-    def _save(self, live: Live) -> None:
+    def _save(self, live: RunState) -> None:
         if self.writes:
             folder = checkpoint.save(self.rundir, live.ctx, live.algorithm, self.config.train.keep_checkpoints)
             self.observe(Saved(live.ctx.step, folder))
         self.fabric.barrier()
 
-    def _finish(self, live: Live, stopped_by: str) -> RunResult:
-        step = live.ctx.step
-        last, base = read(self.rundir, step), read(self.rundir, 0)
-        if last is None or base is None:
+    def _finish(self, live: RunState, stopped_by: str) -> RunResult:
+        if read(self.rundir, live.ctx.step) is None or read(self.rundir, 0) is None:
             raise DataError(f"'{self.rundir / 'eval'}' lacks the first or the last evaluation", "somebody removed it")
-        return RunResult(
-            directory=self.rundir.path,
-            steps=step,
-            stopped_by=stopped_by,
-            scores=last["scores"],
-            base=base["scores"],
-            plot=write_plot(self.rundir) if self.writes else None,
-            report=write_report(self.rundir) if self.writes else None,
-            samples=self.rundir / f"samples/{checkpoint.name_of(step)}",
-        )
+        if self.writes:
+            write_plot(self.rundir)
+            write_report(self.rundir)
+        return result_of(self.rundir, stopped_by)
 
     def _status(self, state: Any, error: str = "", hint: str = "") -> None:
         if self.writes:

@@ -63,7 +63,8 @@ def measure(
         with torch.no_grad():
             cond = policy.condition([prompt]).repeat(G)
             every = tuple(range(len(schedule) + 1))
-            done = rollout.sample(policy, cond, rollout.Plan(schedule, seeds, seeds, 0, "mean", G, (), kept=every))
+            plan = rollout.SamplingPlan(schedule=schedule, seeds=seeds, micro_batch=G, kept=every)
+            done = rollout.sample(policy, cond, plan)
             scored = scoring.score(scorers, done.samples, [prompt] * G, G, failures)
         for column, values in zip(scores, scored.values, strict=True):
             column.append(values.double().cpu())

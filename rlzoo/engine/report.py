@@ -10,13 +10,13 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from rlzoo.engine import plot, spectrogram
+from rlzoo.engine.results import PLOT, REPORT, evaluations
 from rlzoo.errors import DataError
-from rlzoo.files.evaluations import own_file, read_evaluations
+from rlzoo.files.evaluations import own_file
 from rlzoo.files.rundir import RunDirectory
 from rlzoo.speech.audio import read_audio
 from rlzoo.stats.comparison import Comparison, compare, interval, p_value
 
-PLOT, REPORT = "reward.png", "report.html"
 LISTENED = 12
 """Pairs of recordings in the report; all of them lie in `samples/`."""
 
@@ -57,11 +57,6 @@ def write_report(rundir: RunDirectory) -> Path:
     )
     rundir.write_text(REPORT, page)
     return rundir / REPORT
-
-
-def evaluations(rundir: RunDirectory) -> list[dict[str, Any]]:
-    """Every eval/*.json, by step. DataError where one is damaged."""
-    return read_evaluations(rundir.path)
 
 
 def reward_label(reward: dict[str, Any]) -> str:

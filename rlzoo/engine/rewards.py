@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rlzoo.config.checking import checked
-from rlzoo.config.registry import discover, import_target
+from rlzoo.config.registry import discover
+from rlzoo.config.resolve import choose
 from rlzoo.core.reward import Reward
 
 
@@ -16,9 +16,7 @@ def build_reward(name: str, options: Mapping[str, Any], where: str = "") -> Rewa
     `where` is the place of the options in the run file, for messages. Raises ConfigError for an unknown name or
     option, PluginError for a broken plugin, DataError where weights cannot be had.
     """
-    spec = discover().reward(name)
-    target = import_target(spec.target, f"reward '{name}'", spec.extra)
-    reward: Reward[Any] = target(checked(spec.options, options, where or name))
+    reward: Reward[Any] = choose("reward", name, discover(), options, where or name).build()
     return reward
 
 

@@ -72,30 +72,35 @@ def rows_of(everyone: Sequence[Prompt], mine: range, repetitions: int, seed: int
     )
 
 
-@dataclass(frozen=True)
-class Plan:
+@dataclass(frozen=True, kw_only=True)
+class SamplingPlan:
     """How to sample N rows."""
 
     schedule: Schedule
     seeds: tuple[int, ...]
-    prior_seeds: tuple[int, ...]
-    """Per row; differs from `seeds` where a group starts from one noise."""
-    grad_steps: int
-    reduction: Reduction
-    micro_batch: int
-    probe: tuple[int, ...]
+    """One per row: all of its noise follows from it."""
+    prior_seeds: tuple[int, ...] = ()
+    """Seeds of the rows' first noise, where a group starts from one; empty: `seeds`."""
+    grad_steps: int = 0
+    """The last so many steps keep the graph."""
+    reduction: Reduction = "mean"
+    micro_batch: int = 0
+    """Rows at once; 0: all of them."""
+    probe: tuple[int, ...] = ()
     """(N,) a step k per row whose state before the step is kept, or empty."""
     window_frames: int = 0
     """Size of the windows whose log-probabilities are wanted too; 0: none."""
     kept: tuple[int, ...] = ()
     """Which of the states 0 ... K to store, in order, besides the clean one."""
+    dtype: torch.dtype = torch.float32
+    """Of states and log-probabilities; float64 for comparisons with closed forms."""
 
 
 @dataclass(frozen=True)
 class Rollout:
     """What sampling gives: `states` (J, N, *S), `log_probs` (K, N), `probed` (N, *S) or None.
 
-    The states are those of `Plan.kept` and the clean one.
+    The states are those of `SamplingPlan.kept` and the clean one.
     """
 
     states: Tensor
@@ -126,7 +131,7 @@ def by_length(lengths: Sequence[int], size: int) -> list[list[int]]:
 def sample(
     policy: Policy,
     cond: Batch,
-    plan: Plan,
+    plan: SamplingPlan,
     progress: Callable[[int], None] = lambda rows: None,
     sampled: Callable[[Sequence[int], Samples], None] | None = None,
 ) -> Rollout:
@@ -134,7 +139,7 @@ def sample(
 
     `progress` hears rows times steps, `sampled` which rows are done, and their samples.
     """
-    batches = by_length(policy.lengths(cond).tolist(), plan.micro_batch)
+    batches = by_length(policy.lengths(cond).tolist(), plan.micro_batch or len(cond))
     if len(batches) == 1:
         return _sample_piece(policy, cond, plan, batches[0], progress)
     pieces = []
@@ -166,14 +171,15 @@ def _widened(parts: Sequence[Tensor], rows: int) -> Tensor:
 
 
 def _sample_piece(
-    policy: Policy, cond: Batch, plan: Plan, rows: Sequence[int], progress: Callable[[int], None]
+    policy: Policy, cond: Batch, plan: SamplingPlan, rows: Sequence[int], progress: Callable[[int], None]
 ) -> Rollout:
     shape, lengths = policy.state_shape(cond), policy.lengths(cond).tolist()
     device = next(iter(cond.tensors.values())).device
     generators = [generator_of(plan.seeds[row]) for row in rows]
-    priors = [generator_of(plan.prior_seeds[row]) for row in rows]
+    first_seeds = plan.prior_seeds or plan.seeds
+    priors = [generator_of(first_seeds[row]) for row in rows]
     row_noise(generators, shape, lengths)  # the place of the row's own prior, used or not
-    x = _sent(row_noise(priors, shape, lengths), device)
+    x = _sent(row_noise(priors, shape, lengths), device).to(plan.dtype)
     # Between here and the end of the loop nothing waits for a GPU: it computes one step while the host draws the next.
     K, schedule = len(plan.schedule), plan.schedule.to(device)
     stochastic = plan.schedule.stochastic.tolist()
@@ -184,17 +190,17 @@ def _sample_piece(
     seeds, in_windows = [plan.seeds[row] for row in rows], []
     windows = windows_of(policy, cond, seeds, K, plan.window_frames) if plan.window_frames else []
     for k in range(K):
-        noise = _sent(row_noise(generators, shape, lengths), device)
+        noise = _sent(row_noise(generators, shape, lengths), device).to(plan.dtype)
         if probe is not None and probed is not None:
             probed = torch.where(per_row(probe == k, x) > 0, x.detach(), probed)
         with nullcontext() if k >= K - plan.grad_steps else torch.no_grad():
-            # Policies are free to be in float64 somewhere inside; what is stored and trained on is float32.
+            # A policy may compute in another precision; what is stored and trained on is of one.
             k_N = torch.full((len(cond),), k, device=device)
             if windows:
                 step, window = windows[k].step(policy, x, k_N, cond, schedule)
             else:
                 step, window = policy.transition(x, k_N, cond, schedule), None
-            after = (step.rsample(noise) if stochastic[k] else step.mode).float()
+            after = (step.rsample(noise) if stochastic[k] else step.mode).to(plan.dtype)
             with torch.no_grad():
                 log_probs.append(
                     step.log_prob(after.detach(), plan.reduction) if stochastic[k] else after.new_zeros(len(cond))

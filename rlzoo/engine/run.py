@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from rlzoo.config import registry
-from rlzoo.config.resolve import ResolvedRun
+from rlzoo.config.registry import discover
+from rlzoo.config.resolve import ResolvedRun, choose
 from rlzoo.core.algorithm import Algorithm
 from rlzoo.core.policy import Policy
 from rlzoo.core.types import Prompt
@@ -21,14 +21,14 @@ from rlzoo.engine.events import Note, Observer
 from rlzoo.engine.optimisation import Optimisation
 from rlzoo.engine.prompts import Cursor
 from rlzoo.engine.rollout import generator_of, seed_of
-from rlzoo.engine.scorecache import ScoreCache, open_cache, remembered
-from rlzoo.engine.scoring import Scorer
+from rlzoo.engine.scorecache import ScoreCache, open_cache
+from rlzoo.engine.scoring import Scorer, make_scorers
 from rlzoo.errors import ConfigError, DataError
 from rlzoo.files.rundir import RunDirectory
 
 
 @dataclass(frozen=True)
-class Live:
+class RunState:
     """Everything of a run that holds tensors."""
 
     ctx: Context
@@ -39,7 +39,7 @@ class Live:
     """What a step will take, for the user; empty where that cannot be told."""
 
 
-def build(run: ResolvedRun, rundir: RunDirectory, fabric: Fabric, observer: Observer) -> Live:
+def build(run: ResolvedRun, rundir: RunDirectory, fabric: Fabric, observer: Observer) -> RunState:
     """Construct policy, rewards, algorithm and context, with the policy at its starting weights."""
     torch.manual_seed(run.seed)
     policy: Policy = run.policy.build()
@@ -56,10 +56,7 @@ def build(run: ResolvedRun, rundir: RunDirectory, fabric: Fabric, observer: Obse
         starting=starting,
         optimisation=Optimisation(policy, run.train),
         prompts=prompts,
-        scorers=[
-            Scorer(c.used, c.requested, c.weight, remembered(c.used, c.build().to(fabric.device), cache))
-            for c in run.rewards
-        ],
+        scorers=make_scorers(run.rewards, fabric.device, cache),
         seed=run.seed,
         rollout_table=run.rollout,
         train=run.train,
@@ -73,7 +70,7 @@ def build(run: ResolvedRun, rundir: RunDirectory, fabric: Fabric, observer: Obse
     ctx.rewarded = algorithm.uses_reward
     expected = _estimate(run, ctx)
     algorithm.setup(ctx)
-    return Live(ctx, algorithm, _heldout(prompts.heldout(), run), _judges(run, fabric, cache), expected)
+    return RunState(ctx, algorithm, _heldout(prompts.heldout(), run), _judges(run, fabric, cache), expected)
 
 
 def _estimate(run: ResolvedRun, ctx: Context) -> str:
@@ -115,11 +112,7 @@ def _judges(run: ResolvedRun, fabric: Fabric, cache: ScoreCache | None) -> list[
     """Rewards that only judge, with their default options; those that also reward are in the table already."""
     used = {choice.used for choice in run.rewards}
     names = [name for name in dict.fromkeys(run.eval.judges or ()) if name not in used]
-    found = registry.discover(files=run.plugin_files) if names else None
-    judges: list[Scorer] = []
-    for name in names:
-        assert found is not None
-        spec = found.reward(name)
-        reward = registry.import_target(spec.target, f"judge '{name}'", spec.extra)(spec.options())
-        judges.append(Scorer(name, name, 0.0, remembered(name, reward.to(fabric.device), cache)))
-    return judges
+    if not names:
+        return []
+    registry = discover(files=run.plugin_files)
+    return make_scorers([choose("reward", name, registry) for name in names], fabric.device, cache)

@@ -173,7 +173,7 @@ def _rows(scores: Scores, keys: Sequence[str]) -> dict[str, tuple[float, dict[st
     return dict(zip(keys, rows, strict=True))
 
 
-def remembered(name: str, reward: Reward[Any], cache: ScoreCache | None) -> Reward[Any]:
+def with_cache(name: str, reward: Reward[Any], cache: ScoreCache | None) -> Reward[Any]:
     """The reward, with its scores kept where there is a cache."""
     return reward if cache is None else CachedReward(name, reward, cache)
 
@@ -214,4 +214,4 @@ def _stamp(file: Path) -> list[int]:
     return [status.st_size, status.st_mtime_ns]
 
 
-__all__ = ["CachedReward", "ScoreCache", "open_cache", "remembered"]
+__all__ = ["CachedReward", "ScoreCache", "open_cache", "with_cache"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rlzoo.config.resolve import Choice, RewardChoice
 from rlzoo.core.reward import Reward, unsound
 from rlzoo.core.types import Prompt, Samples
-from rlzoo.engine.scorecache import CachedReward
+from rlzoo.engine.scorecache import CachedReward, ScoreCache, with_cache
 from rlzoo.errors import ContractError, Diverged
 from rlzoo.speech.audio import resample_samples, write_audio
 
@@ -27,6 +28,16 @@ class Scorer:
     requested: str
     weight: float
     reward: Reward[Any]
+
+
+def make_scorers(choices: Iterable[Choice[Any]], device: torch.device, cache: ScoreCache | None) -> list[Scorer]:
+    """Build rewards on `device`, behind the cache. A RewardChoice keeps its weight; any other choice only judges."""
+    scorers = []
+    for choice in choices:
+        name, reward = choice.spec.name, choice.build().to(device)
+        requested, weight = (choice.requested, choice.weight) if isinstance(choice, RewardChoice) else (name, 0.0)
+        scorers.append(Scorer(name, requested, weight, with_cache(name, reward, cache)))
+    return scorers
 
 
 @dataclass(frozen=True)
@@ -54,7 +65,7 @@ def score(
     for rows in calls(prompts, micro_batch):
         scored.append(score_call(scorers, samples[rows], prompts[rows], failures))
         progress(rows.stop - rows.start)
-    return joined(scored)
+    return join_scored(scored)
 
 
 def score_call(scorers: Sequence[Scorer], samples: Samples, prompts: Sequence[Prompt], failures: Path) -> Scored:
@@ -78,7 +89,7 @@ def score_call(scorers: Sequence[Scorer], samples: Samples, prompts: Sequence[Pr
     return found
 
 
-def joined(scored: Sequence[Scored]) -> Scored:
+def join_scored(scored: Sequence[Scored]) -> Scored:
     """The results of `calls`, in their order, as one."""
     return Scored(
         [torch.cat(column) for column in zip(*(one.values for one in scored), strict=True)],

@@ -15,12 +15,12 @@ import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from rlzoo.core.algorithm import Algorithm
+from rlzoo.core.algorithm import Algorithm, TrainContext
 from rlzoo.core.types import Minibatch, Scores, Trajectory
 from rlzoo.engine.context import Context
 from rlzoo.engine.minibatches import minibatches
@@ -96,6 +96,46 @@ class _Tape:
         return result
 
 
+class _Taped:
+    """A context whose rollouts and scores go through a tape. Everything else is the wrapped context's."""
+
+    def __init__(self, ctx: Context, tape: _Tape, sign: float = 1.0) -> None:
+        self._ctx, self._tape, self._sign = ctx, tape, sign
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ctx, name)
+
+    def rollout(self, *args: Any, **options: Any) -> Trajectory:
+        """From the tape, unless it carries a graph, which can be used once only."""
+        if options.get("grad_steps"):
+            return self._ctx.rollout(*args, **options)
+        result: Trajectory = self._tape.play(self._ctx, lambda: self._ctx.rollout(*args, **options))
+        return result
+
+    def score(self, trajectory: Trajectory, *, grad: bool = False) -> Scores:
+        """From the tape, unless a gradient is asked for; with the sign of this pass."""
+        scores: Scores = (
+            self._ctx.score(trajectory, grad=True)
+            if grad
+            else self._tape.play(self._ctx, lambda: self._ctx.score(trajectory), trajectory)
+        )
+        return scores if self._sign > 0 else Scores(-scores.values, scores.parts)
+
+
+class _Rehearsed(_Taped):
+    """Takes few transitions, and stops where the first gradient would be applied."""
+
+    def minibatches(self, trajectory: Trajectory) -> Iterator[Minibatch]:
+        """A few transitions, spread evenly."""
+        ctx = self._ctx
+        rows = ctx.rows_of(trajectory)
+        return minibatches(ctx.policy, trajectory, rows, ctx.train, ctx.generator, limit=TRANSITIONS)
+
+    def apply_gradients(self) -> float:
+        """End the rehearsal with the gradient."""
+        raise _FirstGradient(self._ctx.optimisation.gradient(self._ctx.fabric))
+
+
 class SelfCheck:
     """Runs the checks around the first step, and around the next ones while they could not be made."""
 
@@ -105,14 +145,14 @@ class SelfCheck:
         self._attempts = ATTEMPTS if enabled else 0
 
     @contextmanager
-    def around_step(self) -> Iterator[list[str]]:
-        """Check, then let the step inside use the rollouts and scores that the checks have made.
+    def around_step(self) -> Iterator[tuple[TrainContext, list[str]]]:
+        """Check, then yield the context for the step, which reuses the rollouts and scores that the checks have made.
 
-        Yields what the user should be told. Raises ContractError where a check fails.
+        Yields notes for the user as well. Raises ContractError where a check fails.
         """
         notes: list[str] = []
         if not self._attempts:
-            yield notes
+            yield self._ctx, notes
             return
         self._attempts -= 1
         tape = _Tape()
@@ -126,54 +166,17 @@ class SelfCheck:
                 _check_gradients(plain, turned, self._algorithm, self._without_density(tape))
                 self._attempts = 0
         tape.position = 0
-        with self._intercepted(tape, 1.0, rehearsal=False):
-            yield notes
+        yield cast(TrainContext, _Taped(self._ctx, tape)), notes
 
     def _rehearse(self, tape: _Tape, sign: float) -> Tensor | None:
         """The first gradient that the algorithm would apply, or None where its step applies none."""
         tape.position = 0
-        with _unchanged(self._ctx, self._algorithm), self._intercepted(tape, sign, rehearsal=True):
+        with _unchanged(self._ctx, self._algorithm):
             try:
-                self._algorithm.step(self._ctx)
+                self._algorithm.step(cast(TrainContext, _Rehearsed(self._ctx, tape, sign)))
             except _FirstGradient as first:
                 return first.gradient
         return None
-
-    @contextmanager
-    def _intercepted(self, tape: _Tape, sign: float, *, rehearsal: bool) -> Iterator[None]:
-        """Inside, the context's calls go through the tape; in a rehearsal no update is made."""
-        ctx, kind = self._ctx, type(self._ctx)
-
-        def rollout(*args: Any, **options: Any) -> Trajectory:
-            if options.get("grad_steps"):
-                # Its graph can be used once only.
-                return kind.rollout(ctx, *args, **options)
-            result: Trajectory = tape.play(ctx, lambda: kind.rollout(ctx, *args, **options))
-            return result
-
-        def score(trajectory: Trajectory, *, grad: bool = False) -> Scores:
-            scores: Scores = (
-                kind.score(ctx, trajectory, grad=True)
-                if grad
-                else tape.play(ctx, lambda: kind.score(ctx, trajectory), trajectory)
-            )
-            return scores if sign > 0 else Scores(-scores.values, scores.parts)
-
-        def thinned(trajectory: Trajectory) -> Iterator[Minibatch]:
-            rows = ctx.rows_of(trajectory)
-            return minibatches(ctx.policy, trajectory, rows, ctx.train, ctx.generator, limit=TRANSITIONS)
-
-        def apply_gradients() -> float:
-            raise _FirstGradient(ctx.optimisation.gradient(ctx.fabric))
-
-        calls = {"rollout": rollout, "score": score}
-        # Shadows the methods for this one object, which the algorithm may have kept in `setup`.
-        vars(ctx).update(calls | {"minibatches": thinned, "apply_gradients": apply_gradients} if rehearsal else calls)
-        try:
-            yield
-        finally:
-            for name in ("rollout", "score", "minibatches", "apply_gradients"):
-                vars(ctx).pop(name, None)
 
     def _check_log_probs(self, tape: _Tape) -> None:
         ctx = self._ctx

@@ -9,14 +9,13 @@ from typing import Any
 
 import torch
 
-from rlzoo.config.resolve import Choice, RewardChoice
+from rlzoo.config.resolve import Choice
 from rlzoo.core.policy import Policy
 from rlzoo.core.types import Prompt, Samples
 from rlzoo.engine import divergence, rollout, scoring
 from rlzoo.engine.checkpoint import build_policy, load_policy
 from rlzoo.engine.diversity import diversity
 from rlzoo.engine.processes import make_fabric
-from rlzoo.engine.scorecache import ScoreCache, remembered
 from rlzoo.errors import ConfigError, ContractError
 from rlzoo.speech.audio import read_audio, to_samples
 
@@ -55,8 +54,7 @@ def load(source: Path | Choice[Any], device: str, *, start: bool = False, seed: 
 def speak(policy: Policy, prompts: Sequence[Prompt], seeds: Sequence[int], num_steps: int | None = None) -> Samples:
     """One sample per prompt, N in all; row i's noise follows from `seeds[i]`."""
     cond = policy.condition(prompts)
-    rows = tuple(seeds)
-    plan = rollout.Plan(policy.schedule(num_steps), rows, rows, 0, "mean", len(rows), ())
+    plan = rollout.SamplingPlan(schedule=policy.schedule(num_steps), seeds=tuple(seeds))
     samples = rollout.sample(policy, cond, plan).samples
     if samples.media.kind == "audio" and not bool(torch.isfinite(samples.data).all()):
         raise ContractError("the policy's sample is not finite", "the checkpoint has diverged; take an earlier one")
@@ -87,7 +85,7 @@ def judge_prompts(
         seeds = tuple(rollout.seed_of("eval", seed, prompt.id, index) for prompt in some for index in range(G))
         probe = divergence.probe(schedule, seeds) if reference is not None else ()
         cond = policy.condition(some).repeat(G)
-        plan = rollout.Plan(schedule, seeds, seeds, 0, "mean", micro_batch, probe)
+        plan = rollout.SamplingPlan(schedule=schedule, seeds=seeds, micro_batch=micro_batch, probe=probe)
         done = rollout.sample(policy, cond, plan)
         judged.rows.extend(_score(done.samples, rows, [*range(G)] * len(some), scorers, failures))
         for number, prompt in enumerate(some):
@@ -119,17 +117,6 @@ def judge_recordings(
         progress(done, len(items))
     spread = {name: diversity(to_samples(mates, found or 0)) for name, mates in waves.items() if len(mates) > 1}
     return Judged(rows, spread, {}, {}, found)
-
-
-def make_scorers(choices: Sequence[Choice[Any]], device: str, cache: ScoreCache | None) -> list[scoring.Scorer]:
-    """Build rewards on `device`; a RewardChoice keeps its weight, anything else only judges."""
-    place = make_fabric(device, "fp32").device
-    scorers = []
-    for choice in choices:
-        weight = choice.weight if isinstance(choice, RewardChoice) else 0.0
-        reward = remembered(choice.spec.name, choice.build().to(place), cache)
-        scorers.append(scoring.Scorer(choice.spec.name, choice.spec.name, weight, reward))
-    return scorers
 
 
 def split_of(prompt_set: Any, name: str) -> Sequence[Prompt]:

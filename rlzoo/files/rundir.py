@@ -30,10 +30,10 @@ from uuid import uuid4
 
 from pydantic import Field
 
-from rlzoo import __version__
 from rlzoo.errors import DataError, RlzooError
 from rlzoo.files.reading import Shape, check, read_lines, read_object
 from rlzoo.files.trust import SIGNED, is_signed, signature
+from rlzoo.version import __version__
 
 State = Literal["running", "done", "failed", "interrupted"]
 

@@ -139,9 +139,27 @@ class VoiceFormat(Generic[C]):
         return f"rlzoo-{self.policy}"
 
 
+_KNOWN = (
+    ("decoder.estimator.down_blocks.", "a Matcha-TTS model, which rlzoo does not run"),
+    ("decoder.estimator.downs.", "a published Grad-TTS model; rlzoo's gradtts is a network of another shape"),
+    ("transformer.layers.", "an E2-TTS model (a U-Net transformer), which rlzoo does not run"),
+    ("transformer.audio_embed.", "an MMDiT of F5-TTS's code, which rlzoo does not run"),
+    ("transformer.transformer_blocks.", "a model of F5-TTS (policy f5tts)"),
+    ("backbone.convnext.", "a Vocos vocoder (the option `vocoder` of f5tts)"),
+    ("ups.", "a HiFi-GAN or BigVGAN vocoder, which rlzoo does not run"),
+    ("resampling.", "a WaveGrad 2 model (policy wavegrad2)"),
+)
+
+
+def known_model(names: Iterable[str]) -> str:
+    """What published model has tensors of these names, as part of a sentence; empty where it is none we know."""
+    bare = [name.removeprefix("ema_model.").removeprefix("generator.").removeprefix("model.") for name in names]
+    return next((what for start, what in _KNOWN if any(name.startswith(start) for name in bare)), "")
+
+
 def _some(items: Iterable[str], count: int = 3) -> str:
     listed = list(items)
     return ", ".join(listed[:count]) + (" ..." if len(listed) > count else "")
 
 
-__all__ = ["VoiceFormat"]
+__all__ = ["VoiceFormat", "known_model"]

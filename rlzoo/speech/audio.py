@@ -21,6 +21,7 @@ import soundfile
 import torch
 from torch import Tensor
 
+from rlzoo.core.policy import length_mask as valid_mask
 from rlzoo.core.types import Media, Prompt, Samples
 from rlzoo.errors import ConfigError, DataError
 
@@ -215,12 +216,6 @@ def to_samples(waves: list[Tensor], sample_rate: int) -> Samples:
     lengths = torch.tensor([wave.shape[-1] for wave in waves], dtype=torch.int64)
     data = torch.nn.utils.rnn.pad_sequence(waves, batch_first=True)
     return Samples(data, lengths, Media("audio", sample_rate))
-
-
-def valid_mask(lengths: Tensor, size: int) -> Tensor:
-    """(N,) lengths -> (N, size) bool, True inside the length."""
-    positions = torch.arange(size, device=lengths.device)
-    return positions < lengths[:, None]
 
 
 def active_power(samples: Samples) -> Tensor:

@@ -68,8 +68,11 @@ def _algorithm_subject(spec: AlgorithmSpec) -> Any:
 
 
 def _policy_subject(spec: PolicySpec) -> Any:
+    from rlzoo.config.registry import weights_at_hand
     from rlzoo.testing.policies import PolicySubject
 
+    if not weights_at_hand(spec, spec.options()):
+        raise Skipped("its weights are not on this machine")
     return PolicySubject(lambda: _target(spec)(spec.options()), spec.offers)
 
 

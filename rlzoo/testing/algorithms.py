@@ -21,7 +21,7 @@ from rlzoo.core.algorithm import Algorithm
 from rlzoo.core.specs import AlgorithmSpec, Capability, Options, PolicySpec
 from rlzoo.engine import checkpoint
 from rlzoo.engine.processes import make_fabric
-from rlzoo.engine.run import Live, build
+from rlzoo.engine.run import RunState, build
 from rlzoo.engine.selfcheck import SelfCheck, check_updates
 from rlzoo.errors import ContractError
 from rlzoo.files.rundir import RunDirectory
@@ -81,7 +81,9 @@ def _nobody(event: object) -> None:
 
 
 @contextmanager
-def _live(subject: AlgorithmSubject, toy: PolicySpec, *, weight: float = 1.0) -> Iterator[tuple[Live, RunDirectory]]:
+def _live(
+    subject: AlgorithmSubject, toy: PolicySpec, *, weight: float = 1.0
+) -> Iterator[tuple[RunState, RunDirectory]]:
     spec = AlgorithmSpec(name="checked", summary="", target="checked:Checked", options=subject.options)
     run = ResolvedRun(
         seed=0,
@@ -98,7 +100,7 @@ def _live(subject: AlgorithmSubject, toy: PolicySpec, *, weight: float = 1.0) ->
         yield build(run, rundir, _fabric(), _nobody), rundir
 
 
-def _advance(live: Live, steps: int) -> list[dict[str, float]]:
+def _advance(live: RunState, steps: int) -> list[dict[str, float]]:
     """Optimisation steps as the engine's loop makes them; returns their metrics."""
     rows = []
     for _ in range(steps):
@@ -110,7 +112,7 @@ def _advance(live: Live, steps: int) -> list[dict[str, float]]:
     return rows
 
 
-def _weights(live: Live) -> Tensor:
+def _weights(live: RunState) -> Tensor:
     return torch.cat([p.detach().flatten() for p in live.ctx.policy.parameters()])
 
 

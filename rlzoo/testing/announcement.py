@@ -99,13 +99,14 @@ def points_at_its_class(spec: Spec) -> None:
 
 def has_valid_presets(spec: Spec) -> None:
     """Every file under the package's `presets/` is a run file that this plugin's options accept."""
-    from rlzoo.config import resolve
+    from rlzoo.config.layers import preset_tables, presets
+    from rlzoo.config.schema import CORE_TABLES
 
-    for name in resolve.presets(spec):
-        tables = resolve.preset_tables(spec, name)
+    for name in presets(spec):
+        tables = preset_tables(spec, name)
         try:
             spec.options.model_validate(tables.get("algorithm", {}))
-            for table, model in resolve.CORE_TABLES.items():
+            for table, model in CORE_TABLES.items():
                 model.model_validate(tables.get(table, {}))
         except ValidationError as error:
             wrong = error.errors()[0]

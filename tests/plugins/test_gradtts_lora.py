@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from rlzoo.api import Batch, Prompt
 from rlzoo.cli import app
-from rlzoo.config.layers import given
+from rlzoo.config.layers import user_layer
 from rlzoo.config.resolve import resolve
 from rlzoo.engine.checkpoint import load_policy
 from rlzoo.engine.events import StepDone
@@ -170,7 +170,7 @@ def test_a_run_stops_goes_on_speaks_and_is_judged(voice: Path, tmp_path: Path) -
     make(voice)  # skips where there is no peft
     small = ["rollout.prompts_per_step=2", "rollout.samples_per_prompt=2", "rollout.num_steps=2", "eval.prompts=1"]
     chosen = [f"policy.checkpoint={voice}", "policy.trainable=lora", "train.steps=3", "train.eval_every=0"]
-    run = resolve(given(algorithm="dlpo", rewards=["dnsmos"], device="cpu"), overrides=[*small, *chosen])
+    run = resolve(user_layer(algorithm="dlpo", rewards=["dnsmos"], device="cpu"), overrides=[*small, *chosen])
     whole, parts = (start(run, tmp_path / name) for name in ("whole", "parts"))
     train(run, whole)
 

@@ -69,8 +69,8 @@ def sampled(
 ) -> tuple[Any, rollout.Rollout]:
     cond = policy.condition(prompts)
     seeds = tuple(range(len(prompts)))
-    plan = rollout.Plan(
-        policy.schedule(), seeds, seeds, 0, "mean", micro_batch, (), kept=tuple(range(len(policy.schedule()) + 1))
+    plan = rollout.SamplingPlan(
+        schedule=policy.schedule(), seeds=seeds, micro_batch=micro_batch, kept=tuple(range(len(policy.schedule()) + 1))
     )
     return cond, rollout.sample(policy, cond, plan)
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rlzoo.audio import slaney_mel
 from rlzoo.corpus import SpeechCorpus, SpeechItem, frame_durations
 from rlzoo.errors import DataError
 from rlzoo_wavegrad2.network import NetworkConfig
@@ -124,13 +125,9 @@ class LogMel(nn.Module):
 
     def __init__(self, config: NetworkConfig, bands: int = 40) -> None:
         super().__init__()
-        from torchaudio.functional import melscale_fbanks
-
         self.hop, self.window_size = config.hop, 4 * config.hop
         self.fft = 2 ** math.ceil(math.log2(self.window_size))
-        banks = melscale_fbanks(
-            self.fft // 2 + 1, 0.0, config.sample_rate / 2, bands, config.sample_rate, "slaney", "slaney"
-        )
+        banks = slaney_mel(config.sample_rate, self.fft, bands)
         self.banks: Tensor
         self.window: Tensor
         self.register_buffer("banks", banks)

@@ -18,7 +18,7 @@ from rlzoo.core.types import Prompt, Samples
 from rlzoo.engine import scoring
 
 
-class Ahead:
+class ScorePrefetcher:
     """The scores of one rollout's N rows, `prompts` theirs; `device` is where they are sampled."""
 
     def __init__(
@@ -49,7 +49,7 @@ class Ahead:
     def result(self) -> scoring.Scored:
         """Scores of all rows, in their order; raises what a reward raised, as `scoring.score` does."""
         try:
-            scored = scoring.joined([self._scores[index].result() for index in range(len(self._calls))])
+            scored = scoring.join_scored([self._scores[index].result() for index in range(len(self._calls))])
         finally:
             self.close()
         if self._stream is not None:

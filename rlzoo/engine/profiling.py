@@ -34,6 +34,7 @@ class Profile:
         self._stop()
 
     def __call__(self, event: Event) -> None:
+        """Start or stop the recording, then pass the event on."""
         if isinstance(event, StepDone) and self.recording is not None:
             self._left -= 1
             if self._left == 0:

@@ -1,9 +1,9 @@
-"""What every command shares: consoles, the shape of an error, the panel that cannot be overlooked."""
+"""Consoles, how an error is printed and which exit code it has, tables in plain text. Light."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
 from rich.panel import Panel
@@ -24,6 +24,25 @@ def print_error(error: RlzooError) -> None:
         err.print(Text.assemble(("  hint: ", "bold"), error.hint))
 
 
+def exit_code(call: Callable[[], object], *, debug: bool = False) -> int:
+    """Do the call; print the error that it raises, if any, and return the exit code that `rlzoo.errors` gives it."""
+    try:
+        call()
+    except RlzooError as error:
+        if debug:
+            traceback.print_exc()
+        print_error(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        err.print("stopped at once; what was complete is kept")
+        return 130
+    except Exception:
+        traceback.print_exc()
+        err.print("This is a bug in rlzoo or in a plugin, not in what you asked for; please report it.")
+        return 1
+    return 0
+
+
 def warn_replacement(replacement: Replacement) -> None:
     """Say, so that nobody can miss it, that another reward than the one asked for will be used."""
     body = Text.assemble(
@@ -34,15 +53,6 @@ def warn_replacement(replacement: Replacement) -> None:
         f"To use '{replacement.requested}': rlzoo assets list, rlzoo assets pull NAME. To refuse instead: --strict.",
     )
     Console(stderr=True).print(Panel(body, title="REWARD REPLACED", border_style="bold yellow", width=100))
-
-
-def processes() -> tuple[int, int]:
-    """Rank and number of the processes of this launch (torchrun, SLURM), known without torch."""
-    if "WORLD_SIZE" in os.environ:
-        return int(os.environ.get("RANK", "0")), int(os.environ["WORLD_SIZE"])
-    if "SLURM_NTASKS" in os.environ and "SLURM_PROCID" in os.environ:
-        return int(os.environ["SLURM_PROCID"]), int(os.environ["SLURM_NTASKS"])
-    return 0, 1
 
 
 def duration(seconds: float) -> str:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlzoo.cli._shared import policy_of
 from rlzoo.config.layers import DEFAULT_POLICY, DEFAULT_PROMPTS, named_reward
 from rlzoo.config.opening import open_run
 from rlzoo.config.registry import Registry, weights_at_hand
 from rlzoo.config.resolve import Choice, ResolvedRun, check_accepts, choose, default_judges
+from rlzoo.engine.source import policy_of
 from rlzoo.errors import ConfigError, DataError
 from rlzoo.files import assets
 from rlzoo.files.rundir import RunDirectory
@@ -19,7 +19,7 @@ from rlzoo.listen.sources import AUDIO_SUFFIXES, Source, open_source
 
 
 @dataclass(frozen=True)
-class Asked:
+class Request:
     """What the flags say."""
 
     judges: list[str]
@@ -53,7 +53,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Plan:
+class EvaluationPlan:
     """A target, its base and everything that judges both, settled before any weight is read."""
 
     subject: Subject
@@ -63,7 +63,7 @@ class Plan:
     split: str
 
 
-def subjects_of(targets: Sequence[Path], asked: Asked) -> list[Subject]:
+def find_subjects(targets: Sequence[Path], asked: Request) -> list[Subject]:
     """What is to be judged. DataError, ConfigError."""
     if targets:
         return [_subject(path, asked) for path in targets]
@@ -72,7 +72,7 @@ def subjects_of(targets: Sequence[Path], asked: Asked) -> list[Subject]:
     raise ConfigError("no target is named", "rlzoo eval runs/<run>, or a folder of recordings, or --policy NAME")
 
 
-def _subject(path: Path, asked: Asked) -> Subject:
+def _subject(path: Path, asked: Request) -> Subject:
     if path.suffix.lower() in AUDIO_SUFFIXES and not path.is_dir():
         return Subject(str(path), open_source(path), None)
     if not path.exists():
@@ -90,11 +90,11 @@ def _subject(path: Path, asked: Asked) -> Subject:
     return Subject(str(path), _policy(asked, {"checkpoint": str(path)}, policy_of(path)), None)
 
 
-def _policy(asked: Asked, values: dict[str, Any], name: str = DEFAULT_POLICY) -> Choice[Any]:
+def _policy(asked: Request, values: dict[str, Any], name: str = DEFAULT_POLICY) -> Choice[Any]:
     return choose("policy", asked.policy or name, asked.registry, {**asked.tables.get("policy", {}), **values})
 
 
-def plan_of(subject: Subject, against: Path | None, asked: Asked) -> Plan:
+def plan_evaluation(subject: Subject, against: Path | None, asked: Request) -> EvaluationPlan:
     """Settle a target's base, prompts and judges; fetches the judges' weights. DataError, ConfigError."""
     run = subject.run
     base = None if against is None else _subject(against, asked)
@@ -107,7 +107,7 @@ def plan_of(subject: Subject, against: Path | None, asked: Asked) -> Plan:
         )
     judges = _judges(subject, asked)
     if isinstance(subject.source, Source):
-        return Plan(subject, base, judges, None, "")
+        return EvaluationPlan(subject, base, judges, None, "")
     name, _, split = asked.prompts.partition(":")
     if name in ("heldout", "train") and not split:
         name, split = "", name
@@ -116,10 +116,10 @@ def plan_of(subject: Subject, against: Path | None, asked: Asked) -> Plan:
     else:
         own = run.prompts.spec.name if run is not None else DEFAULT_PROMPTS
         chosen = choose("prompts", name or own, asked.registry, asked.tables.get("prompts"))
-    return Plan(subject, base, judges, chosen, split or "heldout")
+    return EvaluationPlan(subject, base, judges, chosen, split or "heldout")
 
 
-def _judges(subject: Subject, asked: Asked) -> list[Choice[Any]]:
+def _judges(subject: Subject, asked: Request) -> list[Choice[Any]]:
     """The run's rewards first, then those that only judge."""
     run, registry = subject.run, asked.registry
     chosen: list[Choice[Any]] = [] if run is None else list(run.rewards)

@@ -1,54 +1,19 @@
-"""What `rlzoo eval` found, as JSON and as tables."""
+"""The result of an evaluation as tables for a terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from io import StringIO
+from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 
-from rlzoo.cli._output import out
-
-if TYPE_CHECKING:
-    from rlzoo.engine.speak import Judged
-    from rlzoo.stats.statistics import Estimate
+from rlzoo.engine.console import out
 
 
-def document(tuned: Judged, base: Judged | None, trained: Sequence[str], judges: Sequence[str]) -> dict[str, Any]:
-    """One target: `scores`, `paired`, `diversity`, `kl`, `hacking`, `rows`; null where there is nothing to compare."""
-    from rlzoo.stats.comparison import compare, estimate, pair, paired_json, per_prompt, verdict_json
-
-    names = list(tuned.rows[0]["scores"])
-    found = None
-    if base is not None:
-        found = compare(tuned.rows, base.rows, trained="total" if trained else "", judges=judges)
-    spread: dict[str, Any] | None = {"tuned": _estimate(estimate(tuned.diversity))} if tuned.diversity else None
-    if spread and base is not None and tuned.diversity.keys() & base.diversity.keys():
-        spread["paired"] = paired_json(pair(tuned.diversity, base.diversity))
-    kl = None
-    if tuned.kl:
-        kl = {"per_element": _estimate(estimate(tuned.kl)), "nats": _estimate(estimate(tuned.kl_nats))}
-    return {
-        "samples": len(tuned.rows),
-        "sample_rate": tuned.sample_rate,
-        "trained_on": list(trained),
-        "judges": list(judges),
-        "scores": {name: _estimate(estimate(per_prompt(tuned.rows, name))) for name in names},
-        "paired": None if found is None else {name: paired_json(one) for name, one in found.scores.items()},
-        "diversity": spread,
-        "kl": kl,
-        "hacking": None if found is None or found.verdict is None else verdict_json(found.verdict),
-        "rows": tuned.rows,
-        "base_rows": None if base is None else base.rows,
-    }
-
-
-def _estimate(found: Estimate) -> dict[str, float | None]:
-    return {"mean": found.value, "low": found.low, "high": found.high}
-
-
-def show(found: dict[str, Any]) -> None:
-    """A table and a few lines."""
+def show(found: dict[str, Any], out: Console = out) -> None:
+    """Print a table and a few lines."""
     from rlzoo.stats.comparison import p_value
 
     prompts = len({row["prompt"] for row in found["rows"]})
@@ -75,6 +40,13 @@ def show(found: dict[str, Any]) -> None:
         out.print("no judge besides the reward, so reward hacking would not show: add --judges")
     if found["cache"]["hits"]:
         out.print(f"{found['cache']['hits']} of {found['cache']['rows']} scores were known")
+
+
+def as_text(found: dict[str, Any]) -> str:
+    """What `show` prints."""
+    written = StringIO()
+    show(found, Console(file=written, width=120, highlight=False, markup=False))
+    return written.getvalue().strip("\n")
 
 
 def _compared(found: dict[str, Any], names: Sequence[str]) -> Table:

@@ -1,37 +1,53 @@
-"""What `rlzoo run` shows while it runs, and what it says at the end."""
+"""How a run is shown in a terminal or a notebook: a line for each step, a bar, a summary at the end."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from rich import progress as bars
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from rlzoo.cli._output import columns, duration
+from rlzoo.config.fallback import Replacement
 from rlzoo.config.resolve import ResolvedRun
-from rlzoo.engine.events import Evaluated, Event, Finished, Note, RunResult, Saved, Started, StepDone
-from rlzoo.engine.events import Progress as Part
+from rlzoo.engine.console import columns, duration, out, warn_replacement
+from rlzoo.engine.events import (
+    Evaluated,
+    Event,
+    Finished,
+    Note,
+    Observer,
+    Progress,
+    RunResult,
+    Saved,
+    Started,
+    StepDone,
+)
+from rlzoo.engine.profiling import TRACE, Profile
+from rlzoo.files.rundir import RunDirectory
 
 _LINES = 200
 """About how many step lines a run prints, however long it is."""
 
 
-class Show:
+class RunProgress:
     """Observer of a run: a line for a step, and a bar below where somebody watches."""
 
-    def __init__(self, run: ResolvedRun, console: Console | None = None) -> None:
+    def __init__(self, run: ResolvedRun, console: Console | None = None, *, summarise: bool = False) -> None:
         self.run = run
+        self.summarise = summarise
         self.console = console or Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-        self.bar = Progress(
-            TextColumn("{task.description:>22}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[left]}"),
-            TimeElapsedColumn(),
+        self.bar = bars.Progress(
+            bars.TextColumn("{task.description:>22}"),
+            bars.BarColumn(),
+            bars.TaskProgressColumn(),
+            bars.TextColumn("{task.fields[left]}"),
+            bars.TimeElapsedColumn(),
             console=self.console,
             transient=True,
             disable=not self.console.is_terminal,
@@ -54,7 +70,7 @@ class Show:
         match event:
             case Started():
                 self._start(event)
-            case Part():
+            case Progress():
                 self._part(event)
             case StepDone():
                 self._step(event)
@@ -62,7 +78,11 @@ class Show:
                 self._evaluated(event)
             case Note():
                 self._say(f"note: {event.message}")
-            case Saved() | Finished():
+            case Finished():
+                self.bar.stop()
+                if self.summarise:
+                    out.print(summary(self.run, event.result))
+            case Saved():
                 pass
 
     def _say(self, line: str) -> None:
@@ -88,7 +108,7 @@ class Show:
         if event.first_step:
             self._say(f"continues after step {event.first_step}")
 
-    def _part(self, event: Part) -> None:
+    def _part(self, event: Progress) -> None:
         self.bar.update(self.task, description=event.phase, completed=event.done, total=event.total)
 
     def _step(self, event: StepDone) -> None:
@@ -114,6 +134,29 @@ class Show:
             gain = f" ({figures['gain']:+.3f} ± {figures['gain_error']:.3f})" if "gain" in figures else ""
             shown.append(f"{name} {figures['mean']:.3f} ± {figures['std']:.3f}{gain}")
         self._say(f"held-out after {event.step} steps: {'; '.join(shown)}")
+
+
+class ConsoleReporter:
+    """Shows runs on the console; a `rlzoo.engine.start.Reporter`.
+
+    `summarise` prints the summary at the end; `profile` records a trace of two steps in the run's directory.
+    """
+
+    def __init__(self, *, summarise: bool = True, profile: bool = False) -> None:
+        self.summarise, self.profile = summarise, profile
+
+    def replaced(self, replacement: Replacement) -> None:
+        """Warn in a panel."""
+        warn_replacement(replacement)
+
+    @contextmanager
+    def watch(self, run: ResolvedRun, directory: RunDirectory) -> Iterator[Observer]:
+        """The progress bar, with a profiler around it if asked for."""
+        with RunProgress(run, summarise=self.summarise) as shown:
+            with Profile(directory, shown) if self.profile else nullcontext(shown) as observer:
+                yield observer
+        if self.profile:
+            out.print(f"trace: {directory / TRACE} (open it in https://ui.perfetto.dev)")
 
 
 def summary(run: ResolvedRun, result: RunResult) -> str:

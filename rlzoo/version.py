@@ -1,0 +1,3 @@
+"""Version of the distribution `rlzoo-speech`."""
+
+__version__ = "0.1.0"
