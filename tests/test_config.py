@@ -211,7 +211,7 @@ def test_unreadable_run_files(tmp_path, text, words):
     with pytest.raises(ConfigError, match="cannot read run file"):
         read(tmp_path / "none.toml")
     path.write_bytes(b"\xff\xfe")
-    with pytest.raises(ConfigError, match="no UTF-8"):
+    with pytest.raises(ConfigError, match="not UTF-8"):
         read(path)
 
 

@@ -148,13 +148,14 @@ train(""",
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rank", "error", "said"),
     [
         ("1", "DataError('a bad file', 'mend it')", "process 1 of 2: a bad file"),
         ("1", "TypeError('oops')", "process 1 of 2: TypeError: oops"),
-        pytest.param("0", "DataError('a bad file', 'mend it')", "a bad file", marks=pytest.mark.slow),
-        pytest.param("1", "os._exit(9)", "another process ended without a word", marks=pytest.mark.slow),
+        ("0", "DataError('a bad file', 'mend it')", "a bad file"),
+        ("1", "os._exit(9)", "another process ended without a word"),
     ],
 )
 def test_whichever_process_failed_its_error_is_the_runs(tmp_path, rank, error, said):

@@ -99,11 +99,13 @@ def test_a_run_whose_starting_weights_have_changed_is_not_compared_with_them(com
     values = json.loads(config.read_text())
     values["policy"]["seed"] = 1
     config.write_text(json.dumps(values))
-    code, _, err = command("eval", "r", *PLUGINS, "--judges", "loud", "--device", "cpu")
+    code, _, err = command("eval", "r", *PLUGINS, "--judges", "loud", "--device", "cpu", "--trust")
     assert code == 4
     assert "started from have changed since" in err
     assert "name a --base" in err
-    assert judged(command, "r", *PLUGINS, "--base", "r", "--judges", "loud")[0]["paired"]["loud"]["gain"] == 0
+    assert (
+        judged(command, "r", *PLUGINS, "--base", "r", "--judges", "loud", "--trust")[0]["paired"]["loud"]["gain"] == 0
+    )
 
 
 def test_diversity_is_the_distance_between_samples():

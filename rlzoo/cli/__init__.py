@@ -15,6 +15,7 @@ from rlzoo.cli import (
     corpus,
     doctor,
     evaluate,
+    export,
     listen,
     noise_scale,
     plugins,
@@ -57,6 +58,7 @@ def root(
 app.command("run")(run.run)
 app.command("synth")(synth.synth)
 app.command("eval")(evaluate.evaluate)
+app.command("export")(export.export)
 app.command("pretrain")(pretrain.pretrain)
 app.command("tune-schedule")(tune.tune_schedule)
 app.command("noise-scale")(noise_scale.noise_scale)

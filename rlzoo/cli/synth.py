@@ -29,6 +29,10 @@ def synth(
     out_file: Annotated[Path, typer.Option("--out", help="WAV file to write; -: standard output, for a player.")],
     checkpoint: Checkpoint = None,
     policy: PolicyName = "",
+    voice_file: Annotated[
+        Path | None, typer.Option("--voice", help="Recording of the voice to speak in, for policies that imitate one.")
+    ] = None,
+    voice_text: Annotated[str, typer.Option("--voice-text", help="What is said in --voice, word for word.")] = "",
     seed: Seed = None,
     num_steps: DenoisingSteps = None,
     device: Device = "auto",
@@ -47,9 +51,15 @@ def synth(
     file that is being written can be played already, and keeps what is complete when the command is stopped.
 
     rlzoo synth --stream --text "First. Second." --out - | play -t wav -
+
+    rlzoo synth --policy f5tts --voice ref.wav --voice-text "What it says." --text "Something new." --out new.wav
     """
     if not text.strip():
         raise ConfigError("--text is empty", "give something to say")
+    if (voice_file is None) != (not voice_text.strip()):
+        raise ConfigError("--voice and --voice-text go together", "say what the recording says, word for word")
+    if voice_file is not None and not voice_file.is_file():
+        raise DataError(f"the recording '{voice_file}' does not exist", "check the path")
     to_player = str(out_file) == "-"
     if to_player and sys.stdout.isatty():
         raise ConfigError("standard output is a terminal", "pipe it into a player: --out - | play -t wav -")
@@ -65,11 +75,14 @@ def synth(
     rate = voice.media.sample_rate
     if voice.media.kind != "audio" or rate is None:
         raise ConfigError(f"this policy makes {voice.media.kind}, not audio", "name a policy that speaks")
+    if voice_file is not None and not voice.zero_shot:
+        raise ConfigError("this policy speaks in its own voice, not in that of --voice", "leave it out, or use f5tts")
+    whose = {} if voice_file is None else {"voice": str(voice_file), "voice_text": voice_text}
     started = time.monotonic()
     spoken = (
-        speak_sentences(voice, text, seed or 0, num_steps)
+        speak_sentences(voice, text, seed or 0, num_steps, whose)
         if stream
-        else iter([speak(voice, [Prompt("synth", text)], [seed or 0], num_steps)])
+        else iter([speak(voice, [Prompt("synth", text, whose)], [seed or 0], num_steps)])
     )
     first = next(spoken).row(0)  # before anything is written, for most mistakes show here
     early = f", the first sentence after {time.monotonic() - started:.2f} s" if stream else ""

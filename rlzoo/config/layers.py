@@ -36,9 +36,9 @@ Data = dict[str, Any]
 def read(path: Path) -> Data:
     """A run file. ConfigError where it cannot be read or is no TOML."""
     try:
-        return _toml_of(read_text(path, "run files are TOML", MAX_TOML_BYTES))
+        return _toml_of(read_text(path, "check the path; run files are TOML", MAX_TOML_BYTES))
     except DataError as error:
-        raise ConfigError(f"run file: {error.message}", error.hint) from error
+        raise ConfigError(f"cannot read run file {error.message.removeprefix('cannot read ')}", error.hint) from error
     except ValueError as error:
         raise ConfigError(f"run file '{path}' is no TOML: {error}", "strings need quotes") from error
 

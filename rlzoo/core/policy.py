@@ -13,6 +13,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Protocol
 
 import torch
@@ -111,6 +112,8 @@ class Policy(nn.Module, ABC):
 
     media: Media
     loss_norm: Literal["l1", "l2"] = "l2"
+    zero_shot: bool = False
+    """Whether prompts bring the voice they are spoken in: attributes `voice`, a recording, and `voice_text`."""
 
     @abstractmethod
     def condition(self, prompts: Sequence[Prompt]) -> Batch:
@@ -210,6 +213,13 @@ class Policy(nn.Module, ABC):
                 "this policy does not align itself with recordings (`Policy.supervise`): learn its own samples instead",
             )
         return recordings.data.to(cond.tensors[next(iter(cond.tensors))].device), cond
+
+    def export(self, path: Path) -> None:
+        """Write the weights as a file that others read; ConfigError where the policy has no such format."""
+        raise ConfigError(
+            f"{type(self).__name__} writes no files for other programs",
+            "name the run itself where rlzoo shall use it: --checkpoint RUN",
+        )
 
     def error(self, prediction: Tensor, target: Tensor, cond: Batch) -> Tensor:
         """(N, *S) twice -> (N,): l1 or l2 distance per element, padding left out."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import struct
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from io import BytesIO
 from typing import BinaryIO
@@ -65,11 +65,20 @@ def _ends(before: str, following: str) -> bool:
     return not (_INITIALS.fullmatch(word[1]) or _ABBREVIATIONS.fullmatch(word[1]))
 
 
-def speak_sentences(policy: Policy, text: str, seed: int, num_steps: int | None = None) -> Iterator[Samples]:
-    """One sample (1, L) per sentence; the i-th, counted from 0, is what `speak` makes of it with seed `seed + i`."""
+def speak_sentences(
+    policy: Policy,
+    text: str,
+    seed: int,
+    num_steps: int | None = None,
+    attributes: Mapping[str, str | int | float] | None = None,
+) -> Iterator[Samples]:
+    """One sample (1, L) per sentence; the i-th, counted from 0, is what `speak` makes of it with seed `seed + i`.
+
+    Every sentence is a prompt with these `attributes`, such as its voice.
+    """
     for index, sentence in enumerate(sentences(text)):
         # Its number is its name in errors.
-        yield speak(policy, [Prompt(f"sentence {index + 1}", sentence)], [seed + index], num_steps)
+        yield speak(policy, [Prompt(f"sentence {index + 1}", sentence, attributes or {})], [seed + index], num_steps)
 
 
 def pcm(wave: Tensor, sample_rate: int) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -110,12 +110,13 @@ def check_rate(rate: int, who: str) -> None:
         )
 
 
-def recording(prompt: Prompt, sample_rate: int, who: str) -> Tensor:
+def recording(prompt: Prompt, sample_rate: int, who: str, attributes: Sequence[str] = ("audio",)) -> Tensor:
     """(L,) at `sample_rate`: the recording that a prompt brings along, for the reward `who`; kept after the first time.
 
-    ConfigError for a prompt without one, DataError for a bad file.
+    It is the first of these attributes that the prompt has: `audio` is its own text, spoken; `voice` is the voice that
+    it shall be spoken in. ConfigError for a prompt without one, DataError for a bad file.
     """
-    path = prompt.attributes.get("audio")
+    path = next((prompt.attributes[name] for name in attributes if prompt.attributes.get(name)), None)
     if not path:
         raise ConfigError(
             f"'{who}' compares with a recording, and prompt '{prompt.id}' has none",

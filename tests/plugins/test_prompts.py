@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from rlzoo_prompts import LJSpeechOptions, SentencesOptions, ShortOptions, TextOptions, rlzoo_prompts
+from rlzoo_prompts import LJSpeechOptions, SentencesOptions, ShortOptions, TextOptions, ZeroShotOptions, rlzoo_prompts
 from rlzoo_prompts.files import prompt_id
-from rlzoo_prompts.prompts import LJSpeechPrompts, SentencesPrompts, ShortPrompts, TextPrompts
+from rlzoo_prompts.prompts import LJSpeechPrompts, SentencesPrompts, ShortPrompts, TextPrompts, ZeroShotPrompts
 
 from rlzoo.errors import DataError
 
@@ -36,7 +36,7 @@ def test_short_prompts_are_short():
 
 def test_announced_names_and_targets():
     specs = {spec.name: spec for spec in rlzoo_prompts()}
-    assert sorted(specs) == ["ljspeech", "sentences", "short", "text"]
+    assert sorted(specs) == ["ljspeech", "sentences", "short", "text", "zero-shot"]
     for spec in specs.values():
         module, _, name = spec.target.partition(":")
         assert module == "rlzoo_prompts.prompts"
@@ -181,3 +181,56 @@ def test_options_are_documented():
     for spec in rlzoo_prompts():
         for name, field in json.loads(json.dumps(spec.options.model_json_schema())).get("properties", {}).items():
             assert field.get("description"), f"{spec.name}.{name}"
+
+
+def zero_shot(folder: Path, content: str) -> Path:
+    (folder / "wavs").mkdir(exist_ok=True)
+    for name in ("a", "b"):
+        soundfile.write(folder / "wavs" / f"{name}.wav", np.zeros(160), 16_000)
+    (folder / "meta.lst").write_text(content)
+    return folder / "meta.lst"
+
+
+def test_zero_shot_prompts_bring_their_voice(tmp_path):
+    path = zero_shot(tmp_path, "wavs/a.wav|Said by a.|Speak this.\nwavs/b.wav|Said by b.|Speak this.\n")
+    prompts = ZeroShotPrompts(ZeroShotOptions(path=path))
+    train, heldout = prompts.train(), prompts.heldout()
+    assert [len(train), len(heldout)] == [1, 1]
+    assert {p.text for p in train + heldout} == {"Speak this."}
+    assert {p.attributes["voice_text"] for p in train + heldout} == {"Said by a.", "Said by b."}
+    assert all(Path(str(p.attributes["voice"])).is_file() for p in train + heldout)
+
+
+def test_seed_tts_evals_lists_are_read(tmp_path):
+    lines = "x-1|Said.|wavs/a.wav|Speak this.\nx-2|Said.|wavs/a.wav|Speak that.|wavs/b.wav\n"
+    prompts = ZeroShotPrompts(ZeroShotOptions(path=zero_shot(tmp_path, lines)))
+    found = {p.id: p for p in prompts.train() + prompts.heldout()}
+    assert set(found) == {"x-1", "x-2"}
+    assert found["x-1"].attributes == {"voice": str(tmp_path / "wavs/a.wav"), "voice_text": "Said."}
+    assert found["x-2"].attributes["audio"] == str(tmp_path / "wavs/b.wav")
+
+
+def test_held_out_voices_may_come_from_a_file_of_their_own(tmp_path):
+    path = zero_shot(tmp_path, "1|Said.|wavs/a.wav|One.\n2|Said.|wavs/a.wav|Two.\n")
+    (tmp_path / "held.lst").write_text("2|Said.|wavs/a.wav|Two.\n")
+    prompts = ZeroShotPrompts(ZeroShotOptions(path=path, heldout_path=tmp_path / "held.lst"))
+    assert [[p.id for p in part] for part in (prompts.train(), prompts.heldout())] == [["1"], ["2"]]
+    with pytest.raises(DataError, match="held out"):
+        ZeroShotPrompts(ZeroShotOptions(path=tmp_path / "held.lst", heldout_path=path))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("wavs/a.wav|Only two columns\n", "line 1: 2 columns"),
+        ("wavs/a.wav||Speak.\n", "line 1: 3 columns, 2 of them"),
+        ("1|S.|wavs/a.wav|One.\n2|S.|wavs/none.wav|Two.\n", "line 2: the recording"),
+        ("1|S.|wavs/a.wav|One.\n1|S.|wavs/a.wav|Two.\n", "line 2: '1' occurs twice"),
+        ("../x|S.|wavs/a.wav|One.\n", "is no id"),
+        ("1|S.|wavs/a.wav|123\n", "no letters"),
+        ("1|S.|wavs/a.wav|One.\n", "one line"),
+    ],
+)
+def test_bad_zero_shot_files_are_refused_with_their_line(tmp_path, content, message):
+    with pytest.raises(DataError, match=message):
+        ZeroShotPrompts(ZeroShotOptions(path=zero_shot(tmp_path, content)))

@@ -266,3 +266,57 @@ def test_bad_input(checkpoint: Path, reference: Path, reward: SimilarityReward, 
     torch.save(nn.Linear(1, 1).state_dict()["weight"], tmp_path / "tensor.ckpt")
     with pytest.raises(DataError, match="cannot be read as a checkpoint"):
         load(tmp_path / "tensor.ckpt")
+
+
+# --- Resemblyzer's encoder
+
+
+def speech_like(seconds: float, seed: int = 0) -> Tensor:
+    """Noise that comes and goes, louder than the level that quiet clips are raised to."""
+    noise = torch.randn(int(RATE * seconds), generator=torch.Generator().manual_seed(seed))
+    return 0.2 * noise * torch.sin(torch.arange(len(noise)) / RATE * 6.0 + seed)
+
+
+@pytest.mark.parametrize("seconds", [0.4, 1.5, 2.9, 4.1])
+def test_resemblyzers_encoder_is_the_packages(seconds):
+    package = pytest.importorskip("resemblyzer", reason="Resemblyzer is not installed", exc_type=ImportError)
+    from rlzoo_similarity.resemblyzer import load_resemblyzer
+
+    wave = speech_like(seconds)
+    expected = package.VoiceEncoder("cpu", verbose=False).embed_utterance(wave.numpy())
+    found = load_resemblyzer()(wave[None], torch.tensor([len(wave)]))[0]
+    assert float((found - torch.from_numpy(expected)).abs().max()) < 1e-5
+
+
+def test_resemblyzers_rows_are_independent_and_differentiable(tmp_path):
+    pytest.importorskip("resemblyzer", reason="Resemblyzer is not installed", exc_type=ImportError)
+    reward = SimilarityReward(SimilarityOptions(reference=write_audio(tmp_path / "r.wav", speech_like(2.0, 1), RATE)))
+    waves = [speech_like(1.2, 2), speech_like(2.6, 3)]
+    batch = to_samples(waves, RATE)
+    batch.data.requires_grad_(True)
+    scores = reward.score(batch, [Prompt("a"), Prompt("b")]).values
+    alone = [float(reward.score(to_samples([wave], RATE), [Prompt("a")]).values) for wave in waves]
+    assert scores.tolist() == pytest.approx(alone, abs=1e-5)
+    scores.sum().backward()
+    assert batch.data.grad is not None
+    assert bool(batch.data.grad[0, : len(waves[0])].any())
+    assert not bool(batch.data.grad[0, len(waves[0]) :].any())
+    quiet = to_samples([0.25 * waves[0]], RATE)
+    assert reward.score(quiet, [Prompt("a")]).values.isfinite().all()
+
+
+def test_a_prompts_voice_counts_before_its_own_recording(tmp_path):
+    pytest.importorskip("resemblyzer", reason="Resemblyzer is not installed", exc_type=ImportError)
+    voice, own = (write_audio(tmp_path / f"{seed}.wav", speech_like(2.0, seed), RATE) for seed in (4, 5))
+    reward = SimilarityReward(SimilarityOptions())
+    clip = to_samples([speech_like(2.0, 4)], RATE)
+    same = reward.score(clip, [Prompt("a", "", {"voice": str(voice), "audio": str(own)})]).values
+    other = reward.score(clip, [Prompt("a", "", {"audio": str(own)})]).values
+    assert float(same) > 0.99 > float(other)
+
+
+def test_which_encoder_is_meant_follows_from_the_options_alone(tmp_path):
+    assert SimilarityOptions().who == "resemblyzer"
+    assert SimilarityOptions(checkpoint=tmp_path / "e.ckpt").who == SimilarityOptions(encoder="ecapa").who == "ecapa"
+    with pytest.raises(ValueError, match="ECAPA-TDNN's"):
+        SimilarityOptions(encoder="resemblyzer", checkpoint=tmp_path / "e.ckpt")

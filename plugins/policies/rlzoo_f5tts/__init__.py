@@ -81,7 +81,7 @@ class F5TTSOptions(Options):
     trainable: Literal["lora", "all"] = "lora"
     """What RL updates: low-rank adapters of attention and feed-forward (extra `lora`), or the whole network (with a
     learning rate near 1e-5)."""
-    lora_rank: Annotated[int, Field(ge=1)] = 16
+    lora_rank: Annotated[int, Field(ge=1, le=10_000)] = 16
     """Rank of the adapters."""
     lora_alpha: Annotated[float, Field(gt=0)] = 16.0
     """The adapters' product is scaled by alpha / rank."""

@@ -50,6 +50,8 @@ class F5TTSPolicy(RectifiedFlowPolicy):
     Only new frames have noise, density and loss. Time is the base class's, 1 for noise: F5-TTS's runs the other way.
     """
 
+    zero_shot = True
+
     def __init__(self, options: F5TTSOptions) -> None:
         super().__init__()
         self.options = options

@@ -1,4 +1,4 @@
-"""Prompt sets: two that ship (short phrases, sentences) and two that read the user's own files."""
+"""Prompt sets: two that ship (short phrases, sentences) and three that read the user's own files."""
 
 from __future__ import annotations
 
@@ -45,6 +45,19 @@ class LJSpeechOptions(Options):
     """At most this many held-out prompts, the first ones by a hash of the id."""
 
 
+class ZeroShotOptions(Options):
+    """Texts, each with a recording of the voice that shall speak it."""
+
+    path: Path
+    """UTF-8 text, one prompt a line: `recording|what it says|text to speak`, or Seed-TTS-eval's `id|what the recording
+    says|recording|text to speak`, perhaps with a recording of that text as a fifth column. Recordings are looked for
+    beside the file."""
+    heldout_path: Path | None = None
+    """Held-out prompts, in the same form; without it some lines of `path` are held out."""
+    heldout_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of the lines of `path` to hold out, at least one, chosen by a hash; unused with `heldout_path`."""
+
+
 @hookimpl
 def rlzoo_prompts() -> Iterator[PromptSpec]:
     yield PromptSpec(
@@ -70,4 +83,10 @@ def rlzoo_prompts() -> Iterator[PromptSpec]:
         summary="a folder in LJSpeech's layout, with its recordings",
         target="rlzoo_prompts.prompts:LJSpeechPrompts",
         options=LJSpeechOptions,
+    )
+    yield PromptSpec(
+        name="zero-shot",
+        summary="texts with a recording of the voice that shall speak each; Seed-TTS-eval's lists too",
+        target="rlzoo_prompts.prompts:ZeroShotPrompts",
+        options=ZeroShotOptions,
     )

@@ -79,6 +79,34 @@ def read_metadata(path: Path) -> dict[str, str]:
     return texts
 
 
+def read_zero_shot(path: Path) -> list[tuple[str, str, dict[str, str]]]:
+    """Lines as `ZeroShotOptions.path` has them -> (id, text, attributes `voice`, `voice_text` and perhaps `audio`).
+
+    Raises:
+        DataError: as `read_lines`; another number of columns, an empty one, a recording that is not there, an id that
+            is repeated or not safe in a file name.
+    """
+    hint = "expected 'recording|what it says|text', or Seed-TTS-eval's 'id|what it says|recording|text'"
+    found: dict[str, tuple[str, str, dict[str, str]]] = {}
+    for number, line in read_lines(path, hint):
+        where, columns = f"'{path}', line {number}", [column.strip() for column in line.split("|")]
+        if len(columns) not in (3, 4, 5) or not all(columns[:4]):
+            raise DataError(f"{where}: {len(columns)} columns, {sum(map(bool, columns))} of them with text", hint=hint)
+        name, said, voice, text = columns[:4] if len(columns) > 3 else ("", columns[1], columns[0], columns[2])
+        text = require_letters(path, number, text)
+        name = name.removesuffix(".wav") or prompt_id(f"{text} {voice}")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name in found:
+            problem = "occurs twice" if name in found else "is no id"
+            raise DataError(f"{where}: '{name}' {problem}", hint="ids are unique: letters, digits, '.', '_' and '-'")
+        attributes = {"voice": voice, "audio": columns[4]} if len(columns) == 5 and columns[4] else {"voice": voice}
+        attributes = {key: str((path.parent / file).absolute()) for key, file in attributes.items()}
+        for file in attributes.values():
+            if not Path(file).is_file():
+                raise DataError(f"{where}: the recording '{file}' does not exist", hint="paths are beside the file")
+        found[name] = name, text, {**attributes, "voice_text": said}
+    return list(found.values())
+
+
 def prompt_id(text: str) -> str:
     """A readable id that is safe in a file name and depends on the text alone: 'open-the-door-1c0ffee5'."""
     words = re.findall(r"[a-z0-9]+", text.lower())

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from rlzoo.api import Prompt, PromptSet, Samples
 from rlzoo.errors import DataError
-from rlzoo_prompts import LJSpeechOptions, SentencesOptions, ShortOptions, TextOptions
-from rlzoo_prompts.files import digest, held_out, prompt_id, read_lines, read_metadata, read_prompts
+from rlzoo_prompts import LJSpeechOptions, SentencesOptions, ShortOptions, TextOptions, ZeroShotOptions
+from rlzoo_prompts.files import digest, held_out, prompt_id, read_lines, read_metadata, read_prompts, read_zero_shot
 
 _DATA = Path(__file__).parent / "data"
 
@@ -70,6 +70,40 @@ class TextPrompts(PromptSet):
             kept = [text for text in texts if text in out]
             texts = [text for text in texts if text not in out]
         self._train, self._heldout = _prompts(texts), _prompts(kept)
+
+    def train(self) -> list[Prompt]:
+        """The training prompts, in the file's order."""
+        return list(self._train)
+
+    def heldout(self) -> list[Prompt]:
+        """The held-out prompts, in the file's order."""
+        return list(self._heldout)
+
+
+class ZeroShotPrompts(PromptSet):
+    """Texts with the voice that shall speak each: attributes `voice`, a recording, and `voice_text`, what it says.
+
+    Raises:
+        DataError: a file that is missing or malformed, recordings that are not there, too few lines to hold one out.
+    """
+
+    def __init__(self, options: ZeroShotOptions) -> None:
+        prompts = [Prompt(*line) for line in read_zero_shot(options.path)]
+        if options.heldout_path is not None:
+            self._heldout = [Prompt(*line) for line in read_zero_shot(options.heldout_path)]
+            out = {prompt.id for prompt in self._heldout}
+        else:
+            if len(prompts) < 2:
+                raise DataError(
+                    f"'{options.path}' has one line, and one has to be held out", hint="add lines, or set heldout_path"
+                )
+            out = held_out([prompt.id for prompt in prompts], min(options.heldout_fraction, 1 - 1 / len(prompts)))
+            self._heldout = [prompt for prompt in prompts if prompt.id in out]
+        self._train = [prompt for prompt in prompts if prompt.id not in out]
+        if not self._train:
+            raise DataError(
+                f"every line of '{options.path}' is held out by '{options.heldout_path}'", hint="use two files"
+            )
 
     def train(self) -> list[Prompt]:
         """The training prompts, in the file's order."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
-from rlzoo.assets import Asset
+from pydantic import model_validator
+
+from rlzoo.assets import Asset, at_hand
 from rlzoo.plugin import Options, RewardSpec, hookimpl
 
 ECAPA = Asset(
@@ -24,21 +27,43 @@ class SimilarityOptions(Options):
     """Whose voice it should be, and who compares."""
 
     reference: Path | None = None
-    """A recording of the wanted voice, a few seconds of clean speech at any rate; none: the recording that each prompt
-    brings along."""
+    """A recording of the wanted voice, a few seconds of clean speech at any rate; none: each prompt's attribute
+    `voice` (prompt set zero-shot), else its own recording."""
+    encoder: Literal["auto", "ecapa", "resemblyzer"] = "auto"
+    """Who tells speakers apart: SpeechBrain's ECAPA-TDNN, or Resemblyzer's GE2E encoder, whose weights come with the
+    package (extra `similarity`). auto: ecapa where `checkpoint` names its weights, else resemblyzer."""
     checkpoint: Path | None = None
-    """Weights of the speaker encoder (SpeechBrain's `embedding_model.ckpt`); none: the cache, else a download of
-    83 MB."""
+    """Weights of ECAPA-TDNN (SpeechBrain's `embedding_model.ckpt`); none: the cache, else a download of 83 MB."""
+
+    @model_validator(mode="after")
+    def _check(self) -> SimilarityOptions:
+        if self.encoder == "resemblyzer" and self.checkpoint is not None:
+            raise ValueError("checkpoint is ECAPA-TDNN's; resemblyzer's weights come with its package")
+        return self
+
+    @property
+    def who(self) -> Literal["ecapa", "resemblyzer"]:
+        """The encoder that is meant."""
+        if self.encoder != "auto":
+            return self.encoder
+        return "resemblyzer" if self.checkpoint is None else "ecapa"
+
+
+def available(options: SimilarityOptions) -> bool:
+    """Whether nothing has to be downloaded: resemblyzer is a package to install, which its import says."""
+    return options.who == "resemblyzer" or at_hand((ECAPA,), options.checkpoint)
 
 
 @hookimpl
 def rlzoo_rewards() -> Iterator[RewardSpec]:
     yield RewardSpec(
         name="similarity",
-        summary="speaker similarity to a reference recording (ECAPA-TDNN, cosine), -1 to 1",
+        summary="speaker similarity to a reference recording (cosine of speaker embeddings), -1 to 1",
         target="rlzoo_similarity.reward:SimilarityReward",
         options=SimilarityOptions,
         offers=frozenset({"reward-grad"}),
+        available="rlzoo_similarity:available",
+        extra="similarity",
         reference="arXiv:2005.07143",
         assets=(ECAPA,),
         expected_failures=dict.fromkeys(
