@@ -9,7 +9,8 @@ from rlzoo.core.policy import (
     RectifiedFlowPolicy,
     StepDistribution,
 )
-from rlzoo.core.reward import Reward
+from rlzoo.core.prompts import PromptSet
+from rlzoo.core.reward import Reward, RewardFunction, reward_from
 from rlzoo.core.types import (
     Batch,
     Crop,
@@ -37,10 +38,12 @@ __all__ = [
     "Normalisation",
     "Policy",
     "Prompt",
+    "PromptSet",
     "RectifiedFlowForm",
     "RectifiedFlowPolicy",
     "Reduction",
     "Reward",
+    "RewardFunction",
     "Samples",
     "Schedule",
     "Scores",
@@ -48,4 +51,5 @@ __all__ = [
     "TrainContext",
     "Trajectory",
     "Transitions",
+    "reward_from",
 ]

@@ -88,7 +88,7 @@ def user_layer(
         data[table] = {**below, **values}
     if rewards:
         old = {item.get("name"): item for item in data.get("rewards", ()) if isinstance(item, Mapping)}
-        data["rewards"] = [dict(old.get(name, {"name": name})) for name in rewards]
+        data["rewards"] = [dict(old.get(name, reward_table(name))) for name in rewards]
     if seed is not None:
         data["seed"] = seed
     if device or steps is not None:
@@ -106,6 +106,11 @@ def prompts_table(asked: str) -> Data:
         return {"name": asked}
     is_corpus = Path(asked).is_dir() or Path(asked).suffix == ".csv"
     return {"name": "ljspeech" if is_corpus else "text", "path": asked}
+
+
+def reward_table(asked: str) -> Data:
+    """`[[rewards]]` for `--reward`: the name of a reward, or a function of the user's own, `module:function`."""
+    return {"name": "function", "function": asked} if ":" in asked else {"name": asked}
 
 
 def build_layers(

@@ -267,7 +267,16 @@ def _announced(module: Any, name: str) -> list[tuple[Kind, Spec]]:
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(Hooks)
     manager.register(module, name)
-    manager.check_pending()
+    try:
+        manager.check_pending()
+    except pluggy.PluginValidationError as error:
+        there = list(HOOK.values())
+        unknown = [hook for hook in vars(module) if hook.startswith("rlzoo_") and hook not in there]
+        near = did_you_mean(unknown[0], there) if unknown else ""
+        raise PluginError(
+            f"'{name}' implements an unknown hook: {', '.join(unknown) or error}",
+            near or f"available: {', '.join(there)}",
+        ) from error
     if not manager.get_hookcallers(module):
         raise PluginError(f"'{name}' implements no hook", "mark a function such as rlzoo_rewards() with @hookimpl")
     found: list[tuple[Kind, Spec]] = []
@@ -289,7 +298,7 @@ def _validate(kind: Kind, spec: Any) -> None:
     if spec.api != API_VERSION:
         raise PluginError(f"{who} is written for plugin interface {spec.api}; this rlzoo has {API_VERSION}")
     if not (isinstance(spec.options, type) and issubclass(spec.options, Options)):
-        raise PluginError(f"{who} has options that are no subclass of rlzoo.plugin.Options")
+        raise PluginError(f"{who} has options that are not a subclass of rlzoo.plugin.Options")
     taken = sorted(RESERVED[kind] & set(spec.options.model_fields))
     if taken:
         raise PluginError(f"{who} has an option '{taken[0]}', which is a key of the run file itself")

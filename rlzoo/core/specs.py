@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import pluggy
 from pydantic import BaseModel, ConfigDict, PlainValidator
@@ -18,6 +19,7 @@ API_VERSION = 1
 
 Capability = Literal["log-prob", "denoising-loss", "sampling-grad", "reward-grad", "window"]
 """What an algorithm may need and a policy or reward may offer."""
+CAPABILITIES: tuple[str, ...] = get_args(Capability)
 
 Kind = Literal["algorithm", "policy", "reward", "prompts"]
 KINDS: tuple[Kind, ...] = ("algorithm", "policy", "reward", "prompts")
@@ -79,6 +81,14 @@ class Spec:
             )
         if self.target.count(":") != 1:
             raise PluginError(f"'{self.name}' has the target '{self.target}'", "write it as 'package.module:Class'")
+        for field_name in ("needs", "offers"):
+            for capability in sorted(getattr(self, field_name, ())):
+                if capability not in CAPABILITIES:
+                    near = difflib.get_close_matches(capability, CAPABILITIES, n=1)
+                    raise PluginError(
+                        f"'{self.name}' {field_name} '{capability}', which is not a capability",
+                        f"did you mean '{near[0]}'?" if near else f"available: {', '.join(CAPABILITIES)}",
+                    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -137,6 +137,8 @@ class Loop:
             own = live.algorithm.step(checked)
         for note in notes:
             self.observe(Note(note))
+        if self.config.train.self_checks:
+            selfcheck.check_updates(live.algorithm, ctx)
         ctx.counters.collect(self.fabric)
         seconds = self.fabric.broadcast(time.monotonic() - started)
         ctx.counters.seconds += seconds

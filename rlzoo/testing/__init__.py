@@ -91,8 +91,11 @@ def _prompt_subject(spec: PromptSpec) -> Any:
     return PromptSubject(lambda: _target(spec)(spec.options()))
 
 
-def check_plugin(spec: Spec) -> list[Result]:
-    """Hold one plugin against its contract, as `rlzoo plugins check NAME` does. Raises nothing: look at `outcome`."""
+def check_plugin(spec: Spec, only: str = "", *, stop: bool = False) -> list[Result]:
+    """Hold one plugin against its contract, as `rlzoo plugins check NAME` does. Raises nothing: look at `outcome`.
+
+    `only` keeps the checks whose name contains this text; `stop` ends after the first that fails.
+    """
 
     def named(name: str, check: Callable[[], None]) -> Callable[[None], None]:
         def run(_: None) -> None:
@@ -101,7 +104,13 @@ def check_plugin(spec: Spec) -> list[Result]:
         run.__name__ = name
         return run
 
-    return list(run_checks([named(*check) for check in checks_of(spec)], None, spec.expected_failures))
+    chosen = [named(name, check) for name, check in checks_of(spec) if only in name]
+    results: list[Result] = []
+    for result in run_checks(chosen, None, spec.expected_failures):
+        results.append(result)
+        if stop and result.outcome == "failed":
+            break
+    return results
 
 
 def check_policy(make: Callable[[], Policy]) -> list[Result]:
