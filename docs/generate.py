@@ -338,7 +338,14 @@ def hooks_page() -> str:
         "more of these with `@hookimpl` and imports nothing heavy. All of them only announce.\n",
         table(("Hook", "Meaning"), hooks),
     ]
-    for cls in (plugin.Spec, plugin.AlgorithmSpec, plugin.PolicySpec, plugin.RewardSpec, plugin.PromptSpec):
+    for cls in (
+        plugin.Spec,
+        plugin.AlgorithmSpec,
+        plugin.PolicySpec,
+        plugin.RewardSpec,
+        plugin.PromptSpec,
+        plugin.ObserverSpec,
+    ):
         meanings = attribute_docs(cls)
         rows = [(f"`{f.name}`", f"`{f.type}`", meanings.get(f.name, "")) for f in fields(cls) if f.name in vars_of(cls)]
         parts.append(

@@ -1,6 +1,7 @@
 """What a plugin's heavy modules import. Re-exports only."""
 
 from rlzoo.core.algorithm import Algorithm, Normalisation, TrainContext
+from rlzoo.core.observer import AudioSample, EndState, RunInfo, RunObserver
 from rlzoo.core.policy import (
     Gaussian,
     GaussianDiffusionPolicy,
@@ -28,9 +29,11 @@ from rlzoo.core.types import (
 
 __all__ = [
     "Algorithm",
+    "AudioSample",
     "Batch",
     "Crop",
     "DenoisingBatch",
+    "EndState",
     "Gaussian",
     "GaussianDiffusionPolicy",
     "Media",
@@ -44,6 +47,8 @@ __all__ = [
     "Reduction",
     "Reward",
     "RewardFunction",
+    "RunInfo",
+    "RunObserver",
     "Samples",
     "Schedule",
     "Scores",

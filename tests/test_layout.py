@@ -19,7 +19,13 @@ from rlzoo.plugin import KINDS
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PACKAGES = sorted(path.parent for path in (ROOT / "plugins").glob("*/*/__init__.py"))
-FOLDER = {"algorithm": "algorithms", "policy": "policies", "reward": "rewards", "prompts": "prompts"}
+FOLDER = {
+    "algorithm": "algorithms",
+    "policy": "policies",
+    "reward": "rewards",
+    "prompts": "prompts",
+    "observer": "observers",
+}
 
 
 def generator():

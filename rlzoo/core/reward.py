@@ -69,9 +69,9 @@ class Reward(ABC, Generic[O]):
 class FunctionReward(Reward[Options]):
     """A function as a reward; made by `reward_from`."""
 
-    def __init__(self, function: RewardFunction, sample_rate: int | None, version: str) -> None:
+    def __init__(self, function: RewardFunction, sample_rate: int | None) -> None:
         super().__init__(Options())
-        self.function, self.sample_rate, self.version = function, sample_rate, version
+        self.function, self.sample_rate, self.version = function, sample_rate, _version_of(function)
 
     @torch.no_grad()
     def score(self, samples: Samples, prompts: Sequence[Prompt]) -> Scores:
@@ -84,15 +84,14 @@ class FunctionReward(Reward[Options]):
         return Scores(found.to(samples.data.device, torch.float32))
 
 
-def reward_from(function: RewardFunction, *, sample_rate: int | None = None, version: str = "") -> Reward[Options]:
+def reward_from(function: RewardFunction, *, sample_rate: int | None = None) -> Reward[Options]:
     """A plain function as a reward: `function(samples, prompts)` gives one number per sample, higher is better.
 
     `samples` are N recordings: `samples.row(i)` is the i-th, (L_i,) in [-1, 1], at `samples.media.sample_rate` Hz.
     `prompts` are their N prompts. The function returns a list, a tensor (N,) or `Scores`. With `sample_rate` it gets
-    audio at that rate, in Hz. `version` is part of the score cache's key; the default is a hash of the function's file.
-    No gradient passes through it.
+    audio at that rate, in Hz. No gradient passes through it. Scores are cached under a hash of the function's file.
     """
-    return FunctionReward(function, sample_rate, version or _version_of(function))
+    return FunctionReward(function, sample_rate)
 
 
 def _version_of(function: RewardFunction) -> str:

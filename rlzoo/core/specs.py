@@ -21,8 +21,8 @@ Capability = Literal["log-prob", "denoising-loss", "sampling-grad", "reward-grad
 """What an algorithm may need and a policy or reward may offer."""
 CAPABILITIES: tuple[str, ...] = get_args(Capability)
 
-Kind = Literal["algorithm", "policy", "reward", "prompts"]
-KINDS: tuple[Kind, ...] = ("algorithm", "policy", "reward", "prompts")
+Kind = Literal["algorithm", "policy", "reward", "prompts", "observer"]
+KINDS: tuple[Kind, ...] = ("algorithm", "policy", "reward", "prompts", "observer")
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
@@ -138,6 +138,11 @@ class PromptSpec(Spec):
     """A set of prompts with a training and a held-out part."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ObserverSpec(Spec):
+    """Sees a run and cannot change it: a logger, such as TensorBoard."""
+
+
 class Hooks:
     """The hooks of the entry-point group `rlzoo`. All of them only announce."""
 
@@ -161,6 +166,11 @@ class Hooks:
         """Yield the prompt sets this plugin provides."""
         return ()
 
+    @hookspec
+    def rlzoo_observers(self) -> Iterable[ObserverSpec]:
+        """Yield the observers this plugin provides."""
+        return ()
+
 
 __all__ = [
     "API_VERSION",
@@ -171,6 +181,7 @@ __all__ = [
     "Clip",
     "Hooks",
     "Kind",
+    "ObserverSpec",
     "Options",
     "PolicySpec",
     "PromptSpec",

@@ -79,7 +79,7 @@ def score_call(scorers: Sequence[Scorer], samples: Samples, prompts: Sequence[Pr
             f"the policy's sample of prompt '{prompts[row].id}' is not finite (saved as '{path}')",
             "lower train.learning_rate or train.grad_clip and resume from the last checkpoint",
         )
-    samples = _cut(samples)
+    samples = cut_padding(samples)
     at_rate: dict[int | None, Samples] = {}
     found = Scored([], {})
     for scorer in scorers:
@@ -126,7 +126,8 @@ def calls(prompts: Sequence[Prompt], micro_batch: int) -> list[slice]:
     return [*calls, slice(first, row)]
 
 
-def _cut(samples: Samples) -> Samples:
+def cut_padding(samples: Samples) -> Samples:
+    """Without the points that no row reaches."""
     longest = int(samples.lengths.max())
     return Samples(samples.data[..., :longest], samples.lengths, samples.media)
 

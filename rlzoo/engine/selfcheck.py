@@ -26,6 +26,7 @@ from rlzoo.engine.context import Context
 from rlzoo.engine.minibatches import minibatches
 from rlzoo.engine.rewards import score_with
 from rlzoo.engine.scorecache import CachedReward
+from rlzoo.engine.scoring import cut_padding
 from rlzoo.errors import ContractError
 from rlzoo.functional import group_statistics
 from rlzoo.speech.audio import resample_samples
@@ -206,14 +207,16 @@ class SelfCheck:
         trajectory = next((call.trajectory for call in tape.calls if call.trajectory is not None), None)
         if trajectory is None or len(trajectory) < 2:
             return
-        rows = torch.tensor(sorted({0, len(trajectory) // 2, len(trajectory) - 1}))
+        # The shortest first, which has the most padding among the others.
+        by_length = trajectory.samples.lengths.argsort(stable=True)
+        rows = by_length[[0, -1] if len(by_length) == 2 else [0, len(by_length) // 2, -1]].cpu()
         prompts = [trajectory.prompts[row] for row in rows.tolist()]
         for scorer in self._ctx.scorers:
             # Without the cache, which would give the same number twice.
             reward = scorer.reward.reward if isinstance(scorer.reward, CachedReward) else scorer.reward
             samples = resample_samples(trajectory.samples[rows].detach(), reward.sample_rate)
             among = float(score_with(reward, scorer.name, samples, prompts).values[0])
-            alone = float(score_with(reward, scorer.name, samples[:1], prompts[:1]).values[0])
+            alone = float(score_with(reward, scorer.name, cut_padding(samples[:1]), prompts[:1]).values[0])
             # Written so that a score that is not a number fails.
             if not abs(among - alone) <= REWARD_TOLERANCE * (1 + abs(alone)):
                 raise ContractError(

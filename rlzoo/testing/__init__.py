@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from rlzoo.core.specs import AlgorithmSpec, Options, PolicySpec, PromptSpec, RewardSpec, Spec
+from rlzoo.core.specs import AlgorithmSpec, ObserverSpec, Options, PolicySpec, PromptSpec, RewardSpec, Spec
 from rlzoo.testing import announcement
 from rlzoo.testing.results import Broken, Result, Skipped, run_checks
 
@@ -52,6 +52,10 @@ def _live_checks(spec: Spec) -> list[tuple[Callable[[Any], None], Callable[[], A
         from rlzoo.testing import prompt_sets
 
         return [(check, partial(_prompt_subject, spec)) for check in prompt_sets.CHECKS]
+    if isinstance(spec, ObserverSpec):
+        from rlzoo.testing import observers
+
+        return [(check, partial(_observer_subject, spec)) for check in observers.CHECKS]
     return []
 
 
@@ -89,6 +93,12 @@ def _prompt_subject(spec: PromptSpec) -> Any:
     from rlzoo.testing.prompt_sets import PromptSubject
 
     return PromptSubject(lambda: _target(spec)(spec.options()))
+
+
+def _observer_subject(spec: ObserverSpec) -> Any:
+    from rlzoo.testing.observers import ObserverSubject
+
+    return ObserverSubject(lambda: _target(spec)(spec.options()), spec.acts)
 
 
 def check_plugin(spec: Spec, only: str = "", *, stop: bool = False) -> list[Result]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from rlzoo.core.specs import AlgorithmSpec, PolicySpec, PromptSpec, RewardSpec, Spec
+from rlzoo.core.specs import AlgorithmSpec, ObserverSpec, PolicySpec, PromptSpec, RewardSpec, Spec
 from rlzoo.testing.results import Broken, Skipped
 
 Check = Callable[[Spec], None]
@@ -78,6 +78,7 @@ def points_at_its_class(spec: Spec) -> None:
     """`target` can be imported, is a class of the plugin's kind and leaves nothing abstract."""
     from rlzoo.config.registry import import_target
     from rlzoo.core.algorithm import Algorithm
+    from rlzoo.core.observer import RunObserver
     from rlzoo.core.policy import Policy
     from rlzoo.core.prompts import PromptSet
     from rlzoo.core.reward import Reward
@@ -88,6 +89,7 @@ def points_at_its_class(spec: Spec) -> None:
         PolicySpec: Policy,
         RewardSpec: Reward,
         PromptSpec: PromptSet,
+        ObserverSpec: RunObserver,
     }
     expected = kinds.get(type(spec))
     if expected is not None and not (inspect.isclass(target) and issubclass(target, expected)):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, TypeVar
+
+from rlzoo.core.fault import describe_fault
 
 S = TypeVar("S")
 
@@ -30,19 +29,6 @@ class Skipped(Exception):
     """A check that cannot be made here, such as one that needs weights that are not on this machine."""
 
 
-_LIBRARY = re.compile(rf"^{re.escape(str(Path(__file__).parent.parent))}/|-packages/(torch|torchaudio|numpy)/")
-
-
-def place(error: BaseException) -> str:
-    """An exception that a plugin did not mean to raise: `KeyError: 'x' (reward.py, line 12)`.
-
-    The line is the last one outside rlzoo, torch and numpy.
-    """
-    text = f"{type(error).__name__}: {error}"
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not _LIBRARY.search(Path(f.filename).as_posix())]
-    return f"{text} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else text
-
-
 def run_checks(
     checks: Sequence[Callable[[S], None]], subject: S, expected_failures: Mapping[str, str] | None = None
 ) -> Iterator[Result]:
@@ -56,7 +42,7 @@ def run_checks(
         except Skipped as skipped:
             yield Result(name, "skipped", str(skipped))
         except Exception as error:
-            said = str(error) if isinstance(error, Broken) else place(error)
+            said = str(error) if isinstance(error, Broken) else describe_fault(error)
             said, seen = (f"as {seen[said]}", seen) if said in seen else (said, {**seen, said: name})
             yield Result(name, "expected", f"{said} (expected: {reason})") if reason else Result(name, "failed", said)
         else:

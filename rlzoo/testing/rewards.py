@@ -126,7 +126,10 @@ def gradient_is_as_announced(subject: RewardSubject) -> None:
     offered = "reward-grad" in subject.offers
     if values.requires_grad != offered:
         raise Broken(
-            "the score " + ("carries no gradient, though reward-grad is offered" if offered else "carries a graph")
+            "the score carries no gradient, although the record offers reward-grad"
+            if offered
+            else "the score carries a gradient that the record does not offer: add reward-grad to its `offers`, or "
+            "compute under torch.no_grad()"
         )
     if not offered:
         return

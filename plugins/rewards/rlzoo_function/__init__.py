@@ -15,7 +15,7 @@ _NAMED = re.compile(r"(?P<where>[^:]+):(?P<name>[A-Za-z_][A-Za-z0-9_.]*)")
 
 
 def _absolute(text: str) -> str:
-    """A file's path from the root on, since a run may be resumed from elsewhere."""
+    """With the absolute path of a file: a run may be resumed from another folder."""
     found = _NAMED.fullmatch(text)
     if found is None:
         raise ValueError("write package.module:function, or path/to/file.py:function")
@@ -24,13 +24,13 @@ def _absolute(text: str) -> str:
 
 
 class FunctionOptions(Options):
-    """Which function, and at which rate it wants to hear samples."""
+    """Which function, and the sample rate of the audio that it gets."""
 
     function: Annotated[str, AfterValidator(_absolute)]
-    """`package.module:function` or `path/to/file.py:function`; called as `function(samples, prompts)`, it gives one
-    number per sample."""
+    """`package.module:function` or `path/to/file.py:function`; called as `function(samples, prompts)`, it
+    returns one number per sample."""
     sample_rate: Annotated[int, Field(ge=1_000, le=192_000)] | None = None
-    """Rate in Hz at which it wants audio; unset: as it comes."""
+    """Rate in Hz to which audio is resampled; unset: the policy's rate."""
 
 
 @hookimpl

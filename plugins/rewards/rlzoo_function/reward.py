@@ -16,7 +16,7 @@ from rlzoo_function import FunctionOptions
 
 
 class NamedFunction(Reward[FunctionOptions]):
-    """The function that the options name. PluginError where it cannot be imported, or is none."""
+    """The function that the options name. PluginError if it cannot be imported or is not a function."""
 
     def __init__(self, options: FunctionOptions) -> None:
         super().__init__(options)
@@ -41,7 +41,9 @@ def load(text: str) -> RewardFunction:
             "name a module that Python finds, or a file: path/to/file.py:function",
         ) from error
     if not callable(found):
-        raise PluginError(f"'{text}' is a {type(found).__name__}, no function", "name a function")
+        raise PluginError(
+            f"'{text}' is a {type(found).__name__}, not a function", "name a function (samples, prompts) -> scores"
+        )
     return cast(RewardFunction, found)
 
 
@@ -49,7 +51,7 @@ def _module(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        # As with `python -m`, a module beside which the command was given is found, too; but after all others.
+        # As with `python -m`, a module in the current folder is found too, but after all others.
         here = str(Path.cwd())
         if error.name != name.split(".")[0] or here in sys.path:
             raise
@@ -58,11 +60,19 @@ def _module(name: str) -> ModuleType:
 
 
 def _file(path: Path) -> ModuleType:
+    for loaded in list(sys.modules.values()):
+        # A script that started this run is not run a second time.
+        if getattr(loaded, "__file__", None) and Path(str(loaded.__file__)).absolute() == path:
+            return loaded
     name = f"rlzoo_function_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise ImportError(f"'{path}' is no Python file")
+        raise ImportError(f"'{path}' is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module
