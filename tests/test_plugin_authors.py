@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -268,8 +269,11 @@ def one_file(folder: Path, name: str, extra: str = "") -> Path:
 
 
 def test_a_one_file_plugin_passes_the_kit(command, tmp_path):  # noqa: F811
-    path = one_file(tmp_path, "loudone")
-    code, out, err = command("plugins", "check", "loudone", "--plugin", path)
+    """The one of the documentation."""
+    page = (Path(__file__).parent.parent / "docs/write-a-plugin.md").read_text(encoding="utf-8")
+    path = tmp_path / "loudest.py"
+    path.write_text(re.search(r"```python\n(# loudest\.py\n.*?)```", page, re.DOTALL)[1], encoding="utf-8")
+    code, out, err = command("plugins", "check", "loudest", "--plugin", path)
     assert code == 0, out + err
     assert "skipped   announces_lightly" in out
 
