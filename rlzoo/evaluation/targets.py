@@ -133,7 +133,7 @@ def _judges(subject: Subject, asked: Request) -> list[Choice[Any]]:
         there = ", ".join(registry.names("reward")) or "none"
         raise ConfigError("no judge is named", f"give --judges NAME,NAME; available: {there}")
     options = asked.tables.get("judges", {})
-    for unused in sorted(options.keys() - set(names)):
+    for unused in sorted(options.keys() - {reward_table(name)["name"] for name in names}):
         raise ConfigError(f"--set judges.{unused}: '{unused}' does not judge here", "name it in --judges")
     for text in dict.fromkeys(names):
         values = reward_table(text)
