@@ -7,11 +7,12 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 from uuid import uuid4
 
 import torch
 
+from rlzoo.core.fingerprint import fingerprint
 from rlzoo.core.specs import Options
 from rlzoo.core.types import Prompt, Samples, Scores
 
@@ -35,10 +36,11 @@ def unsound(scores: object, samples: Samples) -> str:
                 f"returned {name} of shape {tuple(values.shape)} for {len(samples)} samples: return one number per "
                 f"sample, shape ({len(samples)},)"
             )
-        if values.device.type != device.type:
-            return f"returned {name} on {values.device}, but its samples are on {device}: return them on that device"
-        if name == "scores" and values.dtype != torch.float32:
-            return f"returned {name} as {values.dtype}, not float32: end with .float()"
+    # Parts are only logged, so their device and precision do not matter.
+    if scores.values.device.type != device.type:
+        return f"returned scores on {scores.values.device}, but its samples are on {device}: return them on that device"
+    if scores.values.dtype != torch.float32:
+        return f"returned scores as {scores.values.dtype}, not float32: end with .float()"
     return ""
 
 
@@ -56,6 +58,12 @@ class Reward(ABC, Generic[O]):
 
     def __init__(self, options: O) -> None:
         self.options = options
+
+    def cache_key(self) -> list[Any]:
+        """JSON values that identify the scores of this reward in the score cache: `rlzoo.core.fingerprint`."""
+        held = [value if isinstance(value, list | tuple) else [value] for value in vars(self).values()]
+        parts = [part.cache_key() for values in held for part in values if isinstance(part, Reward)]
+        return [self.version, *fingerprint(type(self), self.options), parts]
 
     @abstractmethod
     def score(self, samples: Samples, prompts: Sequence[Prompt]) -> Scores:

@@ -38,7 +38,7 @@ class Cursor:
         return {"position": self.position, "prompts": len(self._prompts)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Inverse of `state_dict`; DataError where the set has another size than when it was saved."""
+        """Inverse of `state_dict`; DataError if the set has another size than when it was saved."""
         if state["prompts"] != len(self._prompts):
             raise DataError(
                 f"the prompt set had {state['prompts']} training prompts and now has {len(self._prompts)}",
