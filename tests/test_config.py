@@ -362,7 +362,9 @@ def test_every_algorithm_says_what_it_compares(registry):
     for name in registry.names("algorithm"):
         spec = registry.get("algorithm", name)
         code = Path(importlib.util.find_spec(spec.target.split(":")[0]).origin).read_text()
-        assert (spec.compares != "") == ("ctx.advantages(" in code or "samples_per_prompt to 2" in code or name == "bon")
+        assert (spec.compares != "") == (
+            "ctx.advantages(" in code or "samples_per_prompt to 2" in code or name == "bon"
+        )
 
 
 def test_a_reward_must_take_what_the_policy_makes(toys):
