@@ -47,7 +47,9 @@ NOTE = "<!-- Written by `make docs`; do not edit. -->\n"
 def pages() -> dict[Path, Callable[[], str]]:
     """Every generated file and what makes its content."""
     return {
+        ROOT / "README.md": readme_page,
         ROOT / "plugins/README.md": plugins_page,
+        ROOT / "docs/gallery.md": gallery_page,
         **algorithm_pages(),
         ROOT / "docs/reference/cli.md": cli_page,
         ROOT / "docs/reference/config.md": config_page,
@@ -189,7 +191,7 @@ def algorithm_results(name: str) -> str:
             ]
             picture = curve_file(document, reward, name).relative_to(ROOT)
             lines.append(
-                f"Suite `{suite}`, reward `{reward['label']}`: mean gain {statistics.fmean(gains):+.3f} over "
+                f"Suite `{suite}`, reward `{reward['label']}`: median gain {statistics.median(gains):+.3f} over "
                 f"{len(gains)} seeds ({min(gains):+.3f} to {max(gains):+.3f}). To reproduce it:\n\n"
                 f"```sh\nrlzoo bench run {suite} --only {name} && rlzoo bench report {suite}\n```\n\n"
                 f"![Held-out reward of {name} on {suite}](../../../{picture})\n\n"
@@ -218,6 +220,37 @@ def cells(document: Any, reward: Any, name: str) -> list[Any]:
     return [run for run in document["cells"] if (run["algorithm"], run["reward"]) == (name, reward["label"])]
 
 
+def readme_page() -> str:
+    """The project's README with its table of results written again."""
+    readme = ROOT / "README.md"
+    document = results()["toy"]
+    reward = document["suite"]["rewards"][0]
+    rows = []
+    for name in systems(document):
+        gains = gains_of(document, reward, name)
+        rows.append(
+            (statistics.fmean(gains), name, f"{min(gains):+.2f} to {max(gains):+.2f}", first_party().algorithm(name))
+        )
+    lines = [
+        (
+            f"[`{name}`](plugins/{folder_of(spec.target.split('.')[0])}/README.md)",
+            spec.summary,
+            f"{middle:+.2f}",
+            spread,
+        )
+        for middle, name, spread, spec in sorted(rows, key=lambda row: -row[0])
+    ]
+    block = table(("algorithm", "idea", f"median gain, {len(document['suite']['seeds'])} seeds", "range"), lines)
+    block = f"<!-- generated -->\n{block}<!-- /generated -->\n"
+    return BLOCK.sub(lambda _: block, readme.read_text(encoding="utf-8"))
+
+
+def gains_of(document: Any, reward: Any, name: str) -> list[float]:
+    """Gain of the held-out reward of each run of a system."""
+    runs = cells(document, reward, name)
+    return [run["curve"][run["counted"]]["scores"]["total"] - run["curve"][0]["scores"]["total"] for run in runs]
+
+
 def curve_file(document: Any, reward: Any, name: str) -> Path:
     """Where the learning curve of a system is."""
     several = f"-{reward['label']}" if len(document["suite"]["rewards"]) > 1 else ""
@@ -225,7 +258,7 @@ def curve_file(document: Any, reward: Any, name: str) -> Path:
 
 
 def curve_picture(document: Any, reward: Any, name: str) -> str:
-    """Held-out reward against samples as SVG: mean over seeds, range of the seeds, base and optimum as lines."""
+    """Held-out reward against samples as SVG: median and range of the seeds, base and optimum as lines."""
     runs = [run["curve"] for run in cells(document, reward, name)]
     points = [
         (step[0]["used"]["samples"], [point["scores"]["total"] for point in step]) for step in zip(*runs, strict=False)
@@ -250,7 +283,7 @@ def curve_picture(document: Any, reward: Any, name: str) -> str:
     band = " ".join(
         [place(x, max(scores)) for x, scores in points] + [place(x, min(scores)) for x, scores in reversed(points)]
     )
-    mean = " ".join(place(x, statistics.fmean(scores)) for x, scores in points)
+    middle = " ".join(place(x, statistics.median(scores)) for x, scores in points)
     ticks = "".join(
         f'<text x="50" y="{float(place(0, score).split(",")[1]) + 3.5:.1f}" text-anchor="end">{score:.2f}</text>'
         for score in (low + pad, (low + high) / 2, high - pad)
@@ -260,15 +293,42 @@ def curve_picture(document: Any, reward: Any, name: str) -> str:
         'font-size="11" fill="#1c2430">\n<rect width="370" height="178" fill="white"/>\n'
         '<clipPath id="axes"><path d="M56 12H306V142H56z"/></clipPath>\n<g clip-path="url(#axes)">\n'
         f'<polygon points="{band}" fill="#4477aa" fill-opacity="0.2"/>\n'
-        f'<polyline points="{mean}" fill="none" stroke="#4477aa" stroke-width="2"/>\n</g>\n'
+        f'<polyline points="{middle}" fill="none" stroke="#4477aa" stroke-width="2"/>\n</g>\n'
         '<path d="M56 12V142H306" fill="none" stroke="#8a94a6"/>\n'
         + line(base, "#9aa5b1", "base")
         + ("" if optimum is None else line(optimum, "#2f7d5b", "optimum"))
         + f'\n{ticks}\n<text x="56" y="157" text-anchor="middle">0</text>'
         f'<text x="306" y="157" text-anchor="middle">{points[-1][0]:.0f}</text>'
         f'<text x="181" y="157" text-anchor="middle">samples</text>'
-        f'<text x="181" y="173" text-anchor="middle">{name}: mean and range of {len(runs)} seeds</text>\n</svg>\n'
+        f'<text x="181" y="173" text-anchor="middle">{name}: median and range of {len(runs)} seeds</text>\n</svg>\n'
     )
+
+
+# --- gallery
+
+
+def gallery_page() -> str:
+    """Audio of base and tuned policy, from docs/gallery/clips.toml."""
+    clips = tomllib.loads((ROOT / "docs/gallery/clips.toml").read_text(encoding="utf-8")).get("clips", [])
+    parts = [
+        NOTE + "# Gallery\n\n"
+        "Each row has the same sentence and the same noise before and after training. The clips are listed in\n"
+        "`docs/gallery/clips.toml`; `make docs` writes this page.\n"
+    ]
+    for title, command in dict.fromkeys((clip["title"], clip["command"]) for clip in clips):
+        rows = [
+            (clip["text"], player(clip["base"]), player(clip["tuned"]), clip.get("scores", ""))
+            for clip in clips
+            if clip["title"] == title
+        ]
+        head = ("Sentence", "Base", "Tuned", "Scores")
+        parts.append(f"## {title}\n\n```sh\n{command}\n```\n\n{table(head, rows)}")
+    return "\n".join(parts)
+
+
+def player(file: str) -> str:
+    """A player where HTML may have one, and a link elsewhere."""
+    return f'<audio controls preload="none" src="gallery/{file}"></audio> [{file}](gallery/{file})'
 
 
 # --- plugins

@@ -19,7 +19,7 @@ from latex2mathml.converter import convert
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "build" / "site-source"
-SHOWN = {".md", ".png", ".jpg", ".svg", ".wav"}
+SHOWN = {".md", ".png", ".jpg", ".svg", ".wav", ".ogg", ".mp3"}
 SKIPPED = ("rlzoo/", "tests/", ".github/")
 CODE = re.compile(r"(```.*?```|`[^`\n]*`)", re.DOTALL)
 FORMULA = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+)\$", re.DOTALL)
@@ -33,6 +33,7 @@ GUIDES = {
     "Listening tests": "docs/listening.md",
     "Corpora": "docs/corpora.md",
     "Results": "docs/results.md",
+    "Gallery": "docs/gallery.md",
     "Policies": "docs/policies.md",
     "Your own voice": "docs/your-own-voice.md",
 }
