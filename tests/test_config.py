@@ -268,6 +268,12 @@ def test_mistakes_name_the_key_and_the_way_out(toys, item, message, hint):
     assert error.exit_code == 2
 
 
+def test_a_hint_names_the_default_that_suits_the_policy(registry):
+    user = {"policy": {"name": "gradtts"}, "algorithm": {"name": "dlpo"}, "rewards": [{"name": "guard"}]}
+    suits = registry.policy("gradtts").run["train"]["learning_rate"]
+    assert fails(registry, user, "train.learning_rate=5").hint == f"the default is {suits}"
+
+
 def test_several_mistakes_are_all_named(toys):
     message = fails(toys, BASE, "algorithm.clp=1", "train.stpes=1").message
     assert "algorithm.clp" in message

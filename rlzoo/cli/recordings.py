@@ -27,7 +27,7 @@ _SHOWN = 8
 
 
 class LayoutName(Enum):
-    """How recordings and texts lie in a folder."""
+    """Layouts of recordings and texts in a folder."""
 
     auto = "auto"
     ljspeech = "ljspeech"
@@ -38,7 +38,7 @@ class LayoutName(Enum):
 
 
 class StyleName(Enum):
-    """How phones are spelled."""
+    """Spelling of phones."""
 
     cmu = "cmu"
     flite = "flite"
@@ -85,9 +85,9 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a page.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
-    """Say everything about a corpus that decides whether a voice can learn from it. Changes nothing.
+    """Report everything that decides whether a voice can learn from a corpus. Changes nothing.
 
-    Exits with 1 where something stands in the way of training, so that a script can ask.
+    Exits with 1 if a problem prevents training.
     """
     from rlzoo.speech.corpus.check import check_corpus
 
@@ -133,7 +133,7 @@ def _page(report: CorpusReport) -> None:
     if report.guessed:
         out.print(f"words that no dictionary has ({len(report.guessed)}): {_some(report.guessed)}")
     if report.rare:
-        out.print(f"phones heard fewer than 20 times ({len(report.rare)}): {', '.join(report.rare)}")
+        out.print(f"phones that occur fewer than 20 times ({len(report.rare)}): {', '.join(report.rare)}")
     following = f"rlzoo pretrain --data {report.folder}" if report.style else f"rlzoo corpus align {report.folder}"
     out.print(f"next: {following}" if report.ready else "not ready: see above")
 

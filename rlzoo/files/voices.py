@@ -75,7 +75,7 @@ class VoiceFormat(Generic[C]):
             raise DataError(f"cannot write '{path}': {error.strerror}", "check free space and permissions") from error
 
     def load(self, path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """What `save` wrote: weights (float32, on the CPU) and description.
+        """Read a file of `save`: weights (float32, on the CPU) and description.
 
         Raises:
             DataError: the file is missing, damaged, of another kind or version, or its weights do not fit the network
@@ -183,7 +183,7 @@ _KNOWN = (
 
 
 def known_model(names: Iterable[str]) -> str:
-    """What published model has tensors of these names, as part of a sentence; empty where it is none we know."""
+    """Name of the published model with tensors of these names, as part of a sentence; empty if it is unknown."""
     bare = [name.removeprefix("ema_model.").removeprefix("generator.").removeprefix("model.") for name in names]
     return next((what for start, what in _KNOWN if any(name.startswith(start) for name in bare)), "")
 

@@ -22,7 +22,7 @@ class AWMOptions(Options):
     kl: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the squared distance to the predictions of the anchor, by default the starting weights."""
     anchor: Literal["reference", "ema"] = "reference"
-    """What that distance is to: the starting weights, or a moving average of the policy."""
+    """Anchor of that distance: the starting weights, or a moving average of the policy."""
     anchor_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
     """Decay of the moving average."""
 

@@ -28,11 +28,11 @@ _FASTEST, _SLOWEST = 28.0, 2.5  # phones a second
 
 @dataclass
 class CorpusReport:
-    """What `check_corpus` found. Lists of problems map an id to a sentence."""
+    """Result of `check_corpus`. Lists of problems map an id to a sentence."""
 
     folder: Path
     notes: list[str] = field(default_factory=list)
-    """What was recognised in metadata.csv, and advice."""
+    """Notes on metadata.csv, and advice."""
     utterances: int = 0
     seconds: float = 0.0
     rates: dict[int, int] = field(default_factory=dict)
@@ -51,9 +51,9 @@ class CorpusReport:
     untimed: list[str] = field(default_factory=list)
     """Without phone times, though others have them: pretrain refuses the corpus."""
     left_out: dict[str, str] = field(default_factory=dict)
-    """What the aligner has left out, and why; pretrain leaves it out too."""
+    """Utterances that the aligner left out, with the reason; pretrain leaves them out too."""
     style: str = ""
-    """Spelling of the phone times; empty where there are none."""
+    """Spelling of the phone times; empty if there are none."""
     phones: dict[str, int] = field(default_factory=dict)
     """{phone: how often}: of the phone times, else of what the front end reads in the texts."""
     rare: list[str] = field(default_factory=list)
@@ -65,7 +65,7 @@ class CorpusReport:
 
     @property
     def ready(self) -> bool:
-        """Whether nothing stands in the way of training."""
+        """True if nothing stands in the way of training."""
         return not (self.broken.keys() - self.left_out.keys() or self.lacking or self.untimed or len(self.rates) > 1)
 
     def as_dict(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from rlzoo.errors import DataError
 from rlzoo.files.reading import read_bytes
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64")
-"""What soundfile reads, in the order in which a recording is looked for."""
+"""Extensions that soundfile reads, in the order of the search for a recording."""
 
 _LAYOUT = "expected lines 'id|text' or 'id|text|normalised text'"
 _IDS = frozenset(
@@ -37,7 +37,7 @@ _SPEAKERS = frozenset(str.split("speaker speaker_id speaker_name spk spk_id clie
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a metadata file says, in its order."""
+    """Content of a metadata file, in its order."""
 
     path: Path
     texts: dict[str, str]
@@ -45,7 +45,7 @@ class Metadata:
     speakers: dict[str, str] = field(default_factory=dict)
     """{id: speaker}, where the file has a column of them."""
     notes: tuple[str, ...] = ()
-    """What was recognised besides the plain layout, a sentence each."""
+    """Recognised deviations from the plain layout, a sentence each."""
 
 
 def read_text(path: Path, hint: str) -> str:
@@ -188,7 +188,7 @@ def _named(names: Sequence[str]) -> _Places:
 
 
 def _unnamed(path: Path, table: Sequence[tuple[int, list[str]]]) -> _Places:
-    """Which columns hold text where no header says so."""
+    """Columns with text in a file without a header."""
     counts = Counter(len(columns) for _, columns in table)
     width = max(counts)
     labels = [place for place in range(1, width) if _is_label([c[place] if place < len(c) else "" for _, c in table])]
@@ -206,7 +206,7 @@ def _unnamed(path: Path, table: Sequence[tuple[int, list[str]]]) -> _Places:
 
 
 def _is_label(values: Sequence[str]) -> bool:
-    """Whether a column names speakers or languages: numbers, or a few single words again and again."""
+    """True if a column names speakers or languages: numbers, or a few single words again and again."""
     if not all(values) or any(" " in value or len(value) > 40 for value in values):
         return False
     return (
@@ -217,7 +217,7 @@ def _is_label(values: Sequence[str]) -> bool:
 
 
 def _check_tails(path: Path, table: Sequence[tuple[int, list[str]]], place: int) -> None:
-    """Where only some lines have a third column, it must look like the second one, else '|' is part of a text."""
+    """If only some lines have a third column, it must resemble the second one, else '|' is part of a text."""
     for number, columns in table:
         if place < len(columns) and columns[place]:
             first, second = (set(re.findall(r"[a-z]+", columns[p].lower())) for p in (place - 1, place))

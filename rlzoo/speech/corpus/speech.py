@@ -48,7 +48,7 @@ class SpeechItem:
     sample_rate: int
     """Hertz."""
     start: float = 0.0
-    """Where the used part begins in the file, in seconds."""
+    """Start of the used part in the file, in seconds."""
     clean: bool = True
     """False if the corpus says under which recording condition it was rendered."""
 
@@ -154,14 +154,14 @@ class SpeechCorpus(Sequence[SpeechItem]):
 
     @staticmethod
     def around(recording: Path, *, trim_silence: bool = False) -> SpeechCorpus | None:
-        """All of the corpus that CORPUS/wavs/ID.wav belongs to, read once; None where none with phones.jsonl is."""
+        """All of the corpus that CORPUS/wavs/ID.wav belongs to, read once; None if none with phones.jsonl is."""
         folder = next((parent.parent for parent in recording.parents if parent.name == "wavs"), None)
         if folder is None or not (folder / "phones.jsonl").is_file():
             return None
         return _whole(folder.absolute(), trim_silence)
 
     def item(self, name: str) -> SpeechItem:
-        """The utterance with that id. DataError where metadata.csv does not name it."""
+        """The utterance with that id. DataError if metadata.csv does not name it."""
         name = unicodedata.normalize("NFC", name)
         if name not in self._by_name:
             raise DataError(f"'{self.folder / 'metadata.csv'}' does not name '{name}'", "add its line, and align again")
@@ -179,7 +179,7 @@ class SpeechCorpus(Sequence[SpeechItem]):
 
     @property
     def card(self) -> dict[str, Any]:
-        """What the card of a voice that was trained on it says of it."""
+        """Description of the corpus for the card of a voice that was trained on it."""
         counts = Counter(phone for item in self._items for phone in item.phones)
         return {
             "sentences": len(self),

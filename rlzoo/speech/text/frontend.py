@@ -40,7 +40,7 @@ def _is_word(word: str) -> bool:
 
 
 def transcript(text: str) -> str:
-    """What a listener would write who heard `text` read aloud: 'Dr. No, 7pm, IBM' -> 'doctor no seven pm ibm'.
+    """Words of `text` as a listener would write them: 'Dr. No, 7pm, IBM' -> 'doctor no seven pm ibm'.
 
     For comparing texts: the same words in, however they are written. Names of letters in a row are one word, for
     recognisers write 'TV', 'T V' and 'tv'. Empty where nothing is said.
@@ -162,7 +162,7 @@ class TextFrontend:
         return phones if self.stress else [strip_stress(phone) for phone in phones]
 
     def guesses(self, word: str) -> bool:
-        """Whether letter-to-sound rules pronounce the word, because no dictionary has it or a form of it."""
+        """True if letter-to-sound rules pronounce the word, because no dictionary has it or a form of it."""
         return not (self.style == "flite" and word in flite_exceptions()) and shared_lexicon().lookup(word) is None
 
     def word_phones(self, word: str) -> tuple[str, ...]:

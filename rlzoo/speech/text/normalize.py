@@ -143,7 +143,7 @@ def _say(words: list[str]) -> str:
 
 
 def _attributive(match: Match) -> bool:
-    """Whether a measure stands before what it describes, where its unit is singular: 'a 5 km run', 'the 5V supply'."""
+    """True if a measure stands before what it describes, where its unit is singular: 'a 5 km run', 'the 5V supply'."""
     after = re.match(r"[\s-]+([A-Za-z]+)", match.string[match.end() :])
     if after is None or after[1].lower() in _FUNCTION_WORDS:
         return False
@@ -263,14 +263,14 @@ def _units(unit: str, many: bool, power: str) -> list[str]:
 
 
 def _per(unit: str, power: str) -> list[str]:
-    """What follows 'per': 'second squared', but 'cubic centimeter'."""
+    """Unit after 'per': 'second squared', but 'cubic centimeter'."""
     if unit in ("s", "sec", "min", "h", "hr"):
         return [*_units(unit, False, ""), *{"": [], "^2": ["squared"], "^3": ["cubed"]}[power]]
     return _units(unit, False, power)
 
 
 def _counts_things(match: Match) -> bool:
-    """Whether a number that may be a year stands before a plural: '1412 bottles', but 'in 1412 bottles were'."""
+    """True if a number that may be a year stands before a plural: '1412 bottles', but 'in 1412 bottles were'."""
     return not re.search(_DATED, match.string[: match.start()]) and _before_plural(match)
 
 
@@ -761,7 +761,7 @@ def _token(token: str, known: Callable[[str], bool], shouting: bool) -> list[str
 
 
 def _is_spelled(word: str, known: Callable[[str], bool], shouting: bool) -> bool:
-    """Whether a word is read letter by letter: two capitals, more that are no word, and some known ones."""
+    """True if a word is read letter by letter: two capitals, more that are no word, and some known ones."""
     letters = re.sub("'?s$", "", word)
     if letters.lower() in SPELLED:
         return True

@@ -1,4 +1,4 @@
-"""What signs, units, currencies and abbreviations are called: the tables of `normalize.py`."""
+"""Names of signs, units, currencies and abbreviations: the tables of `normalize.py`."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from rlzoo.speech.text.heteronyms import table
 from rlzoo.speech.text.tagger import Context, Tagger
 
 Sentence = list[tuple[str, tuple[str, ...]]]
-"""Words with the tags that are right; none where it is not known."""
+"""Words with the tags that are right; none if it is not known."""
 
 VERBS = ("VB", "VBP", "VBZ", "VBD", "VBN", "VBG")
 _LABELS = {
