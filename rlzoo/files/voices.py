@@ -82,15 +82,18 @@ class VoiceFormat(Generic[C]):
                 that it describes.
         """
         path = Path(path)
+        if path.is_dir():
+            raise DataError(f"'{path}' is a directory and not a voice", "name the file voice.safetensors in it")
         if not path.is_file():
             raise DataError(f"voice '{path}' does not exist", "check the path")
         refuse_other_files(path)
         with path.open("rb") as file:
-            zipped = file.read(4) == b"PK\x03\x04"
-        if zipped:
-            what = known_model(_pickled_names(path)) or "a checkpoint of PyTorch"
+            start = file.read(4)
+        if start == b"PK\x03\x04" or (start[:1] == b"\x80" and start[1:2] in (b"\2", b"\3", b"\4", b"\5")):
+            published = known_model(_names_in(path)) if start[:1] == b"P" else ""
             raise DataError(
-                f"'{path}' is {what}; voices of {self.policy} are safetensors files",
+                f"'{path}' is a checkpoint of PyTorch{f' ({published})' if published else ''}; voices of "
+                f"{self.policy} are safetensors files",
                 f"name the policy that reads it (--policy), or train one: rlzoo pretrain --policy {self.policy}",
             )
         try:
@@ -103,9 +106,14 @@ class VoiceFormat(Generic[C]):
                 f"{_AGAIN} if it is cut off; name its policy (--policy) if it is of another one than {self.policy}",
             ) from error
         if header.get("format") != self._mark:
-            what = known_model(state)
-            reason = f"it is {what}" if what else f"its header has no '{self._mark}'"
-            raise DataError(f"'{path}' is not a voice for {self.policy}: {reason}", "check the path")
+            other, published = str(header.get("format", "")).removeprefix("rlzoo-"), known_model(state)
+            if str(header.get("format", "")).startswith("rlzoo-"):
+                raise DataError(f"'{path}' is a voice for {other}, not for {self.policy}", f"give --policy {other}")
+            raise DataError(
+                f"'{path}' is not a voice for {self.policy}: its header has no '{self._mark}'"
+                + (f"; it holds {published}" if published else ""),
+                "check the path",
+            )
         version = header.get("version", "")
         if version != VERSION:
             raise DataError(f"'{path}' has version '{version}', this program reads {VERSION}", "update rlzoo")
@@ -140,8 +148,6 @@ class VoiceFormat(Generic[C]):
                 f"the names of the weights in '{path}' begin with '{before}'",
                 "save the network itself, without a wrapper",
             )
-        if not expected.keys() & state.keys() and (what := known_model(state)):
-            raise DataError(f"'{path}' is {what}", f"give a model of {self.policy}")
         problems = []
         if missing := [key for key in expected if key not in state]:
             problems.append(f"{len(missing)} missing: {_some(missing)}")
@@ -166,6 +172,7 @@ class VoiceFormat(Generic[C]):
 _KNOWN = (
     ("decoder.estimator.down_blocks.", "a Matcha-TTS model, which rlzoo does not run"),
     ("decoder.estimator.downs.", "a published Grad-TTS model; rlzoo's gradtts is a network of another shape"),
+    ("decoder.estimator.mlp.", "a published Grad-TTS model; rlzoo's gradtts is a network of another shape"),
     ("transformer.layers.", "an E2-TTS model (a U-Net transformer), which rlzoo does not run"),
     ("transformer.audio_embed.", "an MMDiT of F5-TTS's code, which rlzoo does not run"),
     ("transformer.transformer_blocks.", "a model of F5-TTS (policy f5tts)"),
@@ -181,14 +188,14 @@ def known_model(names: Iterable[str]) -> str:
     return next((what for start, what in _KNOWN if any(name.startswith(start) for name in bare)), "")
 
 
-def _pickled_names(path: Path) -> list[str]:
-    """Names of the tensors in a pickled checkpoint, also one level down; none where the file cannot be read."""
+def _names_in(path: Path) -> list[str]:
+    """Names of the tensors of a checkpoint of PyTorch, of which nothing is run; none where it cannot be read."""
     try:
-        content = load_untrusted(path)
+        found = load_untrusted(path)
     except DataError:
-        return []  # the caller refuses the file in any case
-    found = [content, *content.values()] if isinstance(content, dict) else []
-    return [str(name) for group in found if isinstance(group, dict) for name in group]
+        return []
+    tables = [found, *(found.values() if isinstance(found, Mapping) else ())]
+    return [str(name) for table in tables if isinstance(table, Mapping) for name in table]
 
 
 def _some(items: Iterable[str], count: int = 3) -> str:
