@@ -106,9 +106,7 @@ def agreement(answers: Sequence[Answer]) -> dict[str, Any]:
         return {"alpha": None, "reason": "no prompt was heard by two raters", **facts}
     if len(np.unique(table[:, shared][~np.isnan(table[:, shared])])) == 1:
         return {"alpha": None, "reason": "every answer is the same, so chance agreement is total", **facts}
-    alpha = krippendorff_alpha(
-        reliability_data=table, level_of_measurement="ordinal", value_domain=sorted(_VALUES.values())
-    )
+    alpha = krippendorff_alpha(reliability_data=table, level_of_measurement="ordinal")
     return {"alpha": float(alpha), "reason": "", **facts}
 
 

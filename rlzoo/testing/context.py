@@ -111,7 +111,9 @@ class LocalContext(SharedContext):
         if self._recordings is None:
             raise DataError("this prompt set has no recordings", "choose a prompt set with recordings")
         order = [prompt.id for prompt in self._prompts]
-        return self._recordings[[order.index(prompt.id) for prompt in prompts]]
+        chosen = self._recordings[[order.index(prompt.id) for prompt in prompts]]
+        # As wide as the longest of them, as the engine reads them.
+        return Samples(chosen.data[:, : int(chosen.lengths.max())], chosen.lengths, chosen.media)
 
     def advantages(
         self, scores: Scores | Tensor, trajectory: Trajectory, normalise: Normalisation | None = None
