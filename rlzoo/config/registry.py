@@ -289,7 +289,7 @@ def _validate(kind: Kind, spec: Any) -> None:
     if spec.api != API_VERSION:
         raise PluginError(f"{who} is written for plugin interface {spec.api}; this rlzoo has {API_VERSION}")
     if not (isinstance(spec.options, type) and issubclass(spec.options, Options)):
-        raise PluginError(f"{who} has options that are no subclass of rlzoo.plugin.Options")
+        raise PluginError(f"{who} has options that are not a subclass of rlzoo.plugin.Options")
     taken = sorted(RESERVED[kind] & set(spec.options.model_fields))
     if taken:
         raise PluginError(f"{who} has an option '{taken[0]}', which is a key of the run file itself")

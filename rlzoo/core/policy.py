@@ -184,7 +184,7 @@ class Policy(nn.Module, ABC):
     def trim(self, cond: Batch) -> Batch:
         """The same rows with no more padding than the longest of them needs; default: as they are.
 
-        For rows that were taken out of a longer batch: whoever overrides this computes less on them.
+        For rows of a longer batch. A policy that overrides this computes less on them.
         """
         return cond
 

@@ -294,7 +294,7 @@ def _address(match: Match) -> str:
     said = re.sub(
         r"\d+", lambda m: _say(numerals.cardinal(int(m[0])) if len(m[0]) < 5 else numerals.digits(m[0])), said
     )
-    # What has no vowel is no word: 'bbc', 'uk', 'www'.
+    # A string without a vowel is not a word: 'bbc', 'uk', 'www'.
     return " " + re.sub(
         r"\b(?:[b-df-hj-np-tv-xzB-DF-HJ-NP-TV-XZ]{2,}|uk|us|io|ai|edu|eu|exe|iso|ini)\b",
         lambda m: _say(_letters(m[0])),
@@ -403,7 +403,7 @@ def _money_after(match: Match) -> str:
 
 
 def _measure(match: Match) -> str:
-    """A number and a unit; '1980s' is a decade, and '5M', '100K' are no units."""
+    """A number and a unit; '1980s' is a decade, and '5M', '100K' are not units."""
     if (
         match["unit"] == "s"
         and not match["per"]
@@ -435,7 +435,7 @@ _ABBREVIATED = "|".join(sorted(set(ABBREVIATIONS) - DOTTED_ONLY))
 _HALF = r"(?:\s*(?P<half>[ap]\.m\.|[ap]\.?m\b))"
 _EXTENT = "wide|long|tall|high|deep|thick|across|by|in diameter|away|apart|square|x"
 
-# In this order: whoever comes first takes the digits and stops that belong to it.
+# In this order: the first one takes the digits and stops that belong to it.
 _Rules = list[tuple[re.Pattern[str], Callable[[Match], str] | str]]
 _NAMES: _Rules = [
     (re.compile(pattern), replace)
@@ -631,7 +631,7 @@ def _token(token: str, known: Callable[[str], bool], shouting: bool) -> list[str
 
 
 def _is_spelled(word: str, known: Callable[[str], bool], shouting: bool) -> bool:
-    """True if a word is read letter by letter: two capitals, more that are no word, and some known ones."""
+    """True if a word is read letter by letter: two capitals, more that are not a word, and some known ones."""
     letters = re.sub("'?s$", "", word)
     if letters.lower() in SPELLED:
         return True
