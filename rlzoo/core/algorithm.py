@@ -137,7 +137,7 @@ class TrainContext(Protocol):
         """Training times t (N,) and noise (N, *S) for `denoising_loss`, from each row's own seed and `purpose`.
 
         A caller that draws `parts` times for the same rows counts them with `part`: each row's uniform draws are then
-        evenly spaced (low-discrepancy times, Kingma et al., arXiv:2107.00630), so that no row sees more of the noisy ones.
+        evenly spaced (low-discrepancy times, Kingma et al., arXiv:2107.00630). So all rows see equally noisy ones.
         """
         ...
 
