@@ -16,6 +16,7 @@ from rich.progress import Progress
 
 from rlzoo.cli.corpus import app
 from rlzoo.engine.console import columns, duration, err, out
+from rlzoo.errors import DataError
 
 if TYPE_CHECKING:
     from rlzoo.speech.corpus.check import CorpusReport
@@ -109,9 +110,9 @@ def _page(report: CorpusReport) -> None:
     rates = ", ".join(f"{rate} Hz ({count})" for rate, count in sorted(report.rates.items())) or "none"
     rows = [
         ["utterances", f"{report.utterances}, {duration(report.seconds)}"],
-        ["length", f"{low:.1f} to {high:.1f} s, median {middle:.1f} s"],
+        ["length", f"{low:.1f} to {high:.1f} s, median {middle:.1f} s" if report.rates else "unknown"],
         ["rate", rates],
-        ["level", f"{quiet:.0f} to {loud:.0f} dBFS, median {level:.0f} dBFS"],
+        ["level", f"{quiet:.0f} to {loud:.0f} dBFS, median {level:.0f} dBFS" if report.rates else "unknown"],
         ["speakers", str(report.speakers or "not told")],
         ["phone times", f"style '{report.style}'" if report.style else "none"],
     ]
@@ -156,6 +157,11 @@ def align(
     """
     from rlzoo.speech.corpus.align import align_corpus, read_pronunciations
 
+    if textgrids is not None and not overwrite and any(textgrids.rglob("*.TextGrid")):
+        raise DataError(
+            f"'{textgrids}' holds TextGrids already",
+            "give another folder, or --overwrite to replace those of this corpus",
+        )
     words = read_pronunciations(lexicon) if lexicon else None
     report = align_corpus(folder, pronunciations=words, style=style.value, overwrite=overwrite, progress=not quiet)
     for note in report.notes:

@@ -252,6 +252,7 @@ def check_capabilities(run: ResolvedRun) -> None:
         check_accepts(reward.spec, run.policy.spec.emits, f"policy '{run.policy.spec.name}' makes")
     shared = frozenset.intersection(*(reward.spec.offers for reward in run.rewards))
     _check_windows(run)
+    _check_comparison(run)
     missing = run.algorithm.spec.needs - run.policy.spec.offers - shared
     if not missing:
         return
@@ -263,6 +264,19 @@ def check_capabilities(run: ResolvedRun) -> None:
     raise ConfigError(
         f"algorithm '{run.algorithm.spec.name}' needs {need}, which {' and '.join(lacking)} cannot offer",
         "choose another one; `rlzoo plugins show NAME` says what a plugin offers",
+    )
+
+
+def _check_comparison(run: ResolvedRun) -> None:
+    """One sample of each prompt leaves an algorithm nothing to compare that compares the samples of a prompt."""
+    compares, grouped = run.algorithm.spec.compares, run.train.advantage == "group"
+    if run.rollout.samples_per_prompt > 1 or not (compares == "samples" or (compares == "advantages" and grouped)):
+        return
+    what = "train.advantage = 'group'" if compares == "advantages" else f"algorithm '{run.algorithm.spec.name}'"
+    other = ", or train.advantage to 'batch' or 'prompt'" if compares == "advantages" else ""
+    raise ConfigError(
+        f"{what} compares the samples of a prompt, but rollout.samples_per_prompt = 1",
+        f"set rollout.samples_per_prompt to 2 or more{other}",
     )
 
 

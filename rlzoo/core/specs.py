@@ -87,6 +87,9 @@ class AlgorithmSpec(Spec):
 
     needs: frozenset[Capability] = frozenset()
     """Capabilities that policy and rewards must offer; checked before any weight is read."""
+    compares: Literal["", "advantages", "samples"] = ""
+    """What it compares within a prompt, so that one sample of each is refused before any weight is read: `samples`
+    always, `advantages` where `train.advantage = "group"`. Empty: nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -405,6 +405,15 @@ def _record_type(module: str, name: str) -> type[Record]:
     return type("Record", (Record,), members)
 
 
+_OTHER_FILES = (
+    (b"RIFF", "a recording (WAV)"), (b"fLaC", "a recording (FLAC)"), (b"OggS", "a recording (Ogg)"),
+    (b"ID3", "a recording (MP3)"), (b"\x89PNG", "a picture"), (b"\xff\xd8\xff", "a picture"), (b"%PDF", "a PDF"),
+    (b"\x1f\x8b", "a gzip archive"), (b"7z\xbc\xaf", "a 7z archive"), (b"BZh", "a bzip2 archive"),
+    (b"\xfd7zXZ", "an xz archive"), (b"Rar!", "a RAR archive"), (b"\x89HDF", "an HDF5 file"), (b"GGUF", "a GGUF file"),
+    (b"\x93NUMPY", "a NumPy array"), (b"SQLite format 3", "a database"),
+)  # fmt: skip
+
+
 def refuse_other_files(path: Path) -> None:
     """Raise DataError for what is often found in the place of weights, and says what it is by its first bytes."""
     try:
@@ -426,6 +435,8 @@ def refuse_other_files(path: Path) -> None:
         )
     if re.match(rb"\s*[{\[]", head) and b"\0" not in head:
         raise DataError(f"'{path}' is JSON text and not weights", "name the weight file itself")
+    if kind := next((what for start, what in _OTHER_FILES if head.startswith(start)), ""):
+        raise DataError(f"'{path}' is {kind} and not weights", "name the weight file itself")
 
 
 _WRAPPERS = ("module.", "model.", "_orig_mod.", "network.", "generator.", "ema_model.")

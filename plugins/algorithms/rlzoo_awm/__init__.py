@@ -35,5 +35,6 @@ def rlzoo_algorithms() -> Iterable[AlgorithmSpec]:
         target="rlzoo_awm.algorithm:AWM",
         options=AWMOptions,
         needs=frozenset({"denoising-loss"}),
+        compares="advantages",
         reference="arXiv:2509.25050",
     )

@@ -29,5 +29,6 @@ def rlzoo_algorithms() -> Iterable[AlgorithmSpec]:
         target="rlzoo_bon.algorithm:BoN",
         options=BoNOptions,
         needs=frozenset({"denoising-loss"}),
+        compares="samples",
         reference="arXiv:2304.06767",
     )

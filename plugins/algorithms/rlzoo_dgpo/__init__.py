@@ -34,5 +34,6 @@ def rlzoo_algorithms() -> Iterable[AlgorithmSpec]:
         target="rlzoo_dgpo.algorithm:DGPO",
         options=DGPOOptions,
         needs=frozenset({"denoising-loss"}),
+        compares="advantages",
         reference="arXiv:2510.08425",
     )

@@ -39,5 +39,6 @@ def rlzoo_algorithms() -> Iterable[AlgorithmSpec]:
         target="rlzoo_dlpo.algorithm:DLPO",
         options=DLPOOptions,
         needs=frozenset({"log-prob", "denoising-loss"}),
+        compares="advantages",
         reference="arXiv:2508.03123",
     )

@@ -47,5 +47,6 @@ def rlzoo_algorithms() -> Iterable[AlgorithmSpec]:
         target="rlzoo_grpo.algorithm:GRPO",
         options=GRPOOptions,
         needs=frozenset({"log-prob"}),
+        compares="advantages",
         reference="arXiv:2505.05470",
     )

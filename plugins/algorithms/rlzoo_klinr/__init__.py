@@ -31,5 +31,6 @@ def rlzoo_algorithms() -> Iterable[AlgorithmSpec]:
         target="rlzoo_klinr.algorithm:KLinR",
         options=KLinROptions,
         needs=frozenset({"log-prob"}),
+        compares="advantages",
         reference="arXiv:2402.14740",
     )

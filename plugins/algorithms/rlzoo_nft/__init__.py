@@ -39,5 +39,6 @@ def rlzoo_algorithms() -> Iterable[AlgorithmSpec]:
         target="rlzoo_nft.algorithm:NFT",
         options=NFTOptions,
         needs=frozenset({"denoising-loss"}),
+        compares="advantages",
         reference="arXiv:2509.16117",
     )

@@ -57,8 +57,9 @@ class PretrainOptions(PretrainingOptions):
     mean_steps: Annotated[int, Field(ge=0, le=100_000_000)] = 8000
     """The first so many steps train all but the denoisers, which cost most of a step and learn from a good mean.
     With `init` 0 unless it is set."""
-    init: Path | None = None
-    """Voice to go on from: fine-tune it on new recordings, with a learning rate near 5e-4."""
+    init: Literal["shipped"] | Path | None = None
+    """Voice to go on from, a file or `shipped` for the one that comes with rlzoo: fine-tune it on new recordings, with
+    a learning rate near 5e-4."""
     utterances_per_step: Annotated[int, Field(ge=1, le=10_000)] = 12
     window_frames: Annotated[int, Field(ge=8)] = 160
     """Frames of each utterance that a step learns from, at random; 12.5 ms each."""

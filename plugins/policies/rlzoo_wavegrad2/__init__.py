@@ -57,8 +57,9 @@ class PretrainOptions(PretrainingOptions):
 
     preset: str = "mini"
     """Size of the network: mini (8 kHz), mini-16k, base, large (22.05 kHz)."""
-    init: Path | None = None
-    """Voice to go on from, with its own size: fine-tune it on new recordings, with a learning rate near 1e-4."""
+    init: Literal["shipped"] | Path | None = None
+    """Voice to go on from, a file or `shipped` for the one that comes with rlzoo, with its own size: fine-tune it on
+    new recordings, with a learning rate near 1e-4."""
     textgrids: Path | None = None
     """Folder of MFA TextGrids; unset: phones.jsonl of the corpus."""
     trim_silence: bool = False

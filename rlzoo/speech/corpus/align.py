@@ -182,7 +182,7 @@ def align_corpus(
         name, why = next(iter(failed.items()))
         raise DataError(
             f"'{root}': no utterance could be aligned; '{name}': {why}",
-            "are the texts English and of these recordings?",
+            done[name].get("hint") or "are the texts English and of these recordings?",
         )
     kept = ("id", "phones", "ends", "fit")
     write_jsonl(out, ({key: done[name][key] for key in kept} for name in texts if name not in failed))
@@ -259,7 +259,7 @@ def _align_all(
             wave, rate = read_audio(recordings[name])
             found = aligner.align(texts[name], wave.double().numpy(), rate)
         except DataError as error:
-            yield row | {"problem": error.message}
+            yield row | {"problem": error.message, "hint": error.hint}
             continue
         row |= {"phones": found.phones, "ends": found.ends, "fit": round(found.fit, 2), "problem": found.problem}
         guessed, aligner.guessed = sorted(aligner.guessed), set()

@@ -34,6 +34,11 @@ def shared_lexicon() -> Lexicon:
     return Lexicon.load()
 
 
+def _is_word(word: str) -> bool:
+    """Whether capitals are read as a word: those of 'BBC' are named, though the dictionary has them."""
+    return word in shared_lexicon() and not shared_lexicon().is_initialism(word)
+
+
 def transcript(text: str) -> str:
     """Words of `text` as a listener would write them: 'Dr. No, 7pm, IBM' -> 'doctor no seven pm ibm'.
 
@@ -42,7 +47,7 @@ def transcript(text: str) -> str:
     """
     words: list[str] = []
     after_letter = False
-    for word in spoken(text, shared_lexicon().__contains__):
+    for word in spoken(text, _is_word):
         if word == PAUSE:
             continue
         plain = word.replace(".", "")
@@ -91,7 +96,7 @@ class TextFrontend:
                 f"cannot read {shown!r}: {strange}",
                 "write it as English is written, or spell it with the attribute `phones`",
             )
-        words = spoken(text, shared_lexicon().__contains__)
+        words = spoken(text, _is_word)
         if not any(word != PAUSE for word in words):
             raise DataError(f"nothing to say in {shown!r}: it has no letter and no digit", "write at least one word")
         return words
@@ -171,7 +176,7 @@ class TextFrontend:
         none."""
         sounds = [() if word == PAUSE else self.word_phones(word) for word in words]
         if any(map(heteronyms.readings_of, words)):
-            for place, tag in enumerate(tagger.shipped().tag(words)):
+            for place, tag in enumerate(heteronyms.mend(words, tagger.shipped().tag(words))):
                 if heteronyms.readings_of(words[place]):
                     sounds[place] = heteronyms.choose(words, place, tag)
         for place, after in enumerate(sounds[1:]):
