@@ -80,6 +80,7 @@ def rlzoo_policies() -> list[PolicySpec]:
             pretrain="rlzoo_gradtts.pretrain:pretrain",
             run={
                 "train": {
+                    "steps": 20,
                     # Where the style is good only noise is left in the gradient, and constant steps walk away again.
                     "learning_rate": 0.003,
                     "learning_rate_schedule": "cosine",
