@@ -4,8 +4,8 @@
 
 RUN is one of `dlpo`, `draft` and `negative` (dlpo, paid for low scores); all of them where none is named. Every run is
 `rlzoo run --algo ALGO --reward distillmos --seed SEED` (draft: `--steps 12`), as a user types it. Then `rlzoo eval`
-judges it with new noise. Finished runs are kept and interrupted ones go on. Writes demonstrations.md and demonstrations.json into --out, the
-table after every run.
+judges it with new noise. Finished runs are kept, and interrupted ones go on. Writes demonstrations.md and
+demonstrations.json into --out, the table after every run.
 """
 
 from __future__ import annotations
