@@ -83,7 +83,7 @@ FLOOR_TEXT = {
     "errors": "",
     "version": "",
 }
-"""What each folder or file of `rlzoo` holds, for the picture of the architecture."""
+"""Content of each folder or file of `rlzoo`, for the picture of the architecture."""
 
 
 def floors_picture() -> str:
@@ -138,7 +138,7 @@ METRICS: Mapping[str, str] = {
     "policy/matching_loss": "Regression error of the steps against the adjoint. It falls towards the optimum.",
     "policy/group_weight": "Mean weight of a group. It falls when the group's preference is met by the policy.",
 }
-"""What each logged metric of an algorithm means and how to read it."""
+"""Meaning of each logged metric of an algorithm."""
 
 
 BLOCK = re.compile(r"<!-- generated -->\n.*?<!-- /generated -->\n", re.DOTALL)
@@ -253,7 +253,7 @@ def gains_of(document: Any, reward: Any, name: str) -> list[float]:
 
 
 def curve_file(document: Any, reward: Any, name: str) -> Path:
-    """Where the learning curve of a system is."""
+    """Path of the learning curve of a system."""
     several = f"-{reward['label']}" if len(document["suite"]["rewards"]) > 1 else ""
     return ROOT / f"docs/images/curves/{document['suite']['name']}{several}-{name}.svg"
 
@@ -587,7 +587,7 @@ def exported(module: Any) -> list[str]:
 
 
 def own(module: Any, value: Any) -> bool:
-    """Whether a module defines a value, and did not import it."""
+    """True if a module defines a value, and did not import it."""
     return getattr(value, "__module__", "") == module.__name__
 
 

@@ -54,7 +54,7 @@ REFERENCE = {
 
 
 def mirror() -> None:
-    """Write build/site-source anew."""
+    """Write build/site-source."""
     if SOURCE.exists():
         shutil.rmtree(SOURCE)
     for name in tracked():

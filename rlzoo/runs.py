@@ -20,7 +20,6 @@ from rlzoo.config.registry import discover
 from rlzoo.engine import start as engine
 from rlzoo.engine.progress import ConsoleReporter, summary
 from rlzoo.engine.results import result_of
-from rlzoo.engine.source import policy_source
 from rlzoo.engine.start import Reporter
 from rlzoo.errors import ConfigError, DataError
 from rlzoo.files.rundir import RunDirectory
@@ -116,6 +115,7 @@ def load(
     for an unknown policy or option, or one that does not make audio.
     """
     from rlzoo.engine import speak
+    from rlzoo.engine.source import policy_source
 
     registry = discover()
     # A folder or a file of that name comes first; `nobody` without one is a wrong name rather than a wrong path.

@@ -194,7 +194,7 @@ def resolve_layers(data: Mapping[str, Any], registry: Registry, files: tuple[Pat
 
 
 def default_judges(rewards: Sequence[RewardChoice], media: str, registry: Registry) -> tuple[str, ...]:
-    """The default judges that are announced, are no reward of the run, and can judge this kind of media."""
+    """The default judges that are announced, are not a reward of the run, and can judge this kind of media."""
     judges = [name for name in DEFAULT_JUDGES if name in registry.names("reward")]
     used = {choice.used for choice in rewards}
     return tuple(name for name in judges if name not in used and media in registry.reward(name).accepts)

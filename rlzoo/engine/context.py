@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from lightning_fabric import Fabric
@@ -24,10 +24,12 @@ from rlzoo.engine.budget import Counters
 from rlzoo.engine.events import Observer, Progress
 from rlzoo.engine.minibatches import minibatches
 from rlzoo.engine.optimisation import Optimisation
-from rlzoo.engine.prefetch import ScorePrefetcher
 from rlzoo.engine.prompts import Cursor
 from rlzoo.engine.shared import SharedContext
 from rlzoo.errors import ConfigError, ContractError
+
+if TYPE_CHECKING:
+    from rlzoo.engine.prefetch import ScorePrefetcher
 
 
 @dataclass(eq=False)
@@ -136,6 +138,8 @@ class Context(SharedContext):
         size = self.rollout_table.micro_batch
         if not wanted or not self.rewarded or len(prompts) <= size:
             return None
+        from rlzoo.engine.prefetch import ScorePrefetcher
+
         return ScorePrefetcher(self.scorers, prompts, size, self.failures, self.device)
 
     def _share(self, prompts: Sequence[Prompt]) -> range:
