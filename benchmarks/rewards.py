@@ -1,4 +1,4 @@
-"""What each reward says of recordings with more and more noise, of inputs that are no speech, and how fast it says it.
+"""Scores of each reward under more and more noise and for inputs that are not speech, and its speed.
 
     python benchmarks/rewards.py CLIPS_DIR [--set nisqa.checkpoint=nisqa.tar ...] [--rewards dnsmos,nisqa] [--reference]
     python benchmarks/rewards.py CLIPS_DIR --extremes ...      # silence, 10 ms, a minute, 8 and 48 kHz
@@ -81,7 +81,7 @@ def random_checkpoint(name: str, folder: Path) -> Path:
 
 
 def extremes(wave: torch.Tensor, rate: int) -> dict[str, Samples]:
-    """Inputs that are no ordinary speech."""
+    """Inputs that are not ordinary speech."""
     minute = wave.repeat(-(-60 * rate // len(wave)))[: 60 * rate]
     inputs = {"as it is": wave, "silence, 3 s": torch.zeros(3 * rate), "10 ms": wave[rate : rate + rate // 100]}
     found = {name: to_samples([clip], rate) for name, clip in (inputs | {"60 s": minute}).items()}

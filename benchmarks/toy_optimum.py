@@ -100,7 +100,7 @@ CASES = [
 
 @dataclass(frozen=True)
 class Goal:
-    """What is measured, and its value where the algorithm should rest."""
+    """The measured quantity, and its value at the optimum of the algorithm."""
 
     value: Callable[[Policy], float]
     best: float

@@ -1,4 +1,4 @@
-"""What the algorithms without a KL optimum should reach on the toys: exact objectives and fixed points.
+"""Targets of the algorithms without a KL optimum on the toys: exact objectives and fixed points.
 
 Samples of a toy are Gaussian with independent elements, its network is affine and its losses are squares, so every
 expectation below needs first and second moments only; times are integrated on a grid. All is differentiable in the
@@ -211,7 +211,7 @@ def rest(start: Policy, loss: Callable[[Policy], Tensor], last_step: bool = True
     """Follow the gradient of `loss` from `start` to where it vanishes; what `loss` detaches is followed, not climbed.
 
     Without `last_step` the knot of the deterministic last step stays as it is: a policy gradient does not train it.
-    None if the gradient does not vanish: whoever learns nothing but its own samples need not come to rest.
+    None if the gradient does not vanish: training on own samples alone need not converge.
     """
     policy = frozen_copy(start).requires_grad_(True)
     optimizer = torch.optim.Adam(policy.parameters(), lr=0.1)

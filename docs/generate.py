@@ -20,7 +20,7 @@ from typing import Any
 import typer.main
 from pydantic import BaseModel
 
-from rlzoo import errors, plugin
+from rlzoo import api, errors, plugin
 from rlzoo.bench.collect import published
 from rlzoo.cli import app
 from rlzoo.cli.plugins import option_type
@@ -28,6 +28,7 @@ from rlzoo.config import resolve
 from rlzoo.config.layers import presets
 from rlzoo.config.registry import HOOK, NOUN, Registry, discover
 from rlzoo.config.schema import CORE_TABLES
+from rlzoo.core import types
 
 ROOT = Path(__file__).resolve().parent.parent
 PUBLIC = str.split(
@@ -82,7 +83,7 @@ FLOOR_TEXT = {
     "errors": "",
     "version": "",
 }
-"""What each folder or file of `rlzoo` holds, for the picture of the architecture."""
+"""Content of each folder or file of `rlzoo`, for the picture of the architecture."""
 
 
 def floors_picture() -> str:
@@ -137,7 +138,7 @@ METRICS: Mapping[str, str] = {
     "policy/matching_loss": "Regression error of the steps against the adjoint. It falls towards the optimum.",
     "policy/group_weight": "Mean weight of a group. It falls when the group's preference is met by the policy.",
 }
-"""What each logged metric of an algorithm means and how to read it."""
+"""Meaning of each logged metric of an algorithm."""
 
 
 BLOCK = re.compile(r"<!-- generated -->\n.*?<!-- /generated -->\n", re.DOTALL)
@@ -252,7 +253,7 @@ def gains_of(document: Any, reward: Any, name: str) -> list[float]:
 
 
 def curve_file(document: Any, reward: Any, name: str) -> Path:
-    """Where the learning curve of a system is."""
+    """Path of the learning curve of a system."""
     several = f"-{reward['label']}" if len(document["suite"]["rewards"]) > 1 else ""
     return ROOT / f"docs/images/curves/{document['suite']['name']}{several}-{name}.svg"
 
@@ -431,6 +432,8 @@ def config_page() -> str:
         'name = "dlpo"\n\n'
         "[prompts]\n"
         'name = "short"\n\n'
+        "[[observers]]           # none by default; each logs the run, and cannot change it\n"
+        'name = "tensorboard"\n\n'
         "[train]\n"
         "steps = 20\n"
         "```\n\n"
@@ -486,7 +489,14 @@ def hooks_page() -> str:
         "more of these hooks with `@hookimpl` and imports nothing heavy. The hooks only announce.\n",
         table(("Hook", "Meaning"), hooks),
     ]
-    for cls in (plugin.Spec, plugin.AlgorithmSpec, plugin.PolicySpec, plugin.RewardSpec, plugin.PromptSpec):
+    for cls in (
+        plugin.Spec,
+        plugin.AlgorithmSpec,
+        plugin.PolicySpec,
+        plugin.RewardSpec,
+        plugin.PromptSpec,
+        plugin.ObserverSpec,
+    ):
         meanings = attribute_docs(cls)
         rows = [(f"`{f.name}`", f"`{f.type}`", meanings.get(f.name, "")) for f in fields(cls) if f.name in vars_of(cls)]
         parts.append(
@@ -518,7 +528,20 @@ def api_page() -> str:
         module = importlib.import_module(f"rlzoo.{name}")
         rows = [(f"`{item}`", doc(getattr(module, item))) for item in exported(module)]
         parts.append(f"## `rlzoo.{name}`\n\n{doc(module)}\n\n" + table(("Name", "Meaning"), rows))
-    return "\n".join(parts)
+    return "\n".join([*parts, *data_fields()])
+
+
+def data_fields() -> Iterable[str]:
+    """Fields of what `rlzoo.api` moves around, with shapes. Letters: see the docstring of `rlzoo.core.types`."""
+    yield "## Fields\n"
+    yield " ".join((inspect.getdoc(types) or "").split("\n\n")[1].split()) + "\n"
+    for name in exported(api):
+        cls = getattr(api, name)
+        if not is_dataclass(cls):
+            continue
+        meanings = attribute_docs(cls)
+        rows = [(f"`{f.name}`", f"`{f.type}`", meanings.get(f.name, "")) for f in fields(cls)]
+        yield f"### `{name}`\n\n{doc(cls)}\n\n" + table(("Field", "Type", "Meaning"), rows)
 
 
 def api_dump() -> str:
@@ -564,7 +587,7 @@ def exported(module: Any) -> list[str]:
 
 
 def own(module: Any, value: Any) -> bool:
-    """Whether a module defines a value, and did not import it."""
+    """True if a module defines a value, and did not import it."""
     return getattr(value, "__module__", "") == module.__name__
 
 

@@ -131,7 +131,7 @@ def step_std(distribution: object) -> Tensor:
     """(M,) standard deviations of Gaussian steps, for objectives that weigh by them.
 
     Raises:
-        ConfigError: the policy's steps are no Gaussians.
+        ConfigError: the policy's steps are not Gaussian.
     """
     if not isinstance(distribution, Gaussian):
         raise ConfigError(
@@ -319,12 +319,12 @@ def chosen_convolutions(network: nn.Module, layers: str) -> dict[str, nn.Conv1d]
     """The convolutions whose name has a match of the regular expression `layers`, by name; empty: all of them.
 
     Raises:
-        ConfigError: `layers` is no regular expression, or none of the convolutions matches.
+        ConfigError: `layers` is not a regular expression, or none of the convolutions matches.
     """
     try:
         wanted = re.compile(layers)
     except re.error as error:
-        raise ConfigError(f"policy.lora_layers = '{layers}' is no regular expression: {error}") from error
+        raise ConfigError(f"policy.lora_layers = '{layers}' is not a regular expression: {error}") from error
     found = {name: module for name, module in network.named_modules() if isinstance(module, nn.Conv1d)}
     chosen = {name: module for name, module in found.items() if wanted.search(name)}
     if not chosen:

@@ -112,7 +112,7 @@ def test_metadata_as_people_have_it_is_aligned_whole(tmp_path, case):
 def test_phones_of_a_lexicon_get_stress():
     assert with_stress(["Z", "AO", "R", "B", "AH", "L"]) == ("Z", "AO1", "R", "B", "AH0", "L")
     assert with_stress(["z", "ao1"]) == ("Z", "AO1")
-    with pytest.raises(DataError, match="'QQ' is no ARPAbet phone"):
+    with pytest.raises(DataError, match="'QQ' is not an ARPAbet phone"):
         with_stress(["QQ"])
 
 

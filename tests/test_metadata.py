@@ -139,7 +139,7 @@ def test_a_corpus_may_be_flac(tmp_path):
     ("phones", "ends", "said"),
     [
         (["W", "AH1", "N"], [0.1, 0.2, 0.3], "phone times end at 0.300 s, 0.7 s before its audio"),
-        (["w", "ʌ", "n"], [0.1, 0.2, 1.0], "'ʌ' is no ARPAbet phone"),
+        (["w", "ʌ", "n"], [0.1, 0.2, 1.0], "'ʌ' is not an ARPAbet phone"),
     ],
 )
 def test_times_of_a_part_and_other_alphabets_are_refused(tmp_path, phones, ends, said):

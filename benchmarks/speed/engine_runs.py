@@ -73,7 +73,7 @@ def lines(folder: Path, count: int) -> Path:
 
 
 def live(folder: Path, tables: dict[str, dict[str, Any]], device: str, precision: str = "fp32") -> RunState:
-    """What `rlzoo run` would build of these tables; the reward is `Level`, the prompts are `lines`."""
+    """The run that `rlzoo run` would build from these tables; the reward is `Level`, the prompts are `lines`."""
     prompts = {"name": "text", "path": str(folder / "lines.txt"), "heldout_path": str(folder / "heldout.txt")}
     train = {"device": device, "precision": precision, "kl_every": 0, "advantage": "batch", "score_cache": False}
     tables = tables | {"train": train | tables.get("train", {})}

@@ -80,7 +80,7 @@ def difference(found: Tensor, expected: Tensor) -> float:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """What the figures were measured on."""
+    """Machine and versions of the figures."""
     name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():

@@ -55,7 +55,7 @@ Loop = Callable[[int], Tensor]
 
 @dataclass(frozen=True)
 class Kind:
-    """What one process runs."""
+    """Work of one process."""
 
     name: str
     ours: bool = False
@@ -248,7 +248,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=1)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--micro-batch", type=int, default=1, help="our rows at once in a gradient")
-    parser.add_argument("--repeats", type=int, default=3, help="turns; medians of fewer than 3 are no medians")
+    parser.add_argument("--repeats", type=int, default=3, help="turns; fewer than 3 give no median")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--only", default="", help="names of loops, `;` between; three are always there")
     parser.add_argument("--turns", type=Path, default=None, help="keep all gradients here; another call goes on")

@@ -1,4 +1,4 @@
-"""How fast the WaveGrad 2 network is, next to a literal implementation in the same run.
+"""Speed of the WaveGrad 2 network, next to a literal implementation in the same run.
 
     python benchmarks/speed/run.py [--device cpu|cuda] [--quick] [--only denoiser,sampling,...] [--out DIR]
 
@@ -47,9 +47,9 @@ class Row:
     audio: float
     """Seconds."""
     gflop: float
-    """Of the literal implementation."""
+    """GFLOP of the literal implementation."""
     own_gflop: float
-    """Of ours, with its transforms; 0 if they were not counted."""
+    """GFLOP of ours, with its transforms; 0 if they were not counted."""
     ceiling: float
     """GFLOP/s of a large matrix product in our process."""
     peaks: dict[str, float]

@@ -1,4 +1,4 @@
-"""What the speed benchmark compares: one case on one side, the literal network's or ours, in a process of its own.
+"""Cases of the speed benchmark: one case on one side, the literal network's or ours, in a process of its own.
 
 Public code runs with the allocator that it finds; ours configures it, for the whole process and for good. So the two
 cannot share one: each side is measured where nothing of the other is. On a GPU, where this allocator is not used, both
@@ -46,7 +46,7 @@ class Case:
     steps: int = 1
     precision: str = "fp32"
     crowded: bool = False
-    """Whether three sides at once are more than a laptop's memory."""
+    """True if three sides at once need more than a laptop's memory."""
 
     @property
     def audio(self) -> float:
@@ -71,7 +71,7 @@ class Work:
         self.step: Step = self._our_step() if side == "ours" else self._literal_step
 
     def run(self) -> Tensor:
-        """What is timed."""
+        """The timed work."""
         if self.case.kind == "training":
             return self._gradients()
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""How good is a voice? Its samples beside the recordings of the same test sentences, which it has never seen.
+"""Quality of a voice: its samples beside the recordings of the same test sentences, which it has never seen.
 
     python benchmarks/voice/evaluate.py --data CORPUS
         [--policy gradtts] [--voice FILE] [--nisqa nisqa.tar] [--steps 2 10 50] [--out DIR]

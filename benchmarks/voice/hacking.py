@@ -55,7 +55,7 @@ def by_prompt(evaluation: dict[str, Any], score: str) -> dict[str, float]:
 
 
 def told(evaluations: list[dict[str, Any]], trained: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Of every evaluation: step, change of every score since the start, and whether hacking is flagged."""
+    """For every evaluation: step, change of every score since the start, and whether hacking is flagged."""
     first, points = evaluations[0], []
     prompts = list(by_prompt(first, "total"))
     judges = [name for name in JUDGES if name not in trained]

@@ -1,4 +1,4 @@
-"""How much of the reward's gradient a policy gradient can see, by where the first of two denoising steps ends.
+"""Share of the reward's gradient that a policy gradient can see, by where the first of two denoising steps ends.
 
     python benchmarks/voice/last_step.py --samples 60 --sigma 0.85 0.55 0.25
     python benchmarks/voice/last_step.py --reward level --plugin benchmarks/voice/level.py --sigma 0.55

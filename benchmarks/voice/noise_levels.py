@@ -1,4 +1,4 @@
-"""Which way do the methods that learn their own samples move loudness, by the noise level they are shown?
+"""Direction in which methods that train on own samples move loudness, by noise level.
 
     python benchmarks/voice/noise_levels.py --prompts 3 --samples 6 --sigma 0.9967 0.9 0.55 0.2 0.05
 

@@ -21,7 +21,7 @@ from matplotlib import pyplot as plt
 
 
 def typical(waves: Sequence[Tensor]) -> int:
-    """Which of them has the median length."""
+    """Index of the one with the median length."""
     return sorted(range(len(waves)), key=lambda row: len(waves[row]))[len(waves) // 2]
 
 

@@ -87,9 +87,9 @@ def published(folder: Path) -> dict[str, Document]:
 
 
 def stale(document: Document, suite: Suite) -> list[str]:
-    """How published systems differ from what the suite asks for today: values of their runs, and systems without one.
+    """Differences of published systems from today's suite: values of their runs, and systems without one.
 
-    ConfigError or PluginError where the document's values are no run's.
+    ConfigError or PluginError if the values in the document are not those of a run.
     """
     found = []
     for cell in suite.cells():

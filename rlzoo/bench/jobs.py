@@ -6,7 +6,7 @@
                      cells/CELL.log    what `rlzoo run` printed
                      cells/CELL.lock   held by the process that works on it
 
-A job can be given to any process of any machine that sees the folder, twice if need be: whoever comes second waits for
+A job can be given to any process of any machine that sees the folder, twice if need be: the second one waits for
 the first and then finds the work done, or continues it from its last checkpoint.
 """
 
@@ -105,7 +105,7 @@ def make(suite: Suite, cell: Cell, folder: Path, *, dry: bool = False) -> Job:
 def strays(suite: Suite, cell: Cell, config: Mapping[str, Any]) -> list[str]:
     """Differences between the values of a run and of its cell. An option newer than the run has its default in both.
 
-    ConfigError or PluginError if the values are no run's.
+    ConfigError or PluginError if the values are not those of a run.
     """
     return differences(suite.resolved(cell).to_dict(), ResolvedRun.from_dict(config, suite.registry).to_dict())
 
@@ -154,7 +154,7 @@ def execute(job: Job, attempt: Attempt | None = None) -> Outcome:
     """Bring the job to its end, from wherever it stands, and write the outcome. Waits while another process runs it."""
     attempt = attempt or spawned
     job.beside("").parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(job.beside(".lock")):  # whoever held it is gone now
+    with FileLock(job.beside(".lock")):  # its last holder is gone now
         if state_of(job) == "new":  # a directory that somebody removed takes its figures with it
             for suffix in (".json", ".result"):
                 job.beside(suffix).unlink(missing_ok=True)

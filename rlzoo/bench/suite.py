@@ -185,7 +185,7 @@ class Suite:
     def check(self, *, weights: bool) -> None:
         """Resolve every algorithm with every reward, so that mistakes show before anything runs.
 
-        ConfigError, PluginError; with `weights`, DataError if a reward's weights cannot be had (they are fetched
+        ConfigError, PluginError; with `weights`, DataError if a reward's weights are unavailable (they are fetched
         first): a benchmark never uses stand-ins.
         """
         for algorithm in self.table.algorithms:

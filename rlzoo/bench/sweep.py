@@ -47,7 +47,7 @@ class Dimension:
         key, equals, rest = text.partition("=")
         kind, _, bounds = rest.partition(":")
         if not equals or not key or not rest:
-            raise ConfigError(f"--space '{text}' is no dimension", "write key=log:LOW:HIGH, int:, float: or a,b,c")
+            raise ConfigError(f"--space '{text}' is not a dimension", "write key=log:LOW:HIGH, int:, float: or a,b,c")
         if kind in _RANGES:
             try:
                 low, high = (float(part) for part in bounds.split(":"))

@@ -30,7 +30,7 @@ def check_options(model: type[T], values: Mapping[str, Any], where: str) -> T:
 
 
 def change_options(table: T, changes: Mapping[str, Any], where: str) -> T:
-    """A table with some values changed, checked anew. ConfigError."""
+    """A table with some values changed, checked again. ConfigError."""
     return check_options(type(table), {**table.model_dump(), **changes}, where)
 
 

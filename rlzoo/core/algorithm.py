@@ -136,8 +136,8 @@ class TrainContext(Protocol):
     def draw(self, trajectory: Trajectory, purpose: str, part: int = 0, parts: int = 1) -> tuple[Tensor, Tensor]:
         """Training times t (N,) and noise (N, *S) for `denoising_loss`, from each row's own seed and `purpose`.
 
-        Whoever draws `parts` times for the same rows counts them with `part`: each row's uniform draws then lie evenly
-        apart (low-discrepancy times, Kingma et al., arXiv:2107.00630), so that no row sees more of the noisy ones.
+        A caller that draws `parts` times for the same rows counts them with `part`: each row's uniform draws are then
+        evenly spaced (low-discrepancy times, Kingma et al., arXiv:2107.00630). So all rows see equally noisy ones.
         """
         ...
 

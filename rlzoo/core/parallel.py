@@ -1,6 +1,6 @@
 """Rows, tiles or windows side by side on a CPU: each on one core, from its first operation to its last.
 
-PyTorch splits every operation among the cores anew, and what one core has written the next operation reads on the
+PyTorch splits every operation among the cores again, and what one core has written the next operation reads on the
 other. Where this was measured, the transfers took as long as the arithmetic. Inside `pool`, each thread runs its
 operations alone, so a row's bits do not depend on the number of cores.
 
@@ -104,7 +104,7 @@ def each(work: Callable[..., None], pieces: Sequence[tuple[int, ...]]) -> None:
     inference = torch.is_inference_mode_enabled()
 
     def work_through() -> None:
-        for piece in waiting:  # whoever is free takes the next one
+        for piece in waiting:  # a free thread takes the next one
             work(*piece)
 
     def help_out() -> None:

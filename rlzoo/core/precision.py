@@ -18,7 +18,7 @@ def use_real_float32() -> None:
     parts = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)
     if all(part.fp32_precision == "ieee" for part in parts):
         return
-    # The older switches first: code that still reads them gets an error where they say something else.
+    # The older switches first: code that still reads them gets an error if they differ.
     backends.cuda.matmul.allow_tf32 = backends.cudnn.allow_tf32 = False
     for part in parts:
         part.fp32_precision = "ieee"

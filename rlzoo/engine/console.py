@@ -44,7 +44,7 @@ def exit_code(call: Callable[[], object], *, debug: bool = False) -> int:
 
 
 def warn_replacement(replacement: Replacement) -> None:
-    """Say, so that nobody can miss it, that another reward than the one asked for will be used."""
+    """Warn clearly that a fallback is used in place of the requested reward."""
     body = Text.assemble(
         (f"'{replacement.requested}' is NOT used", "bold"),
         f": its weights are unavailable ({replacement.reason}).\n",

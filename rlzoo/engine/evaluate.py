@@ -122,7 +122,7 @@ def _gain(tuned: torch.Tensor, base: Sequence[float], samples_per_prompt: int) -
     """Paired difference to the base: its mean, the standard error of that mean, and the share of samples that rose.
 
     The error is that of the mean over prompts: samples of one prompt rise and fall together, so each prompt counts as
-    one observation however often it was sampled. NaN is no JSON, so the error of a single prompt is given as 0.
+    one observation however often it was sampled. NaN is not valid JSON, so the error of a single prompt is given as 0.
     """
     before = torch.tensor(base, dtype=torch.float64)
     gain = tuned.double() - before

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -28,7 +28,6 @@ from rlzoo.engine.events import (
     Started,
     StepDone,
 )
-from rlzoo.engine.profiling import TRACE, Profile
 from rlzoo.files.rundir import RunDirectory
 
 _LINES = 200
@@ -152,10 +151,14 @@ class ConsoleReporter:
     @contextmanager
     def watch(self, run: ResolvedRun, directory: RunDirectory) -> Iterator[Observer]:
         """The progress bar, with a profiler around it if asked for."""
-        with RunProgress(run, summarise=self.summarise) as shown:
-            with Profile(directory, shown) if self.profile else nullcontext(shown) as observer:
+        if not self.profile:
+            with RunProgress(run, summarise=self.summarise) as shown:
+                yield shown
+        else:
+            from rlzoo.engine.profiling import TRACE, Profile
+
+            with RunProgress(run, summarise=self.summarise) as shown, Profile(directory, shown) as observer:
                 yield observer
-        if self.profile:
             out.print(f"trace: {directory / TRACE} (open it in https://ui.perfetto.dev)")
 
 

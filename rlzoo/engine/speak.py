@@ -112,7 +112,7 @@ def judge_recordings(
 ) -> Judged:
     """Scores of recordings, each resampled from its own rate to what a judge wants.
 
-    `sample_rate` is None if they differ. DataError for a file that is no sound mono recording.
+    `sample_rate` is None if they differ. DataError for a file that is not a sound mono recording.
     """
     rows: list[dict[str, Any]] = []
     waves: dict[str, list[torch.Tensor]] = {}

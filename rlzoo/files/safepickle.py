@@ -146,7 +146,7 @@ _STORAGES = {
 def _rebuild_tensor(storage: Tensor, offset: int, size: Any, stride: Any, *_: Any) -> Tensor:
     if not isinstance(storage, Tensor):
         raise pickle.UnpicklingError("a tensor without a storage")
-    # One number may stand for many (`expand`); whoever copies the tensor pays for all of them.
+    # One number may stand for many (`expand`); a copy of the tensor has all of them.
     if len(size) > 64 or math.prod(size) > max(_MAX_WORK, _UNPACKED * storage.numel()):
         raise pickle.UnpicklingError(f"a tensor of size {tuple(size)} in {storage.numel()} numbers")
     return torch.as_strided(storage, tuple(size), tuple(stride), offset)

@@ -23,7 +23,7 @@ class Limiter:
         left = min(self._burst, left + (now - then) * self._rate)
         allowed = left >= 1
         self._buckets[key] = (left - 1 if allowed else left, now)
-        # Whoever has not been seen for longest is forgotten, so that many addresses cannot fill the memory.
+        # The client that was not seen for longest is forgotten, so that many addresses cannot fill the memory.
         while len(self._buckets) > _REMEMBERED:
             self._buckets.popitem(last=False)
         return 0.0 if allowed else (1 - left) / self._rate

@@ -24,7 +24,7 @@ def is_loopback(host: str) -> bool:
 
 
 def bind(host: str | None, port: int) -> socket.socket:
-    """A socket that listens. Without a host it is 127.0.0.1; ConfigError if it cannot be had."""
+    """A socket that listens. Without a host it is 127.0.0.1; ConfigError if it is unavailable."""
     address = (host or LOOPBACK).strip("[]")
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)

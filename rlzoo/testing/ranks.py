@@ -28,7 +28,7 @@ class Exchange:
         self._barrier = threading.Barrier(ranks, timeout=60)
 
     def swap(self, rank: int, value: Any) -> list[Any]:
-        """Collective; BrokenBarrierError where the ranks do not all come."""
+        """Collective; BrokenBarrierError if a rank is missing."""
         self._values[rank] = value
         self._barrier.wait()
         values = list(self._values)

@@ -184,7 +184,7 @@ def test_a_voice_that_lists_no_phones_accepts_all_of_the_table(corpus: Path, tmp
     assert x.isfinite().all()
     moved = Path(shutil.copytree(corpus, corpus.with_name("foreign")))
     rewritten(moved, phones=lambda phones: ["ɔ" if phone == "AO" else phone for phone in phones])
-    with pytest.raises(DataError, match="'ɔ' is no ARPAbet phone"):
+    with pytest.raises(DataError, match="'ɔ' is not an ARPAbet phone"):
         supervised(policy, moved)
 
 

@@ -20,7 +20,7 @@ class GRPOGuard(Algorithm[GRPOGuardOptions]):
     old: Policy
 
     def setup(self, ctx: TrainContext) -> None:
-        """A place for the weights that sampled; every step fills it anew."""
+        """A place for the weights that sampled; every step fills it again."""
         self.old = frozen_copy(ctx.policy)
 
     def step(self, ctx: TrainContext) -> Mapping[str, float]:

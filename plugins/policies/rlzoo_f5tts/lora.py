@@ -18,7 +18,7 @@ def adapt(network: nn.Module, rank: int, alpha: float, layers: str) -> None:
     A's draw has its own seed: the same options give the same starting weights, which resuming relies on.
 
     Raises:
-        ConfigError: `layers` is no regular expression, or none of the layers matches.
+        ConfigError: `layers` is not a regular expression, or none of the layers matches.
         PluginError: peft is missing.
     """
     try:
@@ -30,12 +30,12 @@ def adapt(network: nn.Module, rank: int, alpha: float, layers: str) -> None:
         pattern = re.compile(layers)
     except re.error as error:
         raise ConfigError(
-            f"policy.lora_layers = '{layers}' is no regular expression: {error}", "see Python's re"
+            f"policy.lora_layers = '{layers}' is not a regular expression: {error}", "see Python's re"
         ) from error
     there = [name for name, _ in network.named_modules() if re.fullmatch(LAYERS, name)]
     chosen = [name for name in there if pattern.search(name)]
     if not chosen:
-        raise ConfigError(f"policy.lora_layers = '{layers}' matches no layer", f"there are: {', '.join(there[:6])} ...")
+        raise ConfigError(f"policy.lora_layers = '{layers}' matches no layer", f"available: {', '.join(there[:6])} ...")
     # One pattern, which peft matches with whole names; a list it would match with their ends.
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules="|".join(map(re.escape, chosen)))
     # peft draws from the global generator: here from a fixed seed, and what others draw from it later is as before.

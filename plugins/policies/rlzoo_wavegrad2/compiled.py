@@ -1,7 +1,7 @@
 """The denoiser under torch.compile: one graph for all lengths and batches, and one more for a single row.
 
 All sizes inside follow from T, because the waveform comes as (B, T, hop): with L = T·hop given by itself a compiler
-would have to prove at every residual that two roundings of L agree, and compiles each length anew instead. On a GPU
+would have to prove at every residual that two roundings of L agree, and compiles each length again instead. On a GPU
 evaluations without a gradient are CUDA graphs, of which one is recorded per size: hence few sizes.
 """
 

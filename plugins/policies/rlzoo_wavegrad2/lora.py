@@ -36,7 +36,7 @@ def adapt(network: nn.Module, rank: int, alpha: float, layers: str) -> None:
     A's draw has its own seed: the same options give the same starting weights, which resuming relies on.
 
     Raises:
-        ConfigError: `layers` is no regular expression, or none of the convolutions matches.
+        ConfigError: `layers` is not a regular expression, or none of the convolutions matches.
     """
     chosen = chosen_convolutions(network, layers)
     network.requires_grad_(False)

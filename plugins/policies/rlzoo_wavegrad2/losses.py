@@ -6,7 +6,7 @@
        arXiv:2202.03751).
 
 The mel decoder teaches the encoder what phones sound like, which takes the noise loss alone a GPU (as in FastSpeech 2s,
-arXiv:2006.04558). It is no part of the saved network. The first `mel_steps` steps train encoder, durations and mel
+arXiv:2006.04558). It is not part of the saved network. The first `mel_steps` steps train encoder, durations and mel
 decoder without the denoiser, which is most of a step's work. The last term is there where `rollout_levels` are given.
 At sqrt(alpha_bar) = 0.3 an error of 0.03 in the noise is one of 0.1 in the speech, and a sampler of two steps never
 gets the chance to correct it.

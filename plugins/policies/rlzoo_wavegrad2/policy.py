@@ -33,7 +33,7 @@ def read_voice(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return VOICES.load(path)
     state, public = load_maum_checkpoint(path)
     if public.assumed:
-        # Wrong dilations or a wrong rate would not fail, they would sound wrong: whoever loads the file has to know.
+        # Wrong dilations or a wrong rate would not fail but sound wrong, so the user has to know.
         _LOG.warning(
             "'%s' does not hold its %s: the published values of the %s model are assumed",
             path,

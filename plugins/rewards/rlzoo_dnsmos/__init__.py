@@ -28,7 +28,7 @@ class DNSMOSOptions(Options):
 
 
 def available(options: DNSMOSOptions) -> bool:
-    """True if the weights can be had without a download: the package is there. Imports no torch."""
+    """True if the weights are available without a download, from the package. Imports no torch."""
     from importlib.util import find_spec
 
     return find_spec("speechmos") is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 
@@ -12,7 +12,9 @@ from rlzoo.audio import full_precision, normalise_level, require_rate
 from rlzoo.errors import DataError
 from rlzoo_dnsmos import DNSMOSOptions, clips, weights
 from rlzoo_dnsmos.p808 import P808
-from rlzoo_dnsmos.p835 import P835, PARTS
+
+if TYPE_CHECKING:
+    from rlzoo_dnsmos.p835 import P835
 
 
 class DNSMOSReward(Reward[DNSMOSOptions]):
@@ -31,6 +33,8 @@ class DNSMOSReward(Reward[DNSMOSOptions]):
         if options.model == "p808":
             self.network = P808(weights.tensors(weights.P808), half)
         else:
+            from rlzoo_dnsmos.p835 import P835
+
             file = weights.P835_PERSONALIZED if options.personalized else weights.P835
             self.network = P835(weights.tensors(file), options.personalized, half)
         self.network.eval()
@@ -53,6 +57,8 @@ class DNSMOSReward(Reward[DNSMOSOptions]):
             rows = torch.stack([self._row(samples, row) for row in range(len(samples))])
         if self.options.model == "p808":
             return Scores(rows[:, 0])
+        from rlzoo_dnsmos.p835 import PARTS
+
         parts = dict(zip(PARTS, rows.unbind(1), strict=True))
         return Scores(parts[self.options.part], parts)
 

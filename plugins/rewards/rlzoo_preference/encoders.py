@@ -51,7 +51,7 @@ class Encoder(Protocol):
 
 
 def make(name: str, layer: int, checkpoint: Path | None) -> Encoder:
-    """The encoder of this name, frozen. DataError if its weights cannot be had."""
+    """The encoder of this name, frozen. DataError if its weights are unavailable."""
     return LogMel() if name == "log-mel" else Wav2Vec2(obtain(WAV2VEC2_ASR, checkpoint), layer)
 
 

@@ -23,7 +23,7 @@ def serve(line: str, reward: Reward[Any], device: str) -> dict[str, Any]:
     waves = [torch.from_numpy(np.frombuffer(base64.b64decode(row["audio"]), "<f4").copy()) for row in rows]
     prompts = [Prompt(row["id"], row["text"], row["attributes"]) for row in rows]
     samples = to_samples(waves, asked["sample_rate"]).to(device)
-    samples = resample_samples(samples, reward.sample_rate)  # the reward knows its rate; whoever asks need not
+    samples = resample_samples(samples, reward.sample_rate)  # the reward knows its rate, the caller need not
     with torch.no_grad():
         scores = reward.score(samples, prompts)
     parts = {name: part.tolist() for name, part in scores.parts.items()}

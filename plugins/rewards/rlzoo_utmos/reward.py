@@ -19,7 +19,7 @@ class UTMOSReward(Reward[UTMOSOptions]):
     """Predicted MOS; not clamped, so it may leave [1, 5].
 
     Needs 16 kHz. Trained on clips of up to 10 s. A clip shorter than 400 samples (25 ms) is lengthened with zeros.
-    Construction raises DataError when the weights cannot be had or are not those of the strong learner.
+    Construction raises DataError if the weights are unavailable or are not those of the strong learner.
     """
 
     sample_rate = 16_000

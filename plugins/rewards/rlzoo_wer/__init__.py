@@ -57,7 +57,7 @@ def available(options: WEROptions) -> bool:
     return options.recognizer != "wav2vec2" or at_hand((WAV2VEC2_ASR,), options.checkpoint)
 
 
-_NOT_SPEECH = {"scores_are_sound": "the kit's clips are no speech: nothing of the prompt is recognised in any of them"}
+_NOT_SPEECH = {"scores_are_sound": "the kit's clips are not speech: nothing of the prompt is recognised in any of them"}
 
 
 @hookimpl

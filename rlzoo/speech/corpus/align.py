@@ -234,7 +234,7 @@ def with_stress(phones: Sequence[str]) -> Phones:
     known = set(ARPABET)
     given = [phone.upper() for phone in phones]
     if strange := [phone for phone in given if phone not in known]:
-        raise DataError(f"'{strange[0]}' is no ARPAbet phone", f"there are: {', '.join(CONSONANTS + VOWELS)}")
+        raise DataError(f"'{strange[0]}' is not an ARPAbet phone", f"available: {', '.join(CONSONANTS + VOWELS)}")
     if not any(phone[-1].isdigit() for phone in given):
         first = next((place for place, phone in enumerate(given) if phone in VOWELS), None)
         given = [f"{p}{1 if place == first else 0}" if p in VOWELS else p for place, p in enumerate(given)]

@@ -86,7 +86,7 @@ def convert(
     if speaker:
         clips = [clip for clip in clips if clip.speaker == speaker]
         if not clips:
-            there = f"there are: {', '.join(speakers[:10])}" if speakers else "this layout names no speakers"
+            there = f"available: {', '.join(speakers[:10])}" if speakers else "this layout names no speakers"
             raise DataError(f"'{source}' has no speaker '{speaker}'", there)
     left_out: dict[str, str] = {}
     lines: dict[str, str] = {}

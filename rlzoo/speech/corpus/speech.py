@@ -256,7 +256,7 @@ def canonical(phone: str, name: str) -> str:
     if spelled.upper() in ARPABET:
         return spelled.upper()
     raise DataError(
-        f"'{name}': '{spelled}' is no ARPAbet phone",
+        f"'{name}': '{spelled}' is not an ARPAbet phone",
         "align with an ARPAbet dictionary (Montreal Forced Aligner: english_us_arpa), or with rlzoo corpus align",
     )
 

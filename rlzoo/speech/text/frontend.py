@@ -43,7 +43,7 @@ def transcript(text: str) -> str:
     """Words of `text` as a listener would write them: 'Dr. No, 7pm, IBM' -> 'doctor no seven pm ibm'.
 
     For comparing texts: the same words in, however they are written. Names of letters in a row are one word, for
-    recognisers write 'TV', 'T V' and 'tv'. Empty where nothing is said.
+    recognisers write 'TV', 'T V' and 'tv'. Empty if nothing is spoken.
     """
     words: list[str] = []
     after_letter = False
@@ -199,7 +199,7 @@ def guess(word: str) -> list[str]:
     if word.endswith("'s"):
         base = guess(word[:-2])
         return base + sibilant_ending(base)
-    # 'html' is no syllable: its letters are named.
+    # 'html' is not a syllable: its letters are named.
     sounded = letters.shipped().phones(word) if re.search("[aeiouy]", word) else []
     return sounded or [phone for letter in word if letter.isalpha() for phone in _letter(letter)]
 

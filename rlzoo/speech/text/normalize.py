@@ -349,7 +349,7 @@ def _address(match: Match) -> str:
         r"\d+", lambda m: _say(numerals.cardinal(int(m[0])) if len(m[0]) < 5 else numerals.digits(m[0])), said
     )
     said = re.sub(r"\b(doc|xls|ppt)x\b", r"\1 X_ ", said)
-    # What has no vowel is no word: 'bbc', 'uk', 'www'.
+    # A string without a vowel is not a word: 'bbc', 'uk', 'www'.
     said = re.sub(
         r"\b(?:[b-df-hj-np-tv-xzB-DF-HJ-NP-TV-XZ]{2,}|uk|us|io|ai|edu|eu|exe|iso|ini|py)\b",
         lambda m: _say(_letters(m[0])),
@@ -469,7 +469,7 @@ def _money_after(match: Match) -> str:
 
 
 def _measure(match: Match) -> str:
-    """A number and a unit; '1980s' is a decade, and '5M', '100K' are no units."""
+    """A number and a unit; '1980s' is a decade, and '5M', '100K' are not units."""
     if (
         match["unit"] == "s"
         and not match["per"]
@@ -508,7 +508,7 @@ _ABBREVIATED = "|".join(sorted(set(ABBREVIATIONS) - DOTTED_ONLY))
 _HALF = r"(?:\s*(?P<half>[ap]\.m\.|[ap]\.?m\b))"
 _EXTENT = "wide|long|tall|high|deep|thick|across|by|in diameter|away|apart|square|x"
 
-# In this order: whoever comes first takes the digits and stops that belong to it.
+# In this order: the first one takes the digits and stops that belong to it.
 _Rules = list[tuple[re.Pattern[str], Callable[[Match], str] | str]]
 _NAMES: _Rules = [
     (re.compile(pattern), replace)
@@ -761,7 +761,7 @@ def _token(token: str, known: Callable[[str], bool], shouting: bool) -> list[str
 
 
 def _is_spelled(word: str, known: Callable[[str], bool], shouting: bool) -> bool:
-    """True if a word is read letter by letter: two capitals, more that are no word, and some known ones."""
+    """True if a word is read letter by letter: two capitals, more that are not a word, and some known ones."""
     letters = re.sub("'?s$", "", word)
     if letters.lower() in SPELLED:
         return True

@@ -62,7 +62,7 @@ def _compiled(kernel: Kernel) -> Kernel:
     how: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
     try:
         made: Kernel = numba.njit(cache=True, **how)(kernel)
-    except RuntimeError:  # neither this folder nor the user's cache can be written to: every process compiles anew
+    except RuntimeError:  # neither this folder nor the user's cache can be written to: every process compiles again
         made = numba.njit(**how)(kernel)
     return made
 
