@@ -105,14 +105,16 @@ def test_metrics_are_named_after_what_was_used_and_start_with_no_divergence(tmp_
 
 def test_micro_batches_change_no_result(tmp_path):
     rows = []
-    for size in (2, 64):
-        run = toy_run(rollout={"micro_batch": size}, train={"micro_batch": size, "minibatch": 20, "inner_epochs": 2})
-        rundir = start(run, tmp_path / str(size))
+    for size, frames in ((2, 0), (64, 0), (64, 9)):
+        pieces = {"micro_batch": size, "micro_batch_frames": frames}
+        run = toy_run(rollout=pieces, train={**pieces, "minibatch": 20, "inner_epochs": 2})
+        rundir = start(run, tmp_path / f"{size}-{frames}")
         train(run, rundir)
         rows.append(rundir.metrics()[-1])
-    small, large = rows
+    small, large, bounded = rows
     for name in ("reward/total", "policy/kl", "optim/grad_norm", "budget/network_evaluations", "budget/updates"):
         assert small[name] == pytest.approx(large[name], rel=1e-4), name
+        assert bounded[name] == pytest.approx(large[name], rel=1e-4), name
 
 
 @pytest.mark.parametrize("name", ["ddpo", "dpo", "bon", "draft", "sft"])

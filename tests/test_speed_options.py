@@ -20,10 +20,11 @@ from rlzoo_wavegrad2 import WaveGrad2Options
 from rlzoo_wavegrad2.policy import WaveGrad2Policy
 
 from rlzoo.api import Policy, Prompt
-from rlzoo.config.schema import TrainTable
+from rlzoo.config.schema import RolloutTable, TrainTable
 from rlzoo.engine import rollout
 from rlzoo.engine.budget import Counters, instrument
 from rlzoo.engine.minibatches import minibatches
+from rlzoo.errors import ConfigError
 from rlzoo.testing.context import LocalContext
 from rlzoo.testing.specs import ToyPolicyOptions, ToyRewardOptions
 from rlzoo.testing.toys import GaussianToy, ToyReward
@@ -87,12 +88,14 @@ def test_transitions_of_short_rows_are_cut_to_them_and_give_the_same_gradient() 
     reward = ToyReward(ToyRewardOptions())
     trajectory = LocalContext(policy, reward, prompts).rollout(prompts, samples_per_prompt=2)
     widths, gradients = set(), []
-    for size in (1, 100):
-        table = TrainTable(micro_batch=size)
+    for size, frames in ((1, 0), (100, 0), (100, 9)):
+        table = TrainTable(micro_batch=size, micro_batch_frames=frames)
         for batch in minibatches(policy, trajectory, range(4), table, torch.Generator().manual_seed(0)):
             for m in batch:
                 if size == 1:
                     widths.add(m.before.shape[-1])
+                if frames:
+                    assert len(m.row) * m.before.shape[-1] <= frames, "padding counts"
                 assert m.cut(trajectory.final).shape == m.before.shape == m.after.shape
                 step = policy.transition(m.before, m.k, m.cond, trajectory.schedule)
                 assert (step.log_prob(m.after) - m.log_prob).abs().max() < 1e-5
@@ -100,7 +103,65 @@ def test_transitions_of_short_rows_are_cut_to_them_and_give_the_same_gradient() 
         gradients.append(policy.bias.grad)
         policy.zero_grad(set_to_none=True)
     assert widths == {3, 4}
-    torch.testing.assert_close(*gradients)
+    for other in gradients[1:]:
+        torch.testing.assert_close(other, gradients[0])
+
+
+@pytest.mark.parametrize("name", ["gradtts", pytest.param("wavegrad2", marks=pytest.mark.slow)])
+def test_a_bound_on_frames_gives_the_same_samples_and_the_same_gradient(name: str) -> None:
+    """Rows of unlike lengths: pieces have unlike numbers of rows then, and like numbers of frames with padding."""
+    policy = SPEAKING[name]()
+    prompts = [Prompt("a", "Go."), Prompt("b", "Come in, it is late."), Prompt("c", "Open the door.")]
+    with torch.no_grad():
+        longest = int(policy.lengths(policy.condition(prompts)).max())
+    gradients, finals, sizes = [], [], []
+    for frames in (0, 2 * longest):
+        ctx = LocalContext(
+            policy,
+            ToyReward(ToyRewardOptions()),
+            prompts,
+            rollout=RolloutTable(num_steps=2, micro_batch_frames=frames),
+            train=TrainTable(micro_batch_frames=frames, minibatch=4),
+        )
+        trajectory = ctx.rollout(prompts, samples_per_prompt=2)
+        finals.append(trajectory.final)
+        for batch in ctx.minibatches(trajectory):
+            for m in batch:
+                sizes.append((frames, len(m.row), len(m.row) * m.before.shape[-1]))
+                step = policy.transition(m.before, m.k, m.cond, trajectory.schedule)
+                batch.mean(step.log_prob(m.after) * (1 + m.row)).backward()
+        for draw in ctx.denoising_batches(trajectory, "test"):
+            sizes.append((frames, len(draw.rows), len(draw.rows) * draw.clean.shape[-1]))
+            trajectory.mean(policy.denoising_loss(draw.clean, draw.cond, draw.t, draw.noise)).backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in policy.parameters() if p.grad is not None]))
+        policy.zero_grad(set_to_none=True)
+    torch.testing.assert_close(finals[1], finals[0])
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-3, atol=1e-5 * float(gradients[0].abs().max()))
+    bounded = [(rows, padded) for frames, rows, padded in sizes if frames]
+    assert all(padded <= 2 * longest for _, padded in bounded)
+    assert max(rows for frames, rows, _ in sizes if not frames) > 2
+    assert len(bounded) > len(sizes) - len(bounded)
+
+
+def test_pieces_are_bounded_by_frames_and_by_rows() -> None:
+    lengths = [5, 90, 7, 40, 41, 6, 5, 300, 8]
+    for size, frames in ((3, 0), (3, 100), (100, 100), (2, 10_000), (100, 1), (100, 10_000)):
+        pieces = rollout.by_length(lengths, size, frames)
+        assert sorted(row for piece in pieces for row in piece) == list(range(len(lengths)))
+        for piece in pieces:
+            padded = len(piece) * max(lengths[row] for row in piece)
+            assert len(piece) == 1 or (len(piece) <= size and (not frames or padded <= frames))
+    assert [len(piece) for piece in rollout.by_length(lengths, 100, 100)] == [1, 1, 2, 5]
+
+
+def test_rows_without_a_trajectory_are_refused_under_a_bound_on_frames() -> None:
+    prompts = [Prompt("short", "a"), Prompt("long", "bb")]
+    policy = GaussianToy(ToyPolicyOptions())
+    ctx = LocalContext(policy, ToyReward(ToyRewardOptions()), prompts, train=TrainTable(micro_batch_frames=9))
+    trajectory = ctx.rollout(prompts, samples_per_prompt=3)
+    assert [len(piece) for piece in ctx.micro_batches(6, trajectory)] == [2, 2, 2]
+    with pytest.raises(ConfigError, match="cuts rows without"):
+        ctx.micro_batches(6)
 
 
 def test_a_share_of_the_steps_gives_the_same_gradient_on_average() -> None:

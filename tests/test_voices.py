@@ -108,6 +108,34 @@ def test_damaged_and_foreign_voices(tmp_path: Path) -> None:
         VOICES.load(tmp_path / "none.safetensors")
 
 
+PUBLISHED = {
+    "Grad-TTS": ({"decoder.estimator.downs.0.0.mlp.1.weight": torch.zeros(2)}, None),
+    "Matcha-TTS": ({"decoder.estimator.down_blocks.0.0.mlp.1.weight": torch.zeros(2)}, "state_dict"),
+    "policy f5tts": ({"ema_model.transformer.transformer_blocks.0.attn.to_q.weight": torch.zeros(2)},
+                     "ema_model_state_dict"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("model", PUBLISHED)
+@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+def test_a_file_of_a_published_model_is_named_for_what_it_is(model: str, suffix: str, tmp_path: Path) -> None:
+    """As its publisher saves it: a bare state dict, or one inside a training checkpoint, or safetensors."""
+    state, under = PUBLISHED[model]
+    path = tmp_path / f"model.{suffix}"
+    if suffix == "safetensors":
+        save_file(state, path)
+    else:
+        torch.save({under: state, "step": 3} if under else state, path)
+    with pytest.raises(DataError, match=model):
+        VOICES.load(path)
+
+
+def test_a_pickle_that_would_run_code_is_not_looked_into(tmp_path: Path) -> None:
+    torch.save({"a": Size}, tmp_path / "evil.pt")
+    with pytest.raises(DataError, match="is a checkpoint of PyTorch"):
+        VOICES.load(tmp_path / "evil.pt")
+
+
 @pytest.mark.parametrize(
     ("header", "complaint"),
     [

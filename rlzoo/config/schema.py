@@ -27,6 +27,8 @@ class RolloutTable(Options):
     """Denoising steps K of a rollout; unset: the policy's default."""
     micro_batch: Annotated[int, Field(ge=0, le=MANY)] = 16
     """Rows sampled at once by one process. Changes memory and speed, never results; 0: as many as in training."""
+    micro_batch_frames: Annotated[int, Field(ge=0, le=MANY)] = 0
+    """Most frames sampled at once, padding included, but one row in any case; see `train.micro_batch_frames`."""
     score_ahead: bool | Literal["auto"] = "auto"
     """Score finished rows while the next ones are sampled. Changes memory and speed, never results;
     auto: on a GPU."""
@@ -99,6 +101,10 @@ class TrainTable(Options):
     """Transitions through the network at once, in one process. Changes memory, speed and the order of sums: one at a
     time, gradients are the same to the last digit whatever the number of processes. 0: one on a CPU; on a GPU as many
     as fit, by what one row is measured to take, at most 256 in 60 % of the free memory."""
+    micro_batch_frames: Annotated[int, Field(ge=0, le=MANY)] = 0
+    """Most frames through the network at once, padding included, but one row in any case: rows of unlike lengths then
+    need like memory. A frame is a column of the state: of the spectrum (f5tts, gradtts), a sample (wavegrad2).
+    `micro_batch` still bounds the rows, unless it is 0; 0: no bound."""
     step_selection: Literal["all", "fraction", "window"] = "all"
     """Trained denoising steps: all stochastic ones, a random share of each row's, or a run of neighbours."""
     step_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -130,6 +136,10 @@ class TrainTable(Options):
     def _one_size(self) -> Self:
         if self.minibatch and self.num_minibatches:
             raise ValueError("minibatch and num_minibatches say the same in two ways; set one of them")
+        if self.micro_batch_frames and self.window_frames:
+            raise ValueError(
+                "windows are of one length: with window_frames, set micro_batch and not micro_batch_frames"
+            )
         return self
 
 

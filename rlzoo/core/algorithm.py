@@ -103,8 +103,12 @@ class TrainContext(Protocol):
         """Shuffled stochastic transitions as `train.inner_epochs`, `train.minibatch`, `train.step_selection` say."""
         ...
 
-    def micro_batches(self, rows: int) -> Iterable[Tensor]:
-        """Indices 0 ... `rows` - 1, (n,) int64, `train.micro_batch` at a time: what fits in memory."""
+    def micro_batches(self, rows: int, trajectory: Trajectory | None = None) -> Iterable[Tensor]:
+        """Indices 0 ... `rows` - 1, (n,) int64, as many at a time as fit in memory: as `train.micro_batch` says, and,
+        for rows of `trajectory` at its full width, `train.micro_batch_frames`.
+
+        Raises ConfigError where `train.micro_batch_frames` is set and no trajectory is given.
+        """
         ...
 
     def denoising_batches(

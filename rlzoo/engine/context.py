@@ -122,7 +122,8 @@ class Context(SharedContext):
         trajectory = self.trajectory(rows, cond, plan, done, len(all_prompts) * G)
         self.counters.samples += trajectory.size
         if done.probed is not None:
-            k, size = torch.tensor(probe, device=self.device), self.rollout_table.micro_batch
+            k, table = torch.tensor(probe, device=self.device), self.rollout_table
+            size = rollout.rows_at_once(table.micro_batch, table.micro_batch_frames, done.states.shape[-1])
             measured = divergence.rows(len(all_prompts), G, len(rows.seeds))
             kl = divergence.measure(self.policy, self.reference, cond, schedule, measured, done.probed, k, size)
             mean, total = self.gather(kl).double().mean(0).tolist()

@@ -7,10 +7,13 @@ tensor by tensor, as they come and go, which needs no allocator's statistics and
 from __future__ import annotations
 
 import itertools
+import os
+import sys
 import time
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +24,7 @@ from torch.utils._pytree import tree_leaves
 from rlzoo.config.schema import RolloutTable, TrainTable
 from rlzoo.core.policy import Policy
 from rlzoo.core.types import Batch, Prompt, Schedule
+from rlzoo.engine.rollout import rows_at_once
 
 SHARE, MOST = 0.6, 256
 """Share of a GPU's free memory for the graph of a micro-batch, and its largest number of rows."""
@@ -32,6 +36,8 @@ class Row:
 
     elements: int
     """Number of elements of its state."""
+    frames: int
+    """Length of its state's last axis."""
     forward_seconds: float
     train_seconds: float
     """Forward and backward, of a window where the run trains windows."""
@@ -74,7 +80,7 @@ def measure(policy: Policy, prompts: Sequence[Prompt], table: RolloutTable, trai
     with torch.no_grad():
         policy.transition(x, k, cond, schedule)  # warms up
         forward = _timed(x.device, lambda: policy.transition(x, k, cond, schedule))
-    return Row(x[0].numel(), forward / rows, trained / rows, memory.most() // rows)
+    return Row(x[0].numel(), x.shape[-1], forward / rows, trained / rows, memory.most() // rows)
 
 
 class Memory(TorchDispatchMode):
@@ -135,8 +141,50 @@ def automatic(row: Row, device: torch.device) -> int:
     return max(1, min(MOST, 2 ** (rows.bit_length() - 1))) if rows else 1
 
 
-def text(row: Row, policy: Policy, table: RolloutTable, train: TrainTable, processes: int, passes: int | None) -> str:
-    """One line for the user. `passes`: over the samples of who trains samples; None: of who trains transitions."""
+def in_use(device: torch.device) -> int:
+    """Bytes of the device that this process uses now. On a CPU: of main memory, programs and files included."""
+    if device.type == "cuda":
+        allocated: int = torch.cuda.memory_allocated(device)
+        return allocated
+    status = Path("/proc/self/statm")
+    if status.exists():
+        return int(status.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
+
+
+def needed(policy: Policy, train: TrainTable, used: int, states: int, graph: int) -> int:
+    """Bytes at the peak of a step, or while its checkpoint is written. `used` of them are in use before the first step,
+    by the policy, its starting weights and the rewards; `states` is a rollout's, `graph` what goes back at once.
+    """
+    parameters = list(policy.parameters())
+    weights: int = sum(value.numel() * value.element_size() for value in policy.state_dict().values())
+    trained = [p for p in parameters if p.requires_grad]
+    one = sum(p.numel() * p.element_size() for p in trained)
+    kept = one * (3 if train.ema_decay else 2)  # AdamW's two moments, the average
+    training = sum(p.numel() * 8 for p in trained) + states + graph  # gradients are summed in float64
+    # Checkpoints are written from main memory: a copy of the weights, and safetensors' two; then the rest, twice.
+    saving = 2 * weights + max(weights, 2 * kept)
+    on_cpu = bool(parameters) and parameters[0].device.type == "cpu"
+    return used + weights + kept + (max(training, saving) if on_cpu else training)  # the reference's are weights too
+
+
+def text(
+    row: Row,
+    policy: Policy,
+    table: RolloutTable,
+    train: TrainTable,
+    processes: int,
+    passes: int | None,
+    used: int,
+) -> str:
+    """One line for the user. `passes`: over the samples of who trains samples; None: of who trains transitions. `used`:
+    bytes that are in use already, see `in_use`.
+    """
     schedule = policy.schedule(table.num_steps)
     rows = -(-table.prompts_per_step * table.samples_per_prompt // processes)
     steps = int(schedule.stochastic.sum())
@@ -144,18 +192,17 @@ def text(row: Row, policy: Policy, table: RolloutTable, train: TrainTable, proce
         steps = max(1, round(train.step_fraction * steps))
     trainings = rows * (train.inner_epochs * steps if passes is None else passes)
     sampling, training = rows * len(schedule) * row.forward_seconds, trainings * row.train_seconds
-    parameters = list(policy.parameters())
-    weights = sum(p.numel() * p.element_size() for p in parameters)
-    trained = sum(p.numel() * (8 + 2 * p.element_size()) for p in parameters if p.requires_grad)
     states = rows * (len(schedule) + 1) * row.elements * 4
-    graph = row.graph_bytes * train.micro_batch
-    total = 2 * weights + trained + states + graph  # reference; a gradient in float64 and AdamW's two moments
+    together = min(trainings, rows_at_once(train.micro_batch, train.micro_batch_frames, row.frames))
+    graph = row.graph_bytes * together
+    total = needed(policy, train, used, states, graph)
     step = sampling + training
-    at_once = "one row" if train.micro_batch == 1 else f"{train.micro_batch} rows"
+    at_once = "one row" if together == 1 else f"{together} rows"
     return (
         f"estimate, from one row of {row.elements} elements measured now: {_duration(step)} a step (sampling "
         f"{_duration(sampling)}, training {_duration(training)}), {_duration(step * train.steps)} in all, scoring and "
-        f"evaluation not counted; memory {_size(total)}, of which {_size(graph)} for {at_once} at once"
+        f"evaluation not counted; memory {_size(total)}, of which {_size(used)} are in use already and {_size(graph)} "
+        f"are for {at_once} at once"
     )
 
 

@@ -71,7 +71,11 @@ def _judge(
     if ctx.rollout_table.deterministic if table.deterministic is None else table.deterministic:
         schedule = replace(schedule, stochastic=torch.zeros_like(schedule.stochastic))
     plan = rollout.SamplingPlan(
-        schedule=schedule, seeds=seeds, reduction=ctx.logprob_reduction, micro_batch=ctx.rollout_table.micro_batch
+        schedule=schedule,
+        seeds=seeds,
+        reduction=ctx.logprob_reduction,
+        micro_batch=ctx.rollout_table.micro_batch,
+        micro_batch_frames=ctx.rollout_table.micro_batch_frames,
     )
     samples = rollout.sample(ctx.policy, cond, plan).samples
     scored = scoring.score(scorers, samples, rows, ctx.rollout_table.micro_batch, ctx.failures)

@@ -15,6 +15,7 @@ from torch import Tensor
 from rlzoo.config.schema import TrainTable
 from rlzoo.core.policy import Policy
 from rlzoo.core.types import Minibatch, Trajectory, Transitions
+from rlzoo.engine.rollout import by_length
 from rlzoo.engine.windows import transitions
 from rlzoo.errors import ConfigError
 
@@ -74,7 +75,12 @@ class _Pieces(Sequence[Transitions]):
         self._policy, self._trajectory, self._frames = policy, trajectory, table.window_frames
         size, device = table.micro_batch, trajectory.states.device
         row, k = row.to(device), k.to(device)  # at once: a GPU is waited for each time
-        self._pairs = list(zip(row.split(size), k.split(size), strict=True)) if len(row) else []
+        pieces = torch.arange(len(row), device=device).split(size) if len(row) else ()
+        if table.micro_batch_frames:
+            lengths = policy.lengths(trajectory.cond)[row].tolist()
+            together = by_length(lengths, size, table.micro_batch_frames)
+            pieces = tuple(torch.tensor(piece, device=device) for piece in together if piece)
+        self._pairs = [(row[piece], k[piece]) for piece in pieces]
 
     def __len__(self) -> int:
         return len(self._pairs)

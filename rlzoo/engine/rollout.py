@@ -91,6 +91,8 @@ class SamplingPlan:
     reduction: Reduction = "mean"
     micro_batch: int = 0
     """Rows at once; 0: all of them."""
+    micro_batch_frames: int = 0
+    """Frames at once, padding included; 0: no bound."""
     probe: tuple[int, ...] = ()
     """(N,) a step k per row whose state before the step is kept, or empty."""
     window_frames: int = 0
@@ -122,15 +124,24 @@ def around_densities(stochastic: Tensor) -> tuple[int, ...]:
     return tuple(sorted({*steps, *(k + 1 for k in steps), len(stochastic)}))
 
 
-def by_length(lengths: Sequence[int], size: int) -> list[list[int]]:
-    """Rows in batches of at most `size`, like lengths together: padding costs time as well.
+def rows_at_once(size: int, frames: int, width: int) -> int:
+    """How many rows of `width` frames go at once: at most `size`, and `frames` in all (0: no bound), but one."""
+    return max(1, min(size, frames // max(width, 1))) if frames else size
+
+
+def by_length(lengths: Sequence[int], size: int, frames: int = 0) -> list[list[int]]:
+    """Rows in batches as `rows_at_once` says, like lengths together: padding costs time as well.
 
     The longest come first, so that a batch that does not fit into memory fails at once.
     """
-    if len(lengths) <= size:
+    if len(lengths) <= rows_at_once(size, frames, max(lengths, default=0)):
         return [list(range(len(lengths)))]
     order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
-    return [order[first : first + size] for first in range(0, len(order), size)]
+    batches, first = [], 0
+    while first < len(order):
+        batches.append(order[first : first + rows_at_once(size, frames, lengths[order[first]])])
+        first += len(batches[-1])
+    return batches
 
 
 def sample(
@@ -140,11 +151,11 @@ def sample(
     progress: Callable[[int], None] = lambda rows: None,
     sampled: Callable[[Sequence[int], Samples], None] | None = None,
 ) -> Rollout:
-    """Run the chain for all rows of `cond`, `plan.micro_batch` at a time.
+    """Run the chain for all rows of `cond`, as many at a time as `plan.micro_batch` and `micro_batch_frames` allow.
 
     `progress` is called with rows times steps, `sampled` with the rows that are done and their samples.
     """
-    batches = by_length(policy.lengths(cond).tolist(), plan.micro_batch or len(cond))
+    batches = by_length(policy.lengths(cond).tolist(), plan.micro_batch or len(cond), plan.micro_batch_frames)
     if len(batches) == 1:
         return _sample_piece(policy, cond, plan, batches[0], progress)
     pieces = []

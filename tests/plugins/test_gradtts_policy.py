@@ -56,6 +56,13 @@ def state(policy: GradTTSPolicy, prompts: list[Prompt]):
     return cond, torch.randn(len(prompts), *policy.state_shape(cond)) * policy.mask(cond)
 
 
+def test_a_published_grad_tts_file_is_named_and_refused(tmp_path: Path) -> None:
+    """The publisher's file is a bare state dict; the network that rlzoo runs has another shape."""
+    torch.save({"decoder.estimator.downs.0.0.mlp.1.weight": torch.zeros(2)}, tmp_path / "grad-tts.pt")
+    with pytest.raises(DataError, match="published Grad-TTS model"):
+        GradTTSPolicy(GradTTSOptions(checkpoint=tmp_path / "grad-tts.pt"))
+
+
 def test_a_state_is_a_style_and_the_frames_behind_it(policy: GradTTSPolicy) -> None:
     cond = policy.condition(PROMPTS)
     frames, size = cond.get("frames"), cond.get("features").shape[2]

@@ -26,7 +26,7 @@ class AdjointMatching(Algorithm[AdjointMatchingOptions]):
         steps = self.matched(ctx, traj)
         losses = MeanMeter()
         for k in steps:
-            for rows in ctx.micro_batches(len(traj)):
+            for rows in ctx.micro_batches(len(traj), traj):
                 there = (traj.state(k, rows), torch.full_like(rows, k), traj.cond[rows], traj.schedule)
                 dist = ctx.policy.transition(*there)
                 with torch.no_grad():
@@ -55,7 +55,7 @@ class AdjointMatching(Algorithm[AdjointMatchingOptions]):
                 break
             through = ctx.reference if stochastic[k] else ctx.policy
             pieces = []
-            for rows in ctx.micro_batches(len(traj)):
+            for rows in ctx.micro_batches(len(traj), traj):
                 x = traj.state(k, rows).detach().requires_grad_()
                 with torch.enable_grad():
                     mode = through.transition(x, torch.full_like(rows, k), traj.cond[rows], traj.schedule).mode

@@ -54,7 +54,7 @@ class D3PO(Algorithm[D3POOptions]):
         gain_KN = torch.zeros_like(traj.log_probs)
         inside_KN = torch.ones_like(gain_KN)
         for k in traj.schedule.stochastic.nonzero().flatten().tolist():
-            for rows in ctx.micro_batches(len(traj)):
+            for rows in ctx.micro_batches(len(traj), traj):
                 before, after, cond = traj.state(k, rows), traj.state(k + 1, rows), traj.cond[rows]
                 there = (before, torch.full_like(rows, k), cond, traj.schedule)
                 ours, theirs = (

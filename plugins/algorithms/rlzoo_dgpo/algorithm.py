@@ -42,7 +42,7 @@ class DGPO(Algorithm[DGPOOptions]):
                 now_N = draw.old_N if update == 0 else self.losses(ctx, ctx.policy, traj, draw)
                 weight_N = self.weight(traj, adv_N, now_N - draw.reference_N)
                 weights.add(weight_N)
-                for rows in ctx.micro_batches(len(traj)):
+                for rows in ctx.micro_batches(len(traj), traj):
                     loss, kl = self.matching(ctx, ctx.policy, traj, rows, draw, grad=True)
                     low, high = (bound.to(loss) for bound in ratio_bounds(o.clip))
                     ratio = (draw.old_N[rows] - loss.detach()).exp()
@@ -80,7 +80,9 @@ class DGPO(Algorithm[DGPOOptions]):
 
     def losses(self, ctx: TrainContext, policy: Policy, traj: Trajectory, draw: Draw) -> Tensor:
         """(N,) squared matching losses of all rows."""
-        return torch.cat([self.matching(ctx, policy, traj, rows, draw)[0] for rows in ctx.micro_batches(len(traj))])
+        return torch.cat(
+            [self.matching(ctx, policy, traj, rows, draw)[0] for rows in ctx.micro_batches(len(traj), traj)]
+        )
 
     def matching(
         self, ctx: TrainContext, policy: Policy, traj: Trajectory, rows: Tensor, draw: Draw, grad: bool = False

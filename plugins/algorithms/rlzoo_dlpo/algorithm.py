@@ -127,7 +127,7 @@ class DLPO(Algorithm[DLPOOptions]):
             return None
         loss_KN = torch.zeros_like(traj.log_probs)
         for k in traj.schedule.stochastic.nonzero().flatten().tolist():
-            for rows in ctx.micro_batches(len(traj)):
+            for rows in ctx.micro_batches(len(traj), traj):
                 before, after, cond = traj.state(k, rows), traj.state(k + 1, rows), traj.cond[rows]
                 m = Transitions(rows, torch.full_like(rows, k), before, after, cond, traj.log_probs[k][rows])
                 loss_KN[k, rows] = self.diffusion_loss(ctx.policy, traj, target, m)

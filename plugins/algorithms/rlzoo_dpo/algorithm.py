@@ -48,7 +48,7 @@ class DPO(Algorithm[DPOOptions]):
         margins = MeanMeter()
         for update in range(self.options.updates if count else 0):
             t_N, noise = ctx.draw(traj, "dpo", update, self.options.updates)
-            for piece in ctx.micro_batches(len(winner_P)):
+            for piece in ctx.micro_batches(len(winner_P), traj):
                 w, l = winner_P[piece], loser_P[piece]
                 # The winner's draw for both: samples of one prompt have one shape.
                 seeds = f"dpo {update}", traj.seeds_of(w)

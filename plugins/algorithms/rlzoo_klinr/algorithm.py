@@ -48,7 +48,7 @@ class KLinR(Algorithm[KLinROptions]):
         means = ctx.logprob_reduction == "mean"
         elements_N = num_elements(traj.final, ctx.policy.mask(traj.cond)) if means else None
         for k in traj.schedule.stochastic.nonzero().flatten().tolist():
-            for rows in ctx.micro_batches(len(traj)):
+            for rows in ctx.micro_batches(len(traj), traj):
                 there = (traj.state(k, rows), torch.full_like(rows, k), traj.cond[rows], traj.schedule)
                 reference = ctx.reference.transition(*there)
                 if self.options.estimator == "exact":

@@ -48,7 +48,7 @@ class OnlyDL(Algorithm[OnlyDLOptions]):
         norm = policy.loss_norm if norm == "policy" else norm
         loss_KN = torch.zeros_like(traj.log_probs)
         for k in traj.schedule.stochastic.nonzero().flatten().tolist():
-            for rows in ctx.micro_batches(len(traj)):
+            for rows in ctx.micro_batches(len(traj), traj):
                 x_NS, clean_NS, cond = traj.state(k, rows), traj.final[rows], traj.cond[rows]
                 t_N = traj.schedule.times[k].to(x_NS).expand(len(rows))
                 target_NS = policy.target(clean_NS, implied_noise(policy, x_NS, clean_NS, t_N), t_N)

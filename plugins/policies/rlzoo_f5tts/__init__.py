@@ -9,6 +9,7 @@ from pydantic import Field
 
 from rlzoo.assets import Asset
 from rlzoo.plugin import Options, PolicySpec, hookimpl
+from rlzoo.pretraining.options import PretrainingOptions
 
 _F5 = "https://huggingface.co/SWivid/F5-TTS/resolve/84e5a410d9cead4de2f847e7c9369a6440bdfaca/F5TTS_v1_Base/"
 V1_BASE = Asset(
@@ -76,8 +77,9 @@ class F5TTSOptions(Options):
     is left out."""
     noise_level: Annotated[float, Field(gt=0, le=2)] = 0.7
     """a of the SDE's noise; see `noise_form`."""
-    noise_form: Literal["flow", "constant"] = "flow"
-    """flow: a sqrt(t / (1 - t)), Flow-GRPO's; constant: a, DanceGRPO's (there 0.3)."""
+    noise_form: Literal["flow", "constant", "cps"] = "flow"
+    """flow: a sqrt(t / (1 - t)), Flow-GRPO's; constant: a, DanceGRPO's (there 0.3); cps: the share sin(a pi / 2) of the
+    state's noise is drawn again, Flow-CPS's (there 0.8)."""
     trainable: Literal["lora", "all"] = "lora"
     """Weights that RL trains: low-rank adapters of attention and feed-forward (extra `lora`), or all of them (with a
     learning rate near 1e-5)."""
@@ -93,6 +95,29 @@ class F5TTSOptions(Options):
     memory for one block instead of all."""
 
 
+class PretrainOptions(PretrainingOptions):
+    """Options of `rlzoo pretrain --policy f5tts`."""
+
+    init: Path | None = None
+    """Model file of F5-TTS to go on from, with its vocabulary beside it; it brings its own sizes. With a learning rate
+    near 1e-5 this is fine-tuning on recordings; unset: random weights."""
+    vocabulary: Path | None = None
+    """vocab.txt; unset: the one beside `init`, else the characters of the corpus."""
+    dim: Annotated[int, Field(ge=64, le=4096)] = 256
+    """Width of the transformer; 1024 in v1 base. Its feed-forward layers have twice as much inside."""
+    depth: Annotated[int, Field(ge=1, le=64)] = 6
+    """Blocks; 22 in v1 base."""
+    heads: Annotated[int, Field(ge=1, le=64)] = 4
+    """Attention heads of width 64; 16 in v1 base."""
+    text_dim: Annotated[int, Field(ge=2, le=4096)] = 128
+    """Width of the text's embedding; 512 in v1 base."""
+    text_blocks: Annotated[int, Field(ge=0, le=32)] = 2
+    """Convolutional blocks over the text; 4 in v1 base."""
+    utterances_per_step: Annotated[int, Field(ge=1, le=10_000)] = 8
+    validation_steps: Annotated[int, Field(ge=2, le=1000)] = 16
+    """Denoising steps K of the samples in validation."""
+
+
 @hookimpl
 def rlzoo_policies() -> list[PolicySpec]:
     return [
@@ -103,6 +128,7 @@ def rlzoo_policies() -> list[PolicySpec]:
             options=F5TTSOptions,
             offers=frozenset({"log-prob", "denoising-loss", "sampling-grad"}),
             emits="audio",
+            pretrain="rlzoo_f5tts.pretrain:pretrain",
             run={"train": {"learning_rate": 1e-4, "micro_batch": 0}},
             reference="arXiv:2410.06885",
             assets=(V1_BASE, VOCABULARY, VOCOS),

@@ -140,11 +140,16 @@ def read_vocoder(path: Path) -> Vocos:
 
 
 def write_model(path: Path, network: nn.Module, config: DiTConfig, description: Mapping[str, Any]) -> None:
+    """Write a network's weights, adapters merged; see `write_weights`."""
+    write_weights(path, merged(network), config, description)
+
+
+def write_weights(path: Path, state: Mapping[str, Tensor], config: DiTConfig, description: Mapping[str, Any]) -> None:
     """Write weights in the published layout, atomically: F5-TTS's own loader reads them as averaged weights.
 
     The header repeats what shapes do not tell, and `description` (JSON values). DataError if it cannot be written.
     """
-    weights = {f"{AVERAGED}{PREFIX}{name}": value for name, value in merged(network).items()}
+    weights = {f"{AVERAGED}{PREFIX}{name}": value.cpu().contiguous() for name, value in state.items()}
     weights |= {"initted": torch.tensor(True), "step": torch.tensor(int(description.get("step", 0)))}
     habits = {"filler_masked": config.filler_masked, "rotary_heads": config.rotary_heads}
     header = {"format": MARK, "config": json.dumps({**description, "network": habits}, ensure_ascii=False)}
