@@ -134,13 +134,14 @@ def without_source_links(name: str) -> str:
 
 
 def with_formulas(text: str) -> str:
-    """The text with MathML in the place of LaTeX; code stays as it is."""
+    """The text with MathML in the place of LaTeX. Code stays as it is, apart from the mark `no-run`."""
 
     def converted(match: re.Match[str]) -> str:
         if match[1]:
             return str(convert(re.sub(r"\\tag\{(.+?)\}", r"\\qquad (\1)", match[1]), display="block"))
         return f"<span>{convert(match[2])}</span>"  # without the span, one at the start of a line becomes a paragraph
 
+    text = re.sub(r"^```(\w+) no-run$", r"```\1", text, flags=re.MULTILINE)  # mkdocs knows no such word
     parts = CODE.split(text)
     return "".join(part if part.startswith("`") else FORMULA.sub(converted, part) for part in parts)
 

@@ -11,7 +11,7 @@ import soundfile
 from rlzoo.errors import DataError
 from rlzoo.speech.corpus.metadata import read_metadata
 from rlzoo.speech.corpus.speech import SpeechCorpus, frame_durations, trim
-from rlzoo.speech.corpus.textgrids import read_textgrid, write_textgrid
+from rlzoo.speech.corpus.textgrids import find_textgrids, read_textgrid, write_textgrid
 
 RATE = 1000
 PHONES = ["sil", "K", "AE1", "T", "sil"]
@@ -311,17 +311,42 @@ Object class = "TextGrid"
 """
 
 
-@pytest.mark.parametrize("text", [LONG, SHORT], ids=["long", "short"])
+POINTS = (
+    'File type = "ooTextFile"\nObject class = "TextGrid"\n\n0\n1\n<exists>\n1\n'
+    '"TextTier"\n"phones"\n0\n1\n1\n0.5\n"K"\n'
+)
+GAPS = SHORT.replace('0.8\n4\n0\n0.1\n""\n0.1', "0.8\n2\n0.1").replace('0.5\n0.8\n"sp"\n', "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        LONG,
+        SHORT,
+        LONG.replace("\n", "\r\n"),
+        LONG.encode("utf-16"),
+        "\ufeff" + LONG,
+        SHORT.replace("phones", "Phones"),
+    ],
+    ids=["long", "short", "crlf", "utf16", "mark", "capital"],
+)
 def test_textgrids_in_both_forms_give_the_phones(tmp_path, text):
     pytest.importorskip("praatio", reason="praatio (extra `corpus`) is not installed")
     folder = write_corpus(tmp_path / "c", names=["a"])
     (folder / "phones.jsonl").unlink()
     grids = tmp_path / "grids" / "reader"
     grids.mkdir(parents=True)
-    (grids / "a.TextGrid").write_text(text)
+    (grids / "a.TextGrid").write_bytes(text if isinstance(text, bytes) else text.encode())
     item = SpeechCorpus.open(folder, textgrids=tmp_path / "grids")[0]
     assert item.phones == ("sil", "K", "AE1", "sp")
     assert item.ends == pytest.approx((0.1, 0.25, 0.5, 0.8))
+
+
+def test_gaps_of_a_textgrid_are_silence(tmp_path):
+    pytest.importorskip("praatio", reason="praatio (extra `corpus`) is not installed")
+    (tmp_path / "a.textgrid").write_text(GAPS)
+    assert list(find_textgrids(tmp_path)) == ["a"]
+    assert read_textgrid(tmp_path / "a.textgrid") == (["sil", "K", "AE1"], [0.1, 0.25, 0.5])
 
 
 @pytest.mark.parametrize(
@@ -330,8 +355,13 @@ def test_textgrids_in_both_forms_give_the_phones(tmp_path, text):
         (LONG.replace('"phones"', '"sounds"'), "expected one tier 'phones', found 'words', 'sounds'"),
         ("nonsense", "cannot read the TextGrid"),
         (SHORT[:120], "cannot read the TextGrid|expected one tier"),
+        ("", "it is empty"),
+        ("ooBinaryFile\x08TextGrid", "is a binary TextGrid"),
+        (POINTS, "tier 'phones' is of points"),
+        (SHORT.replace("0.25\n0.5", "0.2\n0.5"), r"overlap in time: \(0.1"),
+        (SHORT.replace("words", "phones"), "two of its tiers have the same name"),
     ],
-    ids=["tier", "nonsense", "truncated"],
+    ids=["tier", "nonsense", "truncated", "empty", "binary", "points", "overlap", "twice"],
 )
 def test_bad_textgrids_are_refused(tmp_path, text, message):
     pytest.importorskip("praatio", reason="praatio (extra `corpus`) is not installed")

@@ -253,6 +253,39 @@ def test_check_says_what_is_wrong_with_each_recording_and_text(tmp_path):
     json.dumps(report.as_dict())
 
 
+def test_check_names_what_lies_in_the_place_of_a_recording(tmp_path):
+    wavs = tmp_path / "wavs"
+    for name in ("fine", "offset", "cut", "over"):
+        tone(
+            wavs / f"{name}.wav",
+            2.0,
+            subtype="FLOAT" if name == "over" else "PCM_16",
+            gain=3.0 if name == "over" else 0.2,
+        )
+    wave, rate = soundfile.read(wavs / "fine.wav")
+    soundfile.write(wavs / "offset.wav", wave + 0.5, rate)
+    soundfile.write(wavs / "stereo.wav", np.stack([wave, wave], 1), rate)
+    soundfile.write(wavs / "short.wav", wave[:20], rate)
+    (wavs / "cut.wav").write_bytes((wavs / "fine.wav").read_bytes()[:30_000])
+    (wavs / "none.wav").write_bytes(b"")
+    (wavs / "lfs.wav").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:aa\n")
+    (wavs / "phone.m4a").write_bytes(b"\0\0\0 ftypM4A ")
+    names = ("fine", "offset", "cut", "over", "stereo", "short", "none", "lfs", "phone")
+    written(tmp_path, "".join(f"{name}|The old farmer went home.\n" for name in names))
+    report = check_corpus(tmp_path)
+    said = {
+        "cut": "is cut off: it has 30,000 bytes of 64,044",
+        "stereo": "rlzoo corpus convert",
+        "short": "only 20 samples",
+    }
+    said |= {"none": "it is empty", "lfs": "a pointer of Git LFS", "phone": "phone.m4a cannot be read here"}
+    assert report.broken.keys() == said.keys()
+    assert all(text in report.broken[name] for name, text in said.items())
+    assert "offset of 0.50" in report.doubtful["offset"]
+    assert "beyond full scale" in report.doubtful["over"]
+    assert "fine" not in report.doubtful
+
+
 def test_check_counts_the_words_that_would_be_gibberish(tmp_path):
     tone(tmp_path / "wavs/u1.wav", 2.0)
     written(tmp_path, "u1|The farmer went home.\n")

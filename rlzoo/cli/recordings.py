@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import Progress
 
 from rlzoo.cli.corpus import app
 from rlzoo.engine.console import columns, duration, err, out
@@ -62,6 +61,8 @@ def convert(
 
     gradtts is trained at 16,000 Hz: --rate 16000.
     """
+    from rich.progress import Progress
+
     from rlzoo.speech.corpus import convert as work
 
     with Progress(console=Console(stderr=True), disable=quiet) as bar:
@@ -89,6 +90,8 @@ def check(
 
     Exits with 1 if a problem prevents training.
     """
+    from rich.progress import Progress
+
     from rlzoo.speech.corpus.check import check_corpus
 
     with Progress(console=Console(stderr=True), disable=quiet or as_json) as bar:

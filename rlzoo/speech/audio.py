@@ -85,13 +85,15 @@ def read_audio(
 
 def _mono(path: Path) -> tuple[npt.NDArray[np.float32], int]:
     """(L,) and the rate. In blocks: what the header claims may be far more than there is."""
+    _refuse_cut_wave(path)
     blocks: list[npt.NDArray[np.float32]] = []
     try:
         with soundfile.SoundFile(str(path)) as file:
             check_rate(file.samplerate, f"'{path}'")
             if file.channels != 1:
                 raise DataError(
-                    f"'{path}' has {file.channels} channels, expected one", "mix it down first: sox in.wav -c 1 out.wav"
+                    f"'{path}' has {file.channels} channels, expected one",
+                    "mix it down: rlzoo corpus convert DIR OUT, or sox in.wav -c 1 out.wav",
                 )
             claimed, found = file.frames, 0
             while len(block := file.read(_BLOCK, dtype="float32")):
@@ -103,10 +105,44 @@ def _mono(path: Path) -> tuple[npt.NDArray[np.float32], int]:
                 raise DataError(f"'{path}' has {found:,} samples, its header says {claimed:,}", "it is cut off")
             rate = file.samplerate
     except (soundfile.LibsndfileError, RuntimeError, OSError, ValueError) as error:
-        raise DataError(f"'{path}' cannot be read as audio: {error}", "give a WAV or FLAC file") from error
+        raise DataError(
+            f"'{path}' cannot be read as audio: {_instead(path) or error}", "give a WAV or FLAC file"
+        ) from error
     if not blocks:
         raise DataError(f"'{path}' has no samples", "remove it from the set, or record it again")
     return np.concatenate(blocks), rate
+
+
+def _start(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(512)
+    except OSError:
+        return b""
+
+
+def _refuse_cut_wave(path: Path) -> None:
+    """DataError for a WAV file whose header claims 2 % more than there is; of a stream it claims all or nothing."""
+    head = _start(path)
+    if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
+        return
+    claimed, found = int.from_bytes(head[4:8], "little") + 8, path.stat().st_size
+    if found < 0.98 * claimed < 0x7FFFFF00:
+        raise DataError(f"'{path}' is cut off: it has {found:,} bytes of {claimed:,}", "copy or record it again")
+
+
+def _instead(path: Path) -> str:
+    """What lies in the place of a recording; empty where that is not known."""
+    head = _start(path)
+    if not head:
+        return "it is empty"
+    if head.startswith(b"version https://git-lfs"):
+        return "it is a pointer of Git LFS, so fetch it in its repository with `git lfs pull`"
+    if head.lstrip()[:1] == b"<":
+        return "it is a web page, so the download failed"
+    if head[4:8] == b"ftyp":
+        return "it is an MPEG-4 file, so convert it first: ffmpeg -i IN OUT.wav"
+    return ""
 
 
 def check_rate(rate: int, who: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from rlzoo.speech.text.normalize import PAUSE
 from rlzoo.speech.text.phones import strip_stress
 
 _RARE = 20
-_CLIPPED = 0.999
+_CLIPPED, _OFFSET = 0.999, 0.03
 _QUIET_DBFS, _SILENT_DBFS = -45.0, -70.0
 _LONG_SILENCE, _SHORT, _LONG = 1.0, 0.6, 20.0  # seconds
 _FASTEST, _SLOWEST = 28.0, 2.5  # phones a second
@@ -98,10 +99,11 @@ def check_corpus(
     report.unused = sorted(recordings.keys() - metadata.texts.keys())
     frontend = TextFrontend("cmu")
     asked = _read_texts(metadata, frontend, report)
+    others = {unicodedata.normalize("NFC", path.stem): path.name for path in (root / "wavs").rglob("*.*")}
     seconds: dict[str, float] = {}
     levels: list[float] = []
     for done, name in enumerate(metadata.texts, 1):
-        found = _listen(recordings.get(name), name, asked.get(name, 0), report)
+        found = _listen(recordings.get(name), name, others.get(name, ""), asked.get(name, 0), report)
         if found is not None:
             seconds[name] = found[0]
             levels.append(found[1])
@@ -139,35 +141,43 @@ def _read_texts(metadata: Metadata, frontend: TextFrontend, report: CorpusReport
     return asked
 
 
-def _listen(path: Path | None, name: str, phones: int, report: CorpusReport) -> tuple[float, float] | None:
+def _listen(path: Path | None, name: str, other: str, phones: int, report: CorpusReport) -> tuple[float, float] | None:
     """Length in seconds and level in dBFS of a recording; what is wrong with it goes to the report."""
     import numpy as np
 
     from rlzoo.speech.audio import read_audio
 
     if path is None:
-        report.broken[name] = "no recording of this name in wavs/"
+        report.broken[name] = "no recording of this name in wavs/" + (f"; {other} cannot be read here" if other else "")
         return None
     try:
         wave, rate = read_audio(path)
     except DataError as error:
-        report.broken[name] = error.message
+        report.broken[name] = f"{error.message} ({error.hint})"
         return None
     report.rates[rate] = report.rates.get(rate, 0) + 1
     audio = wave.double().numpy()
-    seconds = len(audio) / rate
+    seconds, offset = len(audio) / rate, float(audio.mean())
+    peak = float(np.abs(audio).max())
+    clipped = int((np.abs(audio) >= max(_CLIPPED, _CLIPPED * peak)).sum())
+    audio -= offset
     frames = audio[: len(audio) // (rate // 50) * (rate // 50)].reshape(-1, rate // 50)
     power = 10 * np.log10((frames**2).mean(1) + 1e-12) if len(frames) else np.array([-120.0])
     loud = power > power.max() - 30
     level = float(10 * np.log10((10 ** (power[loud] / 10)).mean()))
+    if not len(frames):
+        report.broken[name] = f"only {len(audio)} samples long"
+        return None
     if level < _SILENT_DBFS:
         report.broken[name] = f"silent ({level:.0f} dBFS)"
         return seconds, level
     problems = []
-    peak = float(np.abs(audio).max())
-    clipped = int((np.abs(audio) >= max(_CLIPPED, _CLIPPED * peak)).sum())
     if peak >= _CLIPPED and clipped > 4:
         problems.append(f"clipped ({clipped} samples at full scale)")
+    if peak > 1.001:
+        problems.append(f"samples up to {peak:.1f}, beyond full scale")
+    if abs(offset) > _OFFSET:
+        problems.append(f"a constant offset of {offset:.2f}")
     if level < _QUIET_DBFS:
         problems.append(f"quiet ({level:.0f} dBFS)")
     first, last = (int(np.argmax(row)) * 0.02 for row in (loud, loud[::-1]))

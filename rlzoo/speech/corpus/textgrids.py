@@ -20,7 +20,7 @@ def find_textgrids(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise DataError(f"no folder '{folder}' with TextGrids", hint="give the aligner's output folder")
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*.TextGrid")):
+    for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() == ".textgrid"):
         if path.stem in found:
             raise DataError(f"two TextGrids named '{path.stem}': '{found[path.stem]}' and '{path}'", hint="remove one")
         found[path.stem] = path
@@ -30,9 +30,9 @@ def find_textgrids(folder: Path) -> dict[str, Path]:
 
 
 def read_textgrid(path: Path, tier: str = "phones") -> tuple[list[str], list[float]]:
-    """One TextGrid -> phones and their end times in seconds, from 0 without gaps; an unlabelled interval is "sil".
+    """One TextGrid -> phones and their end times in seconds, from 0 without gaps; what has no label is "sil".
 
-    `tier` may stand behind a speaker's name, as in 'LJSpeech - phones'.
+    `tier` may stand behind a speaker's name, as in 'LJSpeech - phones'; 'Phones' and 'phone' are taken for it too.
 
     Raises:
         DataError: unreadable, no such tier or several, or intervals out of order.
@@ -43,23 +43,43 @@ def read_textgrid(path: Path, tier: str = "phones") -> tuple[list[str], list[flo
         from praatio.data_classes.interval_tier import IntervalTier
     except ImportError as error:
         raise PluginError("reading TextGrids needs praatio", hint="pip install 'rlzoo-speech[corpus]'") from error
-    read_bytes(path, "align the recording again", MAX_TEXTGRID_BYTES)  # what is too large, or no file, is told here
+    raw = read_bytes(path, "align the recording again", MAX_TEXTGRID_BYTES)
+    if raw.startswith(b"ooBinaryFile"):
+        raise DataError(f"'{path}' is a binary TextGrid", hint="save it as a text file in Praat")
+    head = raw[:400].replace(b"\0", b"")
+    if b"TextGrid" not in head and not head.startswith(b"{"):
+        raise DataError(
+            f"cannot read the TextGrid '{path}': it is " + ("no TextGrid" if head.strip() else "empty"),
+            hint="align the recording again",
+        )
     try:
         grid = textgrid.openTextgrid(str(path), includeEmptyIntervals=True, reportingMode="error")
     except Exception as error:  # praatio has errors of its own, and Python's where a line is not what it expects
         # What an empty or cut file does to praatio is an index out of range, which says nothing.
-        why = "it is empty or cut off" if isinstance(error, LookupError) else str(error)
+        why = "it is empty or cut off" if isinstance(error, LookupError) else " ".join(str(error).split())
+        if isinstance(error, UnicodeDecodeError):
+            why = f"byte 0x{error.object[error.start]:02x} is neither UTF-8 nor UTF-16 text"
+        elif "same name" in why:
+            why = "two of its tiers have the same name"
         raise DataError(f"cannot read the TextGrid '{path}': {why}", hint="align the recording again") from error
-    names = [name for name in grid.tierNames if name == tier or name.endswith(f" - {tier}")]
+    wanted = {tier, tier.removesuffix("s")}
+    names = [name for name in grid.tierNames if name.rpartition(" - ")[2].lower() in wanted]
     if len(names) != 1:
         found = ", ".join(f"'{name}'" for name in grid.tierNames) or "none"
         raise DataError(f"'{path}': expected one tier '{tier}', found {found}", hint="name the tier of the phones")
     intervals = grid.getTier(names[0])
-    if not isinstance(intervals, IntervalTier) or not intervals.entries:
+    if not isinstance(intervals, IntervalTier):
+        raise DataError(
+            f"'{path}': tier '{names[0]}' is of points, not of intervals", hint="name the tier of the phones"
+        )
+    if not intervals.entries:
         raise DataError(f"'{path}': tier '{names[0]}' holds no intervals", hint="align the recording again")
     phones: list[str] = []
     ends: list[float] = []
     for entry in intervals.entries:
+        if entry.start > (ends[-1] if ends else 0.0) + 1e-6:
+            phones.append("sil")
+            ends.append(float(entry.start))
         phones.append(entry.label.strip() or "sil")
         ends.append(float(entry.end))
     return phones, ends
