@@ -14,9 +14,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import pickle
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,8 +33,9 @@ from rlzoo.engine.context import Context
 from rlzoo.errors import DataError
 from rlzoo.files.evaluations import steps_in
 from rlzoo.files.reading import read_object
-from rlzoo.files.rundir import RunDirectory, remove
+from rlzoo.files.rundir import RunDirectory
 from rlzoo.files.safepickle import load_untrusted
+from rlzoo.files.writing import discard, sweep
 
 POLICY, ALGORITHM, ENGINE, DONE = "policy.safetensors", "algorithm.pt", "engine.pt", "DONE"
 _FILES = {POLICY, ALGORITHM, ENGINE}
@@ -62,29 +61,21 @@ def save(rundir: RunDirectory, ctx: Context, algorithm: Algorithm[Any], keep: in
     name = name_of(ctx.step)
     with rundir.writing(f"checkpoints/{name}") as folder:
         _fill(folder, contents)
-        shutil.rmtree(rundir / f"checkpoints/{name}", ignore_errors=True)
     rundir.write_text("checkpoints/LATEST", name + "\n")
-    killed = (rundir / "checkpoints").glob(".*.tmp")  # folders, and files: LATEST is one
-    for old in (*complete(rundir)[:-keep], *killed):
-        remove(old)
+    for old in complete(rundir)[:-keep]:
+        discard(old)
+    sweep(rundir / "checkpoints")
     return rundir / f"checkpoints/{name}"
 
 
 def _fill(folder: Path, contents: Mapping[str, bytes]) -> None:
-    try:
-        folder.mkdir()
-        stamps = {
-            file: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-            for file, content in contents.items()
-        }
-        for file, content in {**contents, DONE: json.dumps(stamps, indent=2).encode()}.items():
-            with (folder / file).open("wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+    folder.mkdir()
+    stamps = {
+        file: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        for file, content in contents.items()
+    }
+    for file, content in {**contents, DONE: json.dumps(stamps, indent=2).encode()}.items():
+        (folder / file).write_bytes(content)
 
 
 def _to_bytes(value: Any) -> bytes:
