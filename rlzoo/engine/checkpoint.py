@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -61,11 +60,17 @@ def save(rundir: RunDirectory, ctx: Context, algorithm: Algorithm[Any], keep: in
     name = name_of(ctx.step)
     with rundir.writing(f"checkpoints/{name}") as folder:
         _fill(folder, contents)
-    rundir.write_text("checkpoints/LATEST", name + "\n")
+    tidy(rundir, keep)
+    return rundir / f"checkpoints/{name}"
+
+
+def tidy(rundir: RunDirectory, keep: int) -> None:
+    """Name the newest checkpoint in `LATEST`, and drop all but the newest `keep` and what killed writes have left."""
+    if (newest := latest(rundir)) is not None:
+        rundir.write_text("checkpoints/LATEST", newest.name + "\n")
     for old in complete(rundir)[:-keep]:
         discard(old)
     sweep(rundir / "checkpoints")
-    return rundir / f"checkpoints/{name}"
 
 
 def _fill(folder: Path, contents: Mapping[str, bytes]) -> None:
@@ -199,8 +204,9 @@ def _other(folder: Path) -> str:
 def _load(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise DataError(f"cannot read '{path}': {str(error).splitlines()[0]}", _other(path.parent)) from error
+    except Exception as error:  # torch's unpickler checks little: a damaged file fails in any way that Python knows
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise DataError(f"cannot read '{path}': {reason}", _other(path.parent)) from error
 
 
 def _load_weights(policy: Policy, path: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import pickle
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -30,9 +29,6 @@ OnStep = Callable[[dict[str, float]], None]
 """Called with every row of `train.jsonl`."""
 
 _ON_FULL = "free some space on the disk, then --resume"
-
-
-_UNREADABLE = (OSError, EOFError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, pickle.PickleError)
 
 
 class _LogRow(Shape):
@@ -178,7 +174,7 @@ class Pretraining:
             if state["cuda_rng"] is not None and self.device.type == "cuda":
                 torch.cuda.set_rng_state(state["cuda_rng"].cpu(), self.device)
             self.step, self.seconds = state["step"], state["seconds"]
-        except _UNREADABLE as error:
+        except Exception as error:  # torch's unpickler checks little: a damaged file fails in any way that Python knows
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise DataError(f"cannot read '{self.checkpoint}': {reason}", "start again in another --out") from error
         kept = [json.dumps(row) + "\n" for row in read_log(self.log) if row["step"] <= self.step]

@@ -102,6 +102,8 @@ def read_config(weights: Mapping[str, Tensor], path: Path, told: Mapping[str, An
         query, ff = weights["transformer_blocks.0.attn.to_q.weight"], weights["transformer_blocks.0.ff.ff.0.0.weight"]
         blocks = 1 + max(int(m[1]) for name in weights if (m := _BLOCK.match(name)))
         text_blocks = 1 + max((int(m[1]) for name in weights if (m := _TEXT_BLOCK.match(name))), default=-1)
+        if max(blocks, text_blocks) > len(weights):
+            raise KeyError(f"transformer_blocks.{len(weights)}")
         inner = weights.get("text_embed.text_blocks.0.pwconv1.weight", text)
         return DiTConfig(
             dim=projection.shape[1],

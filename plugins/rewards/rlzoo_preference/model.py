@@ -18,6 +18,7 @@ from rlzoo_preference.encoders import EncoderSettings
 
 FORMAT = "rlzoo-preference-1"
 _HINT = "give a file that `rlzoo reward train-preference` wrote"
+MAX_HIDDEN = 4096
 
 
 class Head(nn.Module):
@@ -67,7 +68,10 @@ def load(path: Path, sizes: dict[str, int]) -> tuple[Head, EncoderSettings]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
         about = json.loads(metadata[FORMAT])
         encoder = EncoderSettings.model_validate(about["encoder"])
-        head = Head(sizes[encoder.name], int(about["hidden"]))
+        hidden = int(about["hidden"])
+        if not 0 <= hidden <= MAX_HIDDEN:
+            raise ValueError(f"{hidden} hidden units, expected 0 to {MAX_HIDDEN}")
+        head = Head(sizes[encoder.name], hidden)
         head.load_state_dict(tensors)
     except (SafetensorError, OSError, LookupError, TypeError, ValueError, ValidationError, RuntimeError) as error:
         raise DataError(f"'{path}' is no preference model: {str(error).splitlines()[0]}", _HINT) from error
