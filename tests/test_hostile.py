@@ -306,7 +306,7 @@ def test_values_that_no_run_has_are_refused(value: str, tmp_path: Path) -> None:
     (tmp_path / "run.toml").write_text(f"x = {value}")
     with pytest.raises(ConfigError, match="is not valid TOML"):
         read(tmp_path / "run.toml")
-    with pytest.raises(ConfigError, match="is no assignment"):
+    with pytest.raises(ConfigError, match="is not an assignment"):
         override({}, "a" + ".a" * 2000 + "=1")
 
 
