@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +23,6 @@ from rlzoo.engine.results import result_of
 from rlzoo.engine.source import policy_source
 from rlzoo.engine.start import Reporter
 from rlzoo.errors import ConfigError, DataError
-from rlzoo.evaluation.targets import Request, find_subjects, plan_evaluation
 from rlzoo.files.rundir import RunDirectory
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from rlzoo.config.resolve import ResolvedRun
     from rlzoo.core.policy import Policy
+    from rlzoo.core.reward import RewardFunction
     from rlzoo.engine.events import RunResult
 
 Names = str | Sequence[str]
@@ -42,9 +43,10 @@ def run(
     config: str | Path | Mapping[str, Any] | None = None,
     *,
     algo: str = "",
-    reward: Names = (),
+    reward: str | RewardFunction | Sequence[str | RewardFunction] = (),
     policy: str = "",
     prompts: str = "",
+    observe: Names = (),
     steps: int | None = None,
     seed: int | None = None,
     device: str = "",
@@ -58,18 +60,21 @@ def run(
     """Fine-tune a policy with reinforcement learning, as `rlzoo run` does, and return the finished run.
 
     `config` is a run file's path or its content; the other arguments override it. `reward` is one name or several,
-    whose scores are added. `overrides` sets any value, such as `{"algorithm.clip": 0.1}`. `out` is the directory to
+    whose scores are added; instead of a name, a function (samples, prompts) -> one number per sample, which must stand
+    at the top of a module or script, so that a resumed run finds it again. `observe` names observers, such as
+    `tensorboard`. `overrides` sets any value, such as `{"algorithm.clip": 0.1}`. `out` is the directory to
     make; default: a new one under `runs/`. `strict` refuses the fallback of a reward whose weights are unavailable.
 
     Raises ConfigError for a wrong name or value, PluginError for a broken plugin, DataError for unavailable weights or
-    a full disk, Diverged where a loss stops being finite, and Interrupted after Ctrl-C, when all is saved.
+    a full disk, Diverged if a loss stops being finite, and Interrupted after Ctrl-C, when all is saved.
     """
     prepared = engine.prepare(
         Path(config) if isinstance(config, str) else config,
         algo=algo,
-        rewards=[reward] if isinstance(reward, str) else list(reward),
+        rewards=[_reward(one) for one in ([reward] if isinstance(reward, str) or callable(reward) else reward)],
         policy=policy,
         prompts=prompts,
+        observers=[observe] if isinstance(observe, str) else list(observe),
         seed=seed,
         device=device,
         steps=steps,
@@ -88,7 +93,7 @@ def resume(
     """Continue an interrupted run, or train a finished one further with a larger number of `steps`.
 
     `trust` runs the plugins and programs that it names although somebody else has made it.
-    Raises DataError where `path` is not a run, and what `run` raises.
+    Raises DataError if `path` is not a run, and what `run` raises.
     """
     result = engine.resume(Path(path), steps=steps, device=device, trust=trust, reporter=_reporter(progress))
     return Run(result.directory)
@@ -144,6 +149,7 @@ def evaluate(
     """
     from rlzoo.engine.scorecache import open_cache
     from rlzoo.evaluation.judge import judge
+    from rlzoo.evaluation.targets import Request, find_subjects, plan_evaluation
 
     tables: dict[str, Any] = {}
     for item in _assignments(overrides):
@@ -170,7 +176,7 @@ def evaluate(
 class Run:
     """A run on disk: its configuration, metrics, held-out scores, and the policy it has trained.
 
-    `Run(path)` opens one that was made before. DataError where `path` is not a run directory.
+    `Run(path)` opens one that was made before. DataError if `path` is not a run directory.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -178,7 +184,7 @@ class Run:
 
     @property
     def directory(self) -> Path:
-        """Where everything of the run is."""
+        """Directory of the run."""
         return self._folder.path
 
     @property
@@ -257,7 +263,7 @@ class Voice:
 
     @property
     def sample_rate(self) -> int:
-        """Of its audio, in Hz."""
+        """Sampling rate of its audio in Hz."""
         assert self.module.media.sample_rate is not None
         return self.module.media.sample_rate
 
@@ -286,7 +292,7 @@ class Speech:
 
     @property
     def seconds(self) -> float:
-        """How long it lasts."""
+        """Duration in seconds."""
         return len(self.wave) / self.sample_rate
 
     def numpy(self) -> np.ndarray:
@@ -334,7 +340,7 @@ class Evaluation:
 
     @property
     def hacked(self) -> bool | None:
-        """Whether the training reward has risen while an independent judge has fallen; None where nothing can tell."""
+        """True if the training reward has risen while an independent judge has fallen; None if nothing can tell."""
         verdict = self.document["hacking"]
         return None if verdict is None else bool(verdict["hacked"])
 
@@ -345,6 +351,20 @@ class Evaluation:
         from rlzoo.evaluation.tables import as_text
 
         return as_text(self.document)
+
+
+def _reward(asked: str | RewardFunction) -> str | dict[str, Any]:
+    """What `--reward` would be; a function by the module or the script that defines it."""
+    if isinstance(asked, str):
+        return asked
+    name, module = getattr(asked, "__qualname__", ""), getattr(asked, "__module__", "")
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise ConfigError(
+            f"the reward {name or asked!r} cannot be found again by its name",
+            "define it with `def` at the top of a module, of a script or of a notebook",
+        )
+    script = getattr(sys.modules.get(module), "__file__", None) if module == "__main__" else None
+    return {"name": "function", "function": f"{script or module}:{name}"}
 
 
 def _reporter(progress: bool) -> Reporter:

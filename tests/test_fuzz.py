@@ -312,8 +312,8 @@ def other_readers(folder: Path, run: Path) -> dict[str, Reader]:
     add("phones.jsonl", "corpus/phones.jsonl", phones, of_lines, lambda path: list(SpeechCorpus.open(path.parent)))
     pair = {
         "prompt": {"id": "hi", "text": "Hi."},
-        "preferred": "a.wav",
-        "rejected": "b.wav",
+        "preferred": "q1.wav",
+        "rejected": "q2.wav",
         "rater": "1",
         "tie": False,
     }

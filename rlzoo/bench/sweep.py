@@ -75,7 +75,7 @@ class Dimension:
 
 @dataclass(frozen=True)
 class Search:
-    """What a sweep does."""
+    """Settings of a sweep."""
 
     user: Mapping[str, Any]
     """The run file that every trial starts from."""
@@ -90,7 +90,7 @@ class Search:
 def sweep(search: Search, attempt: Attempt | None = None) -> dict[str, Any]:
     """Do the trials that are left; write `sweep.json` and `best.toml`; return the former.
 
-    ConfigError before the first trial where the space does not fit the run; PluginError without Optuna; DataError where
+    ConfigError before the first trial where the space does not fit the run; PluginError without Optuna; DataError if
     the folder holds another sweep or no trial ended.
     """
     optuna = _optuna()
@@ -131,7 +131,7 @@ def sweep(search: Search, attempt: Attempt | None = None) -> dict[str, Any]:
 
 
 def _run(search: Search, folder: Path, number: int, values: Mapping[str, Any], attempt: Attempt | None) -> float | None:
-    """Value of one trial, None where it diverged: it counts as spent."""
+    """Value of one trial, None if it diverged: it counts as spent."""
     job = Job(f"trial-{number:04d}", folder, search.plugin_files, search.threads)
     write_text(job.beside(".toml"), toml.dumps(_with(search, values)))
     outcome = execute(job, attempt)

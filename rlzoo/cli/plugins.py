@@ -16,6 +16,8 @@ from rlzoo.errors import ConfigError, ContractError, PluginError
 
 app = typer.Typer(no_args_is_help=True, help="List, inspect and test plugins.")
 
+FAMILIES = ("diffusion", "flow")
+
 PluginFiles = Annotated[list[Path], typer.Option("--plugin", help="A one-file plugin to load; repeatable.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -52,7 +54,7 @@ def list_plugins(
 @app.command()
 def show(
     name: Annotated[str, typer.Argument(help="A plugin's name.")],
-    kind: Annotated[str, typer.Option(help="Its kind, where two kinds share the name.")] = "",
+    kind: Annotated[str, typer.Option(help="Its kind, if two kinds share the name.")] = "",
     as_json: AsJson = False,
     plugin: PluginFiles = [],  # noqa: B006
 ) -> None:
@@ -73,11 +75,13 @@ def show(
 @app.command()
 def check(
     name: Annotated[str, typer.Argument(help="A plugin's name, or the name of one that failed to load.")],
-    kind: Annotated[str, typer.Option(help="Its kind, where two kinds share the name.")] = "",
+    kind: Annotated[str, typer.Option(help="Its kind, if two kinds share the name.")] = "",
+    only: Annotated[str, typer.Option("-k", help="Only the checks whose name contains this text.")] = "",
+    stop: Annotated[bool, typer.Option("-x", help="Stop at the first check that fails.")] = False,
     as_json: AsJson = False,
     plugin: PluginFiles = [],  # noqa: B006
 ) -> None:
-    """Hold one plugin against the contract of its kind; exit 3 where it breaks it."""
+    """Check one plugin against the contract of its kind; exit 3 if it violates it."""
     registry = discover(files=plugin)
     for provider in registry.providers:
         if provider.name == name and provider.error:
@@ -88,11 +92,18 @@ def check(
         import_target(spec.target, f"{NOUN[found]} '{name}'", spec.extra)
     from rlzoo import testing
 
-    results = testing.check_plugin(spec)
+    results = testing.check_plugin(spec, only, stop=stop)
+    if not results:
+        names = [check for check, _ in testing.checks_of(spec)]
+        raise ConfigError(
+            f"no check's name contains '{only}'", did_you_mean(only, names) or f"available: {', '.join(names)}"
+        )
     if as_json:
         out.print(json.dumps([{"check": r.check, "outcome": r.outcome, "detail": r.detail} for r in results], indent=2))
     else:
-        out.print(columns([(r.outcome, r.check, r.detail) for r in results]))
+        for result in results:
+            lines = result.detail.splitlines()
+            out.print(f"{result.outcome:8}  {result.check}", *(f"\n            {line}" for line in lines), sep="")
     failed = [r.check for r in results if r.outcome == "failed"]
     if failed:
         raise ContractError(f"{NOUN[found]} '{name}' breaks its contract: {', '.join(failed)}", "see the lines above")
@@ -103,18 +114,21 @@ def new(
     kind: Annotated[str, typer.Argument(help=f"One of {', '.join(KINDS)}.")],
     name: Annotated[str, typer.Argument(help="The plugin's name, such as my-reward.")],
     out_dir: Annotated[Path, typer.Option("--out", help="Folder to make the package in.")] = Path("."),
+    family: Annotated[str, typer.Option(help="Family of a policy: diffusion (the default) or flow.")] = "",
 ) -> None:
-    """Write an installable package for a new plugin, with a test that holds it against the contract."""
+    """Write an installable package for a new plugin, with a test of its contract."""
     if kind not in KINDS:
         raise ConfigError(f"unknown kind '{kind}'", did_you_mean(kind, KINDS) or f"available: {', '.join(KINDS)}")
+    if family and (kind != "policy" or family not in FAMILIES):
+        raise ConfigError(f"{kind} has no family '{family}'", f"a policy has one of: {', '.join(FAMILIES)}")
     from rlzoo.cli._scaffold import write
 
-    folder = write(kind, name, out_dir)
+    folder = write(kind, name, out_dir, family)
     out.print(f"written: {folder}\ninstall it: pip install -e {folder}\ncheck it:   rlzoo plugins check {name}")
 
 
 def find(registry: Registry, name: str, kind: str = "") -> tuple[Kind, Spec]:
-    """The one plugin of this name. ConfigError where there is none or more than one."""
+    """The one plugin of this name. ConfigError if there is none or more than one."""
     found = [(k, spec) for k, spec in registry.find(name) if kind in ("", k)]
     if len(found) > 1:
         raise ConfigError(f"'{name}' is {' and '.join(NOUN[k] for k, _ in found)}", "say which with --kind")

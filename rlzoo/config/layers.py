@@ -34,7 +34,7 @@ Data = dict[str, Any]
 
 
 def read(path: Path) -> Data:
-    """A run file. ConfigError where it cannot be read or is not valid TOML."""
+    """A run file. ConfigError if it cannot be read or is not valid TOML."""
     try:
         return _toml_of(read_text(path, "check the path; run files are TOML", MAX_TOML_BYTES))
     except DataError as error:
@@ -44,7 +44,7 @@ def read(path: Path) -> Data:
 
 
 def _toml_of(text: str) -> Data:
-    """ValueError where it is none, or nested too deep; a number of thousands of digits is one, too."""
+    """ValueError if it is none, or nested too deep; a number of thousands of digits is one, too."""
     try:
         found = tomllib.loads(text)
     except RecursionError as error:
@@ -58,16 +58,17 @@ def user_layer(
     file: Mapping[str, Any] | None = None,
     *,
     algorithm: str = "",
-    rewards: Sequence[str] = (),
+    rewards: Sequence[str | Mapping[str, Any]] = (),
     policy: str = "",
     prompts: str = "",
+    observers: Sequence[str] = (),
     seed: int | None = None,
     device: str = "",
     steps: int | None = None,
 ) -> Data:
-    """What the user wrote: the run file with the command line's flags laid over it.
+    """The user's layer: the run file, overridden by the flags of the command line.
 
-    `rewards` replaces the file's list, but a reward that the file has too keeps its table.
+    `rewards` and `observers` replace the file's lists, but one that the file has too keeps its table.
     """
     data: Data = copy.deepcopy(dict(file or {}))
     flags: dict[str, Data] = {
@@ -86,9 +87,11 @@ def user_layer(
                 f"replace the whole table: --set '{table}={{name=\"{name}\"}}'",
             )
         data[table] = {**below, **values}
-    if rewards:
-        old = {item.get("name"): item for item in data.get("rewards", ()) if isinstance(item, Mapping)}
-        data["rewards"] = [dict(old.get(name, {"name": name})) for name in rewards]
+    lists = {"rewards": [reward_table(asked) for asked in rewards], "observers": [{"name": name} for name in observers]}
+    for key, tables in lists.items():
+        old = {item.get("name"): item for item in data.get(key, ()) if isinstance(item, Mapping)}
+        if tables:
+            data[key] = [{**old.get(table["name"], {}), **table} for table in tables]
     if seed is not None:
         data["seed"] = seed
     if device or steps is not None:
@@ -106,6 +109,13 @@ def prompts_table(asked: str) -> Data:
         return {"name": asked}
     is_corpus = Path(asked).is_dir() or Path(asked).suffix == ".csv"
     return {"name": "ljspeech" if is_corpus else "text", "path": asked}
+
+
+def reward_table(asked: str | Mapping[str, Any]) -> Data:
+    """`[[rewards]]` for `--reward`: the name of a reward, or a function of the user's own, `module:function`."""
+    if isinstance(asked, Mapping):
+        return dict(asked)
+    return {"name": "function", "function": asked} if ":" in asked else {"name": asked}
 
 
 def build_layers(
@@ -152,7 +162,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Data:
 
 
 def override(data: Data, item: str) -> Data:
-    """Apply one `key.path=value`; the value is TOML, and a bare word is a string. ConfigError where it does not fit."""
+    """Apply one `key.path=value`; the value is TOML, and a bare word is a string. ConfigError if it does not fit."""
     path, equals, text = item.partition("=")
     keys = [key.strip() for key in path.split(".")]
     if not equals or not all(keys) or len(keys) > MAX_DEPTH:
@@ -206,7 +216,7 @@ def _short(text: str) -> str:
 
 
 def as_table(data: Mapping[str, Any], key: str) -> Data:
-    """A table of the run file, empty where it is not there; ConfigError where it is something else."""
+    """A table of the run file, empty if it is not there; ConfigError if it is something else."""
     table = data.get(key, {})
     if not isinstance(table, Mapping):
         raise ConfigError(f"invalid config: {key}: is a table", f"write [{key}]")
@@ -227,7 +237,7 @@ def presets(spec: Spec) -> list[str]:
 
 
 def preset_tables(spec: Spec, name: str) -> Data:
-    """The overlay of a preset, a partial run file. ConfigError where the plugin has no preset of that name."""
+    """The overlay of a preset, a partial run file. ConfigError if the plugin has no preset of that name."""
     there = presets(spec)
     if name not in there:
         hint = did_you_mean(name, there) or f"available: {', '.join(there) or 'none'}"

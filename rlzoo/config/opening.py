@@ -11,14 +11,14 @@ from rlzoo.config.resolve import Choice, ResolvedRun
 from rlzoo.errors import DataError
 from rlzoo.files.rundir import RunDirectory
 
-Use = Literal["policy", "rewards", "algorithm", "prompts"]
-EVERYTHING: tuple[Use, ...] = ("policy", "rewards", "algorithm", "prompts")
+Use = Literal["policy", "rewards", "algorithm", "prompts", "observers"]
+EVERYTHING: tuple[Use, ...] = ("policy", "rewards", "algorithm", "prompts", "observers")
 
 
 def open_run(rundir: RunDirectory, *, uses: Sequence[Use] = EVERYTHING, trust: bool = False) -> ResolvedRun:
     """The run of a directory, its one-file plugins loaded. `uses`: what of it will be built.
 
-    DataError where the directory was not written by this user on this machine and using it would run or contact what it
+    DataError if the directory was not written by this user on this machine and using it would run or contact what it
     names; with `trust` it does. ConfigError, PluginError as `ResolvedRun.from_dict`.
     """
     return open_with_registry(rundir, uses=uses, trust=trust)[0]
@@ -43,13 +43,13 @@ def open_with_registry(
 
 
 def _choices(run: ResolvedRun, uses: Sequence[Use]) -> Iterator[Choice[Any]]:
-    if "rewards" in uses:
-        yield from run.rewards
-    yield from (getattr(run, use) for use in uses if use != "rewards")
+    for use in uses:
+        found = getattr(run, use)
+        yield from found if isinstance(found, tuple) else (found,)
 
 
 def _acts(choice: Choice[Any], registry: Registry) -> Iterator[str]:
-    """What a plugin does besides computing; also one that its options name, as a part of a composite reward."""
+    """Side effects of a plugin, and of plugins that its options name, such as parts of a composite reward."""
     options = choice.options.model_dump(mode="json")
     if choice.spec.acts:
         yield f"{choice.spec.acts} ('{choice.spec.name}', {_shown(options)})"
@@ -68,7 +68,9 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _shown(options: Mapping[str, Any]) -> str:
-    text = ", ".join(f"{key} = {value!r}" for key, value in options.items() if key in ("command", "url", "parts"))
+    text = ", ".join(
+        f"{key} = {value!r}" for key, value in options.items() if key in ("command", "url", "parts", "function")
+    )
     text = text or repr(dict(options))
     return text if len(text) <= 300 else f"{text[:300]} ..."
 

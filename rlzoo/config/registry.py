@@ -1,4 +1,4 @@
-"""Which plugins there are: discovery through entry points, isolation of broken ones, look-up by name. Light.
+"""Registry of plugins: discovery through entry points, isolation of broken ones, look-up by name. Light.
 
 Every entry point of the group `rlzoo` is loaded and validated on its own; only what is valid as a whole is merged. A
 broken plugin therefore costs nobody else anything, and its error is kept for the moment somebody asks for it.
@@ -28,6 +28,7 @@ from rlzoo.core.specs import (
     AlgorithmSpec,
     Hooks,
     Kind,
+    ObserverSpec,
     Options,
     PolicySpec,
     PromptSpec,
@@ -45,14 +46,22 @@ SPEC_CLASS: Mapping[Kind, type[Spec]] = {
     "policy": PolicySpec,
     "reward": RewardSpec,
     "prompts": PromptSpec,
+    "observer": ObserverSpec,
 }
 HOOK: Mapping[Kind, str] = {
     "algorithm": "rlzoo_algorithms",
     "policy": "rlzoo_policies",
     "reward": "rlzoo_rewards",
     "prompts": "rlzoo_prompts",
+    "observer": "rlzoo_observers",
 }
-NOUN: Mapping[Kind, str] = {"algorithm": "algorithm", "policy": "policy", "reward": "reward", "prompts": "prompt set"}
+NOUN: Mapping[Kind, str] = {
+    "algorithm": "algorithm",
+    "policy": "policy",
+    "reward": "reward",
+    "prompts": "prompt set",
+    "observer": "observer",
+}
 
 # Keys of the run file that are core's; an option of the same name could never be set.
 RESERVED: Mapping[Kind, frozenset[str]] = {
@@ -60,6 +69,7 @@ RESERVED: Mapping[Kind, frozenset[str]] = {
     "policy": frozenset({"name"}),
     "reward": frozenset({"name", "weight", "on_missing", "requested"}),
     "prompts": frozenset({"name"}),
+    "observer": frozenset({"name"}),
 }
 
 S = TypeVar("S", bound=Spec)
@@ -77,7 +87,7 @@ class Provider:
     """Import time."""
     provides: tuple[tuple[Kind, str], ...] = ()
     error: str = ""
-    """One line; empty where it loaded."""
+    """One line; empty if it loaded."""
     traceback: str = ""
     disabled: bool = False
 
@@ -87,7 +97,7 @@ class Provider:
 
 @dataclass
 class Registry:
-    """What the plugins of this environment announce."""
+    """Announcements of all plugins in this environment."""
 
     specs: dict[Kind, dict[str, Spec]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
     providers: list[Provider] = field(default_factory=list)
@@ -108,7 +118,7 @@ class Registry:
         return [(kind, self.specs[kind][name]) for kind in KINDS if name in self.specs[kind]]
 
     def get(self, kind: Kind, name: str) -> Spec:
-        """The record of a plugin. ConfigError for a name nobody provides, PluginError where its provider is broken."""
+        """The record of a plugin. ConfigError for a name nobody provides, PluginError if its provider is broken."""
         if (kind, name) in self.contested:
             first, second = self.contested[kind, name]
             raise PluginError(
@@ -172,7 +182,7 @@ class Registry:
         return provider
 
     def add_module(self, module: ModuleType) -> Provider:
-        """Register an imported module as a plugin, as tests and notebooks do. PluginError where it is invalid."""
+        """Register an imported module as a plugin, as tests and notebooks do. PluginError if it is invalid."""
         provider = self._add(module.__name__, module.__name__, "module", "", lambda: module)
         if provider.error:
             raise PluginError(f"module '{module.__name__}' is not a valid plugin: {provider.error}")
@@ -237,7 +247,7 @@ def discover(environ: Mapping[str, str] | None = None, files: Iterable[Path] = (
 
 
 def import_target(target: str, owner: str, extra: str = "") -> Any:
-    """Import `package.module:attribute` on behalf of `owner`; PluginError where that fails, with the cause chained."""
+    """Import `package.module:attribute` on behalf of `owner`; PluginError if that fails, with the cause chained."""
     module_name, attribute = target.split(":")
     try:
         module = importlib.import_module(module_name)
@@ -250,14 +260,14 @@ def import_target(target: str, owner: str, extra: str = "") -> Any:
 
 
 def weights_at_hand(spec: PolicySpec | RewardSpec, options: Options) -> bool:
-    """Whether a plugin's weights are available without a download. Imports what it announces, and no torch."""
+    """True if a plugin's weights are available without a download. Imports what it announces, and no torch."""
     if isinstance(spec, RewardSpec) and spec.available:
         return bool(import_target(spec.available, f"reward '{spec.name}'", spec.extra)(options))
     return at_hand(spec.assets, getattr(options, "checkpoint", None))
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """`did you mean 'dlpo'?`, or nothing where no choice is near."""
+    """`did you mean 'dlpo'?`, or nothing if no choice is near."""
     near = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
     return f"did you mean '{near[0]}'?" if near else ""
 
@@ -267,7 +277,16 @@ def _announced(module: Any, name: str) -> list[tuple[Kind, Spec]]:
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(Hooks)
     manager.register(module, name)
-    manager.check_pending()
+    try:
+        manager.check_pending()
+    except pluggy.PluginValidationError as error:
+        there = list(HOOK.values())
+        unknown = [hook for hook in vars(module) if hook.startswith("rlzoo_") and hook not in there]
+        near = did_you_mean(unknown[0], there) if unknown else ""
+        raise PluginError(
+            f"'{name}' implements the unknown hook '{unknown[0]}'" if unknown else str(error),
+            near or f"available: {', '.join(there)}",
+        ) from error
     if not manager.get_hookcallers(module):
         raise PluginError(f"'{name}' implements no hook", "mark a function such as rlzoo_rewards() with @hookimpl")
     found: list[tuple[Kind, Spec]] = []
@@ -289,7 +308,7 @@ def _validate(kind: Kind, spec: Any) -> None:
     if spec.api != API_VERSION:
         raise PluginError(f"{who} is written for plugin interface {spec.api}; this rlzoo has {API_VERSION}")
     if not (isinstance(spec.options, type) and issubclass(spec.options, Options)):
-        raise PluginError(f"{who} has options that are no subclass of rlzoo.plugin.Options")
+        raise PluginError(f"{who} has options that are not a subclass of rlzoo.plugin.Options")
     taken = sorted(RESERVED[kind] & set(spec.options.model_fields))
     if taken:
         raise PluginError(f"{who} has an option '{taken[0]}', which is a key of the run file itself")

@@ -1,11 +1,12 @@
-"""What a plugin's light `__init__` imports: records, options, hooks. Importing this must not import torch."""
+"""Records, options and hooks for a plugin's light `__init__`. Importing this must not import torch."""
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import pluggy
 from pydantic import BaseModel, ConfigDict, PlainValidator
@@ -17,10 +18,11 @@ API_VERSION = 1
 """Version of the plugin interface; a record that names another one is refused."""
 
 Capability = Literal["log-prob", "denoising-loss", "sampling-grad", "reward-grad", "window"]
-"""What an algorithm may need and a policy or reward may offer."""
+"""Capabilities that an algorithm may need and a policy or reward may offer."""
+CAPABILITIES: tuple[str, ...] = get_args(Capability)
 
-Kind = Literal["algorithm", "policy", "reward", "prompts"]
-KINDS: tuple[Kind, ...] = ("algorithm", "policy", "reward", "prompts")
+Kind = Literal["algorithm", "policy", "reward", "prompts", "observer"]
+KINDS: tuple[Kind, ...] = ("algorithm", "policy", "reward", "prompts", "observer")
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
@@ -48,7 +50,7 @@ Clip = Annotated[float | tuple[float, float], PlainValidator(_valid_clip)]
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
-    """What a plugin announces. Everything heavy hides behind `target`, which is imported only when used."""
+    """Announcement of a plugin. Everything heavy is behind `target`, which is imported only when used."""
 
     name: str
     """`dlpo`; lower case, digits and single hyphens; unique within its kind."""
@@ -60,7 +62,7 @@ class Spec:
     api: int = API_VERSION
     tier: Literal["stable", "experimental"] = "experimental"
     reference: str = ""
-    """Where the method is published, e.g. `arXiv:2508.03123`."""
+    """Publication of the method, e.g. `arXiv:2508.03123`."""
     extra: str = ""
     """The extra of the distribution that `target` needs; named in the hint when the import fails."""
     expected_failures: Mapping[str, str] = field(default_factory=dict)
@@ -68,7 +70,7 @@ class Spec:
     assets: tuple[Asset, ...] = ()
     """Weight files this plugin may fetch."""
     acts: str = ""
-    """What its options make it do besides computing, such as `start the program that its options name`; where they come
+    """Side effects that its options cause, such as `start the program that its options name`; if they come
     from somebody else's run directory, `--trust` is asked for. Empty: nothing."""
 
     def __post_init__(self) -> None:
@@ -79,6 +81,14 @@ class Spec:
             )
         if self.target.count(":") != 1:
             raise PluginError(f"'{self.name}' has the target '{self.target}'", "write it as 'package.module:Class'")
+        for field_name in ("needs", "offers"):
+            for capability in sorted(getattr(self, field_name, ())):
+                if capability not in CAPABILITIES:
+                    near = difflib.get_close_matches(capability, CAPABILITIES, n=1)
+                    raise PluginError(
+                        f"'{self.name}' {field_name} '{capability}', which is not a capability",
+                        f"did you mean '{near[0]}'?" if near else f"available: {', '.join(CAPABILITIES)}",
+                    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +96,10 @@ class AlgorithmSpec(Spec):
     """An RL algorithm: one `step(ctx)` per iteration."""
 
     needs: frozenset[Capability] = frozenset()
-    """What policy and rewards must offer; checked before any weight is read."""
+    """Capabilities that policy and rewards must offer; checked before any weight is read."""
+    compares: Literal["", "advantages", "samples"] = ""
+    """What it compares within a prompt, so that one sample of each is refused before any weight is read: `samples`
+    always, `advantages` where `train.advantage = "group"`. Empty: nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +110,7 @@ class PolicySpec(Spec):
     emits: str = "audio"
     """Media kind of its samples: `audio`, `image` or `vector`."""
     pretrain: str = ""
-    """`package.module:function` behind `rlzoo pretrain`, where the policy can be trained from data."""
+    """`package.module:function` behind `rlzoo pretrain`, if the policy can be trained from data."""
     tune: str = ""
     """`package.module:function` behind `rlzoo tune-schedule`: (voice, data, steps, *, out, utterances, textgrids,
     device, on_trial) -> one result per K with `num_steps`, `distance`, `untuned`. Empty: no schedule to tune."""
@@ -128,6 +141,11 @@ class PromptSpec(Spec):
     """A set of prompts with a training and a held-out part."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ObserverSpec(Spec):
+    """Sees a run and cannot change it: a logger, such as TensorBoard."""
+
+
 class Hooks:
     """The hooks of the entry-point group `rlzoo`. All of them only announce."""
 
@@ -151,6 +169,11 @@ class Hooks:
         """Yield the prompt sets this plugin provides."""
         return ()
 
+    @hookspec
+    def rlzoo_observers(self) -> Iterable[ObserverSpec]:
+        """Yield the observers this plugin provides."""
+        return ()
+
 
 __all__ = [
     "API_VERSION",
@@ -161,6 +184,7 @@ __all__ = [
     "Clip",
     "Hooks",
     "Kind",
+    "ObserverSpec",
     "Options",
     "PolicySpec",
     "PromptSpec",

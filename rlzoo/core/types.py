@@ -22,16 +22,17 @@ Reduction = Literal["mean", "sum"]
 
 @dataclass(frozen=True)
 class Prompt:
-    """What to speak. `id` is unique within a prompt set and safe in a file name."""
+    """Text to speak. `id` is unique within a prompt set and safe in a file name."""
 
     id: str
     text: str = ""
     attributes: Mapping[str, str | int | float] = field(default_factory=dict)
+    """Anything else about it, such as `voice`, for policies and rewards that know the name."""
 
 
 @dataclass(frozen=True)
 class Media:
-    """What a policy's samples are: `kind` and, for audio, the rate in Hz."""
+    """Type of a policy's samples: `kind` and, for audio, the rate in Hz."""
 
     kind: str
     sample_rate: int | None = None
@@ -39,10 +40,12 @@ class Media:
 
 @dataclass(frozen=True)
 class Samples:
-    """What rewards see. `data` (N, ..., L) float32, audio (N, L) in [-1, 1], zero beyond `lengths` (N,) int64."""
+    """Samples for rewards. `data` (N, ..., L) float32, audio (N, L) in [-1, 1], zero beyond `lengths` (N,) int64."""
 
     data: Tensor
+    """(N, ..., L) float32."""
     lengths: Tensor
+    """(N,) int64."""
     media: Media
 
     def __len__(self) -> int:
@@ -119,7 +122,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Crop:
-    """Where each of M rows was cut out of its state: `start` (M,) and `length` (M,) int64 on the last axis.
+    """Position of each of M windows in its state: `start` (M,) and `length` (M,) int64 on the last axis.
 
     A crop holds a window and as much around it as the network has to see; `Policy.mask` of its conditioning is true
     on the window alone.
@@ -150,12 +153,17 @@ class Transitions:
     With `train.window_frames` states and conditioning are crops, and `log_prob` is the window's.
     """
 
-    row: Tensor  # (M,) int64, rows of the trajectory on this rank
-    k: Tensor  # (M,) int64
-    before: Tensor  # (M, *S)
-    after: Tensor  # (M, *S)
+    row: Tensor
+    """(M,) int64, rows of the trajectory on this rank."""
+    k: Tensor
+    """(M,) int64."""
+    before: Tensor
+    """(M, *S)."""
+    after: Tensor
+    """(M, *S)."""
     cond: Batch
-    log_prob: Tensor  # (M,)
+    log_prob: Tensor
+    """(M,)."""
     crop: Crop | None = None
 
     def cut(self, x: Tensor) -> Tensor:
@@ -173,7 +181,9 @@ class Minibatch:
     """
 
     pieces: Sequence[Transitions]
+    """What iterating over it gives."""
     size: int
+    """Transitions of all ranks."""
 
     def __iter__(self) -> Iterator[Transitions]:
         return iter(self.pieces)
@@ -187,10 +197,14 @@ class Minibatch:
 class DenoisingBatch:
     """n clean states with noise and training times, ready for a denoising loss; cut to windows if the run uses them."""
 
-    rows: Tensor  # (n,) int64, rows of the trajectory on this rank
-    clean: Tensor  # (n, *S)
-    noise: Tensor  # (n, *S)
-    t: Tensor  # (n,) training times
+    rows: Tensor
+    """(n,) int64, rows of the trajectory on this rank."""
+    clean: Tensor
+    """(n, *S)."""
+    noise: Tensor
+    """(n, *S)."""
+    t: Tensor
+    """(n,) training times."""
     cond: Batch
 
 
@@ -198,17 +212,25 @@ class DenoisingBatch:
 class Trajectory:
     """N rollouts of this rank. A row's noise depends on (seed, step, prompt, repetition) and on nothing else."""
 
-    prompts: tuple[Prompt, ...]  # N, already repeated
-    group: Tensor  # (N,) int64: which prompt of this step, counted over all ranks
+    prompts: tuple[Prompt, ...]
+    """N, already repeated."""
+    group: Tensor
+    """(N,) int64: which prompt of this step, counted over all ranks."""
     cond: Batch
     schedule: Schedule
-    states: Tensor  # (J, N, *S): the states of `kept`; read them with `state`
-    kept: tuple[int, ...]  # J of 0 ... K: around the steps that have a density, and the clean one
-    log_probs: Tensor  # (K, N) under the sampling policy; zero at deterministic steps
+    states: Tensor
+    """(J, N, *S): the states of `kept`; read them with `state`."""
+    kept: tuple[int, ...]
+    """J of 0 ... K: around the steps that have a density, and the clean one."""
+    log_probs: Tensor
+    """(K, N) under the sampling policy; zero at deterministic steps."""
     samples: Samples
-    size: int  # N over all ranks
-    seeds: tuple[int, ...]  # N, one per row; `ctx.draw` derives further noise from them
-    window_log_probs: Tensor | None = None  # (K, N): of the window that is trained, with `train.window_frames`
+    size: int
+    """N over all ranks."""
+    seeds: tuple[int, ...]
+    """N, one per row; `ctx.draw` derives further noise from them."""
+    window_log_probs: Tensor | None = None
+    """(K, N): of the window that is trained, with `train.window_frames`."""
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -221,7 +243,7 @@ class Trajectory:
     def state(self, k: int | Tensor, rows: Tensor | slice = slice(None)) -> Tensor:
         """x_k of these rows, (n, *S); k is one index for all of them, or (n,) int64.
 
-        Raises ContractError where x_k was not kept: no step with a density begins or ends there.
+        Raises ContractError if x_k was not kept: no step with a density begins or ends there.
         """
         missing = set(range(len(self.schedule) + 1) if isinstance(k, Tensor) else [k]) - set(self.kept)
         if isinstance(k, Tensor) and missing:

@@ -14,9 +14,9 @@ from rlzoo.config.resolve import ResolvedRun
 from rlzoo.engine import checkpoint, selfcheck
 from rlzoo.engine.evaluate import evaluate, read
 from rlzoo.engine.events import Evaluated, Event, Finished, Note, Observer, RunResult, Saved, Started, StepDone
+from rlzoo.engine.observers import Observers
 from rlzoo.engine.peers import Peers
 from rlzoo.engine.processes import any_process, gather, make_fabric
-from rlzoo.engine.report import write_plot, write_report
 from rlzoo.engine.results import result_of
 from rlzoo.engine.rollout import share
 from rlzoo.engine.run import RunState, build
@@ -50,7 +50,9 @@ class Loop:
         self.rundir = rundir
         self.fabric = fabric
         self.writes = fabric.global_rank == 0
-        self.observe: Observer = observer if self.writes else _nobody
+        # Observers are made here, where every error ends in `status.json`, and only by the process that writes.
+        self.observers = Observers(config, rundir, observer) if self.writes else None
+        self.observe: Observer = self.observers or _nobody
         self.step = 0
 
     def run(self, resume: bool) -> RunResult:
@@ -138,6 +140,8 @@ class Loop:
             own = live.algorithm.step(checked)
         for note in notes:
             self.observe(Note(note))
+        if self.config.train.self_checks:
+            selfcheck.check_updates(live.algorithm, ctx)
         ctx.counters.collect(self.fabric)
         seconds = self.fabric.broadcast(time.monotonic() - started)
         ctx.counters.seconds += seconds
@@ -160,13 +164,13 @@ class Loop:
         own_prompts = len(share(self.config.rollout.prompts_per_step, fabric.global_rank, fabric.world_size))
         weights = gather(fabric, torch.tensor([own_prompts], dtype=torch.float64))
         for name, value in sorted(metrics.items()):
-            everyone = gather(fabric, torch.tensor([float(value)], dtype=torch.float64))
+            gathered = gather(fabric, torch.tensor([float(value)], dtype=torch.float64))
             one = (
-                everyone.max()
+                gathered.max()
                 if name.endswith("_max")
-                else everyone.min()
+                else gathered.min()
                 if name.endswith("_min")
-                else (everyone * weights).sum() / weights.sum()
+                else (gathered * weights).sum() / weights.sum()
             )
             agreed[name] = float(one)
         return agreed
@@ -185,13 +189,20 @@ class Loop:
         if read(self.rundir, live.ctx.step) is None or read(self.rundir, 0) is None:
             raise DataError(f"'{self.rundir / 'eval'}' lacks the first or the last evaluation", "somebody removed it")
         if self.writes:
+            from rlzoo.engine.report import write_plot, write_report  # matplotlib and statistics: not before the end
+
             write_plot(self.rundir)
             write_report(self.rundir)
         return result_of(self.rundir, stopped_by)
 
     def _status(self, state: Any, error: str = "", hint: str = "") -> None:
-        if self.writes:
+        if not self.writes:
+            return
+        try:
             self.rundir.set_status(state, step=self.step, error=error, hint=hint)
+        finally:
+            if self.observers and state != "running":
+                self.observers.end(state)
 
     def _failed(self, error: BaseException) -> None:
         """Say in `status.json` how it ended; the error goes on to the caller."""

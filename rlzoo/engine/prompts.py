@@ -3,37 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
-from rlzoo.core.types import Prompt, Samples
+from rlzoo.core.types import Prompt
 from rlzoo.engine.rollout import generator_of, seed_of
 from rlzoo.errors import DataError
-
-
-class PromptSet(Protocol):
-    """What the target of a `PromptSpec` gives. `recordings` may be absent where a set has none."""
-
-    def train(self) -> Sequence[Prompt]:
-        """The training prompts, in a fixed order."""
-        ...
-
-    def heldout(self) -> Sequence[Prompt]:
-        """The held-out prompts, in a fixed order."""
-        ...
-
-
-def recordings_of(prompts: PromptSet, wanted: Sequence[Prompt], sample_rate: int | None) -> Samples:
-    """The recordings of `wanted` at the policy's rate. DataError where the set has none."""
-    recordings = getattr(prompts, "recordings", None)
-    if recordings is None:
-        raise DataError(
-            f"the algorithm needs recordings, and {type(prompts).__name__} has only text",
-            "use a prompt set with recordings, such as a folder in LJSpeech's layout",
-        )
-    found: Samples = recordings(wanted, sample_rate)
-    return found
 
 
 class Cursor:
@@ -62,7 +38,7 @@ class Cursor:
         return {"position": self.position, "prompts": len(self._prompts)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Inverse of `state_dict`; DataError where the set has another size than when it was saved."""
+        """Inverse of `state_dict`; DataError if the set has another size than when it was saved."""
         if state["prompts"] != len(self._prompts):
             raise DataError(
                 f"the prompt set had {state['prompts']} training prompts and now has {len(self._prompts)}",

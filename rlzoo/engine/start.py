@@ -26,7 +26,7 @@ from rlzoo.files.rundir import RunDirectory, check_free, default_path, environme
 
 
 class Reporter(Protocol):
-    """What shows a run to a person."""
+    """Display of a run for the user."""
 
     def replaced(self, replacement: Replacement) -> None:
         """Called before a run whose reward is not the one that was asked for."""
@@ -64,9 +64,10 @@ def prepare(
     config: Path | Mapping[str, Any] | None = None,
     *,
     algo: str = "",
-    rewards: Sequence[str] = (),
+    rewards: Sequence[str | Mapping[str, Any]] = (),
     policy: str = "",
     prompts: str = "",
+    observers: Sequence[str] = (),
     seed: int | None = None,
     device: str = "",
     steps: int | None = None,
@@ -76,8 +77,9 @@ def prepare(
 ) -> Prepared:
     """Check the run that a run file (`config`, a path or its content) and flags describe. Reads no weights.
 
-    `overrides` are `key.path=value` items, as of `--set`; `plugins` are one-file plugins. Raises ConfigError with the
-    path of the wrong key, and PluginError for a plugin that is missing or broken.
+    A reward is a name, `module:function`, or a whole table of `[[rewards]]`. `overrides` are `key.path=value` items, as
+    of `--set`; `plugins` are one-file plugins. Raises ConfigError with the path of the wrong key, and PluginError for a
+    plugin that is missing or broken.
     """
     files = tuple(path.expanduser().absolute() for path in plugins)
     registry = discover(files=files)
@@ -87,6 +89,7 @@ def prepare(
         rewards=rewards,
         policy=policy,
         prompts=prompts,
+        observers=observers,
         seed=seed,
         device=device,
         steps=steps,
@@ -106,7 +109,7 @@ def start(
     """Make the run's directory (`path`; default: a new one under `runs/`), train, and write the report.
 
     `strict` refuses the fallback of a reward whose weights are unavailable; `command` is written at the top of the
-    run's `config.toml`. Raises ConfigError where the directory is taken, DataError for unavailable weights or a full
+    run's `config.toml`. Raises ConfigError if the directory is taken, DataError for unavailable weights or a full
     disk, and what `rlzoo.engine.loop.train` raises. A run that fails before its first step leaves no directory behind.
     """
     reporter = reporter or Silent()
@@ -148,7 +151,7 @@ def resume(
 ) -> RunResult:
     """Continue the run in `path` from its newest checkpoint, with another number of steps or device if given.
 
-    `trust`: also where somebody else has made it and it names programs. Raises DataError where `path` is not a run, or
+    `trust`: also where somebody else has made it and it names programs. Raises DataError if `path` is not a run, or
     where weights of its rewards are unavailable: a run must not change
     its reward half-way.
     """

@@ -1,4 +1,4 @@
-"""What `rlzoo eval` is asked to judge, and by whom. Light: nothing here reads a weight."""
+"""Targets and judges of `rlzoo eval`. Light: nothing here reads a weight."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlzoo.config.layers import DEFAULT_POLICY, DEFAULT_PROMPTS, prompts_table
+from rlzoo.config.layers import DEFAULT_POLICY, DEFAULT_PROMPTS, prompts_table, reward_table
 from rlzoo.config.opening import open_run
 from rlzoo.config.registry import Registry, weights_at_hand
 from rlzoo.config.resolve import Choice, ResolvedRun, check_accepts, choose, default_judges
@@ -21,7 +21,7 @@ from rlzoo.speech.corpus.metadata import AUDIO_SUFFIXES
 
 @dataclass(frozen=True)
 class Request:
-    """What the flags say."""
+    """Settings of an evaluation, from the flags."""
 
     judges: list[str]
     prompts: str
@@ -50,7 +50,7 @@ class Subject:
     source: Path | Choice[Any] | Source
     run: ResolvedRun | None
     start: bool = False
-    """Whether what the run started from is meant, and not what it has become."""
+    """True if what the run started from is meant, and not what it has become."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class EvaluationPlan:
 
 
 def find_subjects(targets: Sequence[Path], asked: Request) -> list[Subject]:
-    """What is to be judged. DataError, ConfigError."""
+    """Return the subjects to judge. DataError, ConfigError."""
     if targets:
         return [_subject(path, asked) for path in targets]
     if asked.policy:
@@ -133,11 +133,13 @@ def _judges(subject: Subject, asked: Request) -> list[Choice[Any]]:
         there = ", ".join(registry.names("reward")) or "none"
         raise ConfigError("no judge is named", f"give --judges NAME,NAME; available: {there}")
     options = asked.tables.get("judges", {})
-    for unused in sorted(options.keys() - set(names)):
+    for unused in sorted(options.keys() - {reward_table(name)["name"] for name in names}):
         raise ConfigError(f"--set judges.{unused}: '{unused}' does not judge here", "name it in --judges")
-    for name in dict.fromkeys(names):
+    for text in dict.fromkeys(names):
+        values = reward_table(text)
+        name = values["name"]
         if name not in {choice.spec.name for choice in chosen}:
-            chosen.append(choose("reward", name, registry, options.get(name), f"judges.{name}"))
+            chosen.append(choose("reward", name, registry, {**options.get(name, {}), **values}, f"judges.{name}"))
     for choice in chosen:
         check_accepts(choice.spec, media, f"'{subject.label}' is", "judge")
         _fetch(choice)

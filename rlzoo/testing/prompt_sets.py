@@ -1,4 +1,4 @@
-"""What every prompt set must keep. Each check takes a `PromptSubject` and raises `Broken`."""
+"""Contract of every prompt set. Each check takes a `PromptSubject` and raises `Broken`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from rlzoo.engine.prompts import PromptSet
+from rlzoo.core.prompts import PromptSet
 from rlzoo.testing.results import Broken
 
 

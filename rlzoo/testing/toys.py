@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from rlzoo.core.policy import GaussianDiffusionPolicy, Policy, RectifiedFlowPolicy
+from rlzoo.core.prompts import PromptSet
 from rlzoo.core.reward import Reward
 from rlzoo.core.types import Batch, Crop, Media, Prompt, Samples, Schedule, Scores
 from rlzoo.errors import ConfigError
@@ -30,12 +31,12 @@ MEDIA = Media("vector")
 
 
 def mode_of(prompt: Prompt) -> int:
-    """Which of the `MODES` means a prompt's recordings have."""
+    """Index, below `MODES`, of the mean of a prompt's recordings."""
     return zlib.crc32(prompt.text.encode()) % MODES
 
 
 def length_of(prompt: Prompt) -> int:
-    """How many elements a prompt's state has, 2 to `WIDTH`."""
+    """Number of elements of a prompt's state, 2 to `WIDTH`."""
     return 2 + len(prompt.text) % (WIDTH - 1)
 
 
@@ -45,7 +46,7 @@ def mode_means() -> Tensor:
 
 
 class _ToyPolicy(Policy):
-    """What both toys share: conditioning, and a network that is affine in x with a table over times."""
+    """Shared base of both toys: conditioning, and a network that is affine in x with a table over times."""
 
     media = MEDIA
     _knots: Tensor
@@ -175,7 +176,7 @@ class ToyReward(Reward[ToyRewardOptions]):
         )
 
 
-class ToyPrompts:
+class ToyPrompts(PromptSet):
     """Prompts `a`, `bb`, `ccc` ...: every mode and every length occurs. Recordings lie around each prompt's mode."""
 
     def __init__(self, options: ToyPromptOptions) -> None:

@@ -15,7 +15,7 @@ class Part(Options):
 
     name: str
     """Name of the reward, as in `rlzoo plugins list`."""
-    options: dict[str, Any] = {}  # noqa: RUF012 - pydantic copies defaults
+    options: Annotated[dict[str, Any], Field(default_factory=dict)]
     """Its options."""
     weight: Annotated[float, Field(ge=-1000, le=1000)] = 1.0
     """Factor in the sum; 0 for a part that only sets a floor."""
@@ -28,7 +28,7 @@ class Part(Options):
 
 
 class CompositeOptions(Options):
-    """What is summed, and what a sample gets that is below a floor."""
+    """Parts of the sum, and the score of a sample below a floor."""
 
     parts: Annotated[tuple[Part, ...], Field(min_length=1)]
     """The rewards, in order."""

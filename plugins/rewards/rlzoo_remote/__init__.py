@@ -22,7 +22,7 @@ class SharedOptions(Options):
 
 
 class HTTPOptions(SharedOptions):
-    """Where the scorer is, and how patient to be with it."""
+    """Address of the scorer, and its timeout."""
 
     url: HttpUrl
     """Takes a POST of JSON; see the README of this plugin."""
@@ -37,14 +37,14 @@ class HTTPOptions(SharedOptions):
 
 
 class ProcessOptions(SharedOptions):
-    """What to start, how often, and with which environment."""
+    """Program to start, number of processes, and environment."""
 
     command: Annotated[tuple[str, ...], Field(min_length=1)]
     """Program and arguments that answer one line of JSON with one line; see the README of this plugin. For a registered
     reward in another environment: ["/env/bin/python", "-m", "rlzoo_remote.worker", "REWARD", "{options as JSON}"]."""
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     """Processes."""
-    env: dict[str, str] = {}  # noqa: RUF012 - pydantic copies defaults
+    env: Annotated[dict[str, str], Field(default_factory=dict)]
     """Variables added to the environment of the processes, e.g. CUDA_VISIBLE_DEVICES."""
     timeout_seconds: Annotated[float, Field(gt=0, le=86_400)] = 300.0
     """For one answer, the first of which includes loading."""
