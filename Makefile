@@ -16,11 +16,11 @@ imports:
 	$(PYTHON) -c "from importlinter.cli import lint_imports_command; lint_imports_command()"
 
 test:
-	$(PYTHON) -m pytest -q
+	$(PYTHON) -m pytest -q -n auto
 
 # Everything that needs neither a GPU nor published weights.
 slow:
-	$(PYTHON) -m pytest -q -m "not gpu and not weights"
+	$(PYTHON) -m pytest -q -n auto -m "not gpu and not weights"
 
 # Plants the bugs of tests/planted/bugs.toml one by one in a copy and says which the tests notice: half an hour.
 mutate:

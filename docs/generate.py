@@ -22,6 +22,7 @@ from rlzoo import errors, plugin
 from rlzoo.cli import app
 from rlzoo.cli.plugins import option_type
 from rlzoo.config import resolve
+from rlzoo.config.layers import presets
 from rlzoo.config.registry import HOOK, NOUN, Registry, discover
 from rlzoo.config.schema import CORE_TABLES
 
@@ -39,6 +40,7 @@ def pages() -> dict[Path, Callable[[], str]]:
     """Every generated file and what makes its content."""
     return {
         ROOT / "plugins/README.md": plugins_page,
+        ROOT / "docs/reference/algorithms.md": algorithms_page,
         ROOT / "docs/reference/cli.md": cli_page,
         ROOT / "docs/reference/config.md": config_page,
         ROOT / "docs/reference/errors.md": errors_page,
@@ -100,6 +102,85 @@ def floors_picture() -> str:
         f'text-anchor="middle" fill="#1c2430">\n<rect width="{width}" height="{top}" fill="white"/>\n'
         + "\n".join(parts)
         + "\n</svg>\n"
+    )
+
+
+# --- algorithms
+
+
+WHEN: Mapping[str, str] = {
+    "dlpo": "The default: a policy gradient that keeps the model a good denoiser. Try it first.",
+    "ddpo": "The plain policy gradient, to compare with. It needs many samples per step.",
+    "dpok": "A policy gradient with a learned baseline, if prompts differ much in difficulty.",
+    "klinr": "To keep the distance to the starting policy small, with the KL as part of the reward.",
+    "grpo": "Several samples per prompt, compared within their group; no value network.",
+    "rwr": "Cheap and robust: good samples count more, and no trajectory is stored. Gains are small.",
+    "bon": "The simplest check that a reward can be learnt: train on the best of N.",
+    "awm": "Like a policy gradient, but at the price of the denoising loss; useful with few denoising steps.",
+    "nft": "Learns from bad samples as well as good ones, without log-probabilities or trajectories.",
+    "dpo": "Pairs: the best against the worst sample, or people's choices from a file.",
+    "draft": "The fastest, if the reward is differentiable. It finds the reward's weaknesses fastest, too.",
+    "onlydl": "A control without a reward: what the diffusion loss alone does.",
+    "sft": "A control: supervised training with the same budget, on own samples or on recordings.",
+}
+"""When to use each algorithm, in one or two sentences."""
+
+METRICS: Mapping[str, str] = {
+    "policy/clip_fraction": "Share of transitions whose ratio is clipped. Near 0: small updates; above 0.3: too large.",
+    "policy/ratio_max": "Largest |ratio - 1|. It is 0 before the first update of a step.",
+    "policy/diffusion_loss": "Denoising loss on the step's samples. It rises if the model forgets how to denoise.",
+    "policy/kl": "KL to the starting policy of one denoising step, per element, in nats.",
+    "policy/kl_loss": "The KL penalty as it enters the loss.",
+    "policy/kl_trajectory": "KL to the starting policy along whole trajectories, as it enters the reward.",
+    "policy/nft_loss": "The contrastive loss of the implicit good and bad policy.",
+    "policy/prediction_shift": "Squared distance between the predictions of the policy and of its reference.",
+    "policy/margin": "By how much the preferred side has gained over the rejected one. It rises while dpo learns.",
+    "reward/chosen": "Mean score of the samples that are trained on.",
+    "train/effective_fraction": "Effective share of the samples, from their weights. Near 0: a few samples decide all.",
+    "train/value_error": "Mean squared error of the learned value.",
+    "train/old_decay": "How slowly the old policy follows: 0 copies it each step.",
+    "train/pairs": "Pairs in this step; prompts whose samples score alike give none.",
+    "train/grad_steps": "Denoising steps that the gradient went through.",
+}
+"""What each logged metric of an algorithm means and how to read it."""
+
+
+def algorithms_page() -> str:
+    """One section per algorithm: when to use it, the command, its metrics, presets and options."""
+    registry = first_party()
+    intro = (
+        "# Algorithms, one by one\n\n"
+        "Every algorithm runs with the same command. Equations and deviations are in the linked READMEs;\n"
+        "[this table](../algorithms.md) compares them. Every run also logs the metrics of the\n"
+        "[run directory](run-directory.md), and plots reward and KL in `reward.png` and `report.html`.\n"
+    )
+    return NOTE + intro + "".join(algorithm_section(registry, name) for name in registry.names("algorithm"))
+
+
+def algorithm_section(registry: Registry, name: str) -> str:
+    """What a user of one algorithm needs to know."""
+    spec = registry.algorithm(name)
+    folder = f"plugins/{folder_of(spec.target.split('.')[0])}"
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / folder).glob("*.py"))
+    source += (ROOT / "rlzoo/functional.py").read_text(encoding="utf-8") if "RatioMeter" in source else ""
+    logged = sorted(set(re.findall(r'"((?:policy|train|reward)/[a-z_]+)"', source)) - {"reward/total"})
+    needs = ", ".join(f"`{need}`" for need in sorted(spec.needs)) or "nothing special"
+    named = ", ".join(f"`--preset {one}`" for one in presets(spec)) or "none"
+    reward = "utmos" if "reward-grad" not in spec.needs else "dnsmos"
+    return (
+        f"\n## `{name}`\n\n{spec.summary[:1].upper()}{spec.summary[1:]} ({papers(spec.reference)}).\n\n"
+        f"**When to use it.** {WHEN.get(name, 'See its README.')}\n\n"
+        f"```sh\nrlzoo run --algo {name} --reward {reward}\n```\n\n"
+        f"It needs {needs}. Presets: {named}. [Equations, deviations, tests](../../{folder}/README.md).\n\n"
+        + (
+            table(
+                ("Logged metric", "How to read it"),
+                [(f"`{one}`", METRICS.get(one, "See the README.")) for one in logged],
+            )
+            if logged
+            else ""
+        )
+        + options_section("Options of `[algorithm]`", spec.options).replace("\n## ", "\n### ")
     )
 
 

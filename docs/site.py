@@ -36,6 +36,7 @@ EXTENDING = {
     "Contributing": "CONTRIBUTING.md",
 }
 REFERENCE = {
+    "Algorithms, one by one": "docs/reference/algorithms.md",
     "Command line": "docs/reference/cli.md",
     "Run file": "docs/reference/config.md",
     "Run directory": "docs/reference/run-directory.md",

@@ -12,17 +12,16 @@ first used. Plugins use `rlzoo.plugin`, `rlzoo.api`, `rlzoo.functional` and `rlz
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from rlzoo.version import __version__
 
+TYPE_CHECKING = False  # as type checkers read it; importing `typing` would double the time of this import
 if TYPE_CHECKING:
     from rlzoo.runs import Evaluation, Run, Speech, Voice, evaluate, load, resume, run
 
 __all__ = ["Evaluation", "Run", "Speech", "Voice", "__version__", "evaluate", "load", "resume", "run"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module 'rlzoo' has no attribute '{name}'")
     import rlzoo.runs

@@ -158,7 +158,7 @@ def clipped_surrogate(
     return torch.maximum(-advantages * ratio, -advantages * torch.minimum(torch.maximum(ratio, low), high))
 
 
-def _bounds(ratio: Tensor, clip: float, elements: Tensor | None) -> tuple[Tensor, Tensor]:
+def _bounds(ratio: Tensor, clip: Clip, elements: Tensor | None) -> tuple[Tensor, Tensor]:
     """`ratio_bounds` in the dtype and on the device of `ratio`."""
     low, high = ratio_bounds(clip, ratio.new_ones(()) if elements is None else elements)
     return low.to(ratio), high.to(ratio)

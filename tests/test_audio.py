@@ -29,7 +29,7 @@ def test_a_file_comes_back_as_it_was_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("text.wav", b"this is no recording", "cannot be read as audio"),
+        ("text.wav", b"this is not a recording", "cannot be read as audio"),
         ("zero.wav", b"", "cannot be read as audio"),
     ],
 )

@@ -91,7 +91,7 @@ def test_cells_share_everything_but_algorithm_and_seed(tmp_path):
         ('name = "ddpo"', 'name = "ddpo"\nrun = { eval = { prompts = 1 } }', "sets run.eval"),
         ('name = "ddpo"', 'name = "ddpo"\noptions = { clipp = 1 }', "clipp"),
         ('name = "ddpo"', 'name = "dppo"', "dppo"),
-        ('"rlzoo.testing.specs"', '"rlzoo.nowhere"', "no module 'rlzoo.nowhere'"),
+        ('"rlzoo.testing.specs"', '"rlzoo.nowhere"', "module 'rlzoo.nowhere' does not exist"),
         ('terms = ["toy"]', "terms = []", "terms"),
     ],
 )
@@ -102,7 +102,7 @@ def test_a_suite_that_is_not_fair_or_not_right_is_refused(tmp_path, old, new, me
 
 
 def test_unknown_suites_and_cells_are_named(tmp_path):
-    with pytest.raises(ConfigError, match="no suite 'tooy'") as error:
+    with pytest.raises(ConfigError, match="unknown suite 'tooy'") as error:
         load("tooy")
     assert "toy" in error.value.hint
     suite = load(str(suite_file(tmp_path)))

@@ -165,7 +165,7 @@ def test_config_new_writes_a_commented_file_that_resolves(rlzoo_, here):
     assert made.code == 0, made.err
     text = (here / "run.toml").read_text()
     assert "# Half-width of the ratio's trust region.\nclip = 0.1  # number, > 0, < 1" in text
-    assert "# num_steps =  # integer, >= 1 or unset" in text
+    assert "# num_steps =  # integer, >= 1, <= 10000 or unset" in text
     shown = rlzoo_("config", "show", "--plugin", TOYS, "--config", "run.toml")
     assert shown.code == 0, shown.err
     assert "exists already" in rlzoo_("config", "new", *names, "--reward", "toy", "--out", "run.toml").error()[0]
@@ -249,10 +249,10 @@ MISTAKES = {
     "unknown algorithm": (
         [*RUN, "--algo", "toy-gradent"],
         2,
-        "no algorithm 'toy-gradent'",
+        "unknown algorithm 'toy-gradent'",
         "did you mean 'toy-gradient'",
     ),
-    "unknown reward": ([*TOY_RUN, "--reward", "tyo"], 2, "no reward 'tyo'", "did you mean 'toy'"),
+    "unknown reward": ([*TOY_RUN, "--reward", "tyo"], 2, "unknown reward 'tyo'", "did you mean 'toy'"),
     "no reward": (TOY_RUN, 2, "no reward is named", "--reward NAME"),
     "misspelt option": (
         [*RUN, "--set", "algorithm.clp=0.1"],
@@ -261,21 +261,21 @@ MISTAKES = {
         "did you mean 'clip'",
     ),
     "out of range": ([*RUN, "--set", "algorithm.clip=7"], 2, "clip: should be less than 1, not 7", ""),
-    "bad device": ([*RUN, "--device", "tpu"], 2, "'tpu' is no device", "use auto, cpu"),
+    "bad device": ([*RUN, "--device", "tpu"], 2, "'tpu' is not a device", "use auto, cpu"),
     "no run file": ([*RUN, "--config", "none.toml"], 2, "cannot read run file 'none.toml'", "check the path"),
-    "no preset": ([*RUN, "--preset", "papre"], 2, "has no preset 'papre'", "there are: none"),
-    "no plugin file": ([*RUN, "--plugin", "x.py"], 3, "there is no plugin file", "path of a Python file"),
+    "no preset": ([*RUN, "--preset", "papre"], 2, "has no preset 'papre'", "available: none"),
+    "no plugin file": ([*RUN, "--plugin", "x.py"], 3, "plugin file", "path of a Python file"),
     "media": (
         [*TOY_RUN, "--reward", "dnsmos"],
         2,
         "judges audio, but policy 'toy-gaussian' makes vector",
         "name a reward",
     ),
-    "below a file": ([*RUN, "--out", "file/r"], 4, "is no directory", "another --out"),
+    "below a file": ([*RUN, "--out", "file/r"], 4, "is not a directory", "another --out"),
     "output is a file": ([*RUN, "--out", "file"], 4, "output file", "another --out"),
     "output exists": ([*RUN, "--out", "full"], 4, "output directory", "--resume"),
     "output unwritable": ([*RUN, "--out", "/proc/r"], 4, "cannot write '/proc/r'", "permissions"),
-    "resume nothing": (["run", "--resume", "full"], 4, "is no run directory", "directory a run has made"),
+    "resume nothing": (["run", "--resume", "full"], 4, "is not a run directory", "directory a run has made"),
     "synth no text": (["synth", "--text", " ", "--out", "x.wav"], 2, "--text is empty", "something to say"),
     "synth voice alone": (["synth", "--text", "a", "--out", "x", "--voice", "v"], 2, "go together", "word for word"),
     "synth no voice": (
@@ -288,11 +288,11 @@ MISTAKES = {
     "synth over a file": (["synth", "--text", "hi", "--out", "file"], 4, "exists already", "--force"),
     "synth no checkpoint": (["synth", "--text", "a", "--out", "x", "--checkpoint", "no"], 4, "does not exist", "path"),
     "eval nothing": (["eval"], 2, "no target is named", "rlzoo eval runs/"),
-    "pretrain no data": (["pretrain", "--data", "no", "--out", "o"], 4, "there is no folder 'no'", "rlzoo corpus"),
+    "pretrain no data": (["pretrain", "--data", "no", "--out", "o"], 4, "folder 'no' does not exist", "rlzoo corpus"),
     "tune no data": (
         ["tune-schedule", "--checkpoint", "file", "--data", "no"],
         4,
-        "there is no folder 'no'",
+        "folder 'no' does not exist",
         "was trained on",
     ),
     "tune no voice": (
@@ -323,9 +323,9 @@ MISTAKES = {
         "has no schedule to tune",
         "README",
     ),
-    "bad kind": (["plugins", "new", "rewart", "x"], 2, "no kind 'rewart'", "did you mean 'reward'"),
+    "bad kind": (["plugins", "new", "rewart", "x"], 2, "unknown kind 'rewart'", "did you mean 'reward'"),
     "bad name": (["plugins", "new", "reward", "My_Reward"], 2, "'My_Reward' cannot be a plugin's name", "lower-case"),
-    "unknown plugin": (["plugins", "show", "dlpoo"], 2, "no plugin 'dlpoo'", "did you mean 'dlpo'"),
+    "unknown plugin": (["plugins", "show", "dlpoo"], 2, "unknown plugin 'dlpoo'", "did you mean 'dlpo'"),
 }
 
 
@@ -355,7 +355,7 @@ def test_debug_shows_the_traceback_anywhere_on_the_line(rlzoo_):
     for arguments in (["--debug", "plugins", "show", "x"], ["plugins", "show", "x", "--debug"]):
         outcome = rlzoo_(*arguments)
         assert "Traceback" in outcome.err
-        assert "error: there is no plugin 'x'" in outcome.err
+        assert "error: unknown plugin 'x'" in outcome.err
         assert outcome.code == 2
 
 
@@ -382,7 +382,7 @@ def zipped(content: bytes) -> bytes:
 
 
 CHECKPOINTS = {
-    "empty.ckpt": (b"", "is not a complete PyTorch checkpoint"),
+    "empty.ckpt": (b"", "is empty"),
     "junk.ckpt": (bytes(100), "is not a complete PyTorch checkpoint"),
     "truncated.ckpt": (zipped(bytes(5000))[:3000], "is not a complete PyTorch checkpoint"),
     "truncated.safetensors": ((1000).to_bytes(8, "little") + b"{", "is not a complete safetensors file"),
@@ -485,7 +485,7 @@ def test_a_reward_without_weights_is_replaced_loudly_and_everywhere(rlzoo_, bad_
     assert outcome.code == 0, outcome.err
     assert "REWARD REPLACED" in outcome.err
     assert "'gone' is NOT used" in outcome.err
-    assert "'toy' was used, because 'gone' could not be had" in outcome.out
+    assert "'toy' was used, because 'gone' was unavailable" in outcome.out
     (path,) = (here / "runs").iterdir()
     assert "-toy-for-gone-" in path.name
     (reward,) = json.loads((path / "config.json").read_text())["rewards"]
@@ -499,7 +499,7 @@ def test_a_reward_without_weights_is_replaced_loudly_and_everywhere(rlzoo_, bad_
 def test_a_reward_without_weights_can_be_refused(flag, rlzoo_, bad_reward, here):
     outcome = rlzoo_(*TOY_RUN, "--plugin", bad_reward("None"), "--reward", "gone", *flag)
     assert outcome.code == 4
-    assert "weights of reward 'gone' cannot be had" in outcome.error()[0]
+    assert "weights of reward 'gone' are unavailable" in outcome.error()[0]
     assert not list(here.iterdir())
 
 

@@ -9,7 +9,8 @@ import pytest
 import soundfile
 
 from rlzoo.errors import DataError
-from rlzoo.speech.corpus.speech import SpeechCorpus, frame_durations, read_metadata, trim
+from rlzoo.speech.corpus.metadata import read_metadata
+from rlzoo.speech.corpus.speech import SpeechCorpus, frame_durations, trim
 from rlzoo.speech.corpus.textgrids import read_textgrid, write_textgrid
 
 RATE = 1000
@@ -37,7 +38,7 @@ def test_an_item_has_text_phones_durations_and_audio(tmp_path):
     assert item.load().shape == (800,)
     assert corpus.hours * 3600 == pytest.approx(2.4)
     assert corpus.phones == ("AE1", "K", "T", "sil")
-    assert corpus.card == {"sentences": 3, "hours_of_speech": 0.001, "phones": ["AE1", "K", "T", "sil"]}
+    assert corpus.card == {"sentences": 3, "hours_of_speech": 0.001, "phones": {"AE1": 3, "K": 3, "T": 3, "sil": 6}}
     assert [item.id for item in corpus[1:]] == ["b", "c"]
 
 
@@ -210,7 +211,7 @@ def test_another_rate_than_the_one_wanted_is_refused(tmp_path):
 
 
 def test_an_unknown_split_is_refused(tmp_path):
-    with pytest.raises(DataError, match="no split 'dev'"):
+    with pytest.raises(DataError, match="unknown split 'dev'"):
         SpeechCorpus.open(write_corpus(tmp_path / "c"), split="dev")
 
 
@@ -231,7 +232,7 @@ def test_utterances_without_times_can_be_left_out_on_request(tmp_path):
 
 def test_two_columns_are_enough(tmp_path):
     (tmp_path / "metadata.csv").write_text("\ufeffx|Hello, world\n\ny|Bye||\n".replace("||", "|"), encoding="utf-8-sig")
-    assert set(read_metadata(tmp_path / "metadata.csv").values()) == {"Hello, world", "Bye"}
+    assert set(read_metadata(tmp_path / "metadata.csv").texts.values()) == {"Hello, world", "Bye"}
 
 
 LONG = """File type = "ooTextFile"

@@ -158,6 +158,14 @@ def test_any_rate_and_length_has_a_score(rate, seconds, command, tmp_path):
     assert found["sample_rate"] == rate
 
 
+def test_a_folder_with_several_rates_is_judged_at_what_the_judge_wants_and_that_is_said(command, tmp_path):
+    sine(tmp_path / "d", rate=22_050)
+    sine(tmp_path / "d", "b.wav", rate=24_000)
+    (found,) = judged(command, "d", "--judges", "guard")
+    assert found["samples"] == 2
+    assert "22050 Hz and 24000 Hz" in found["notes"][0]
+
+
 @pytest.mark.parametrize(("rate", "seconds", "gain"), [(8_000, 0.5, 0.2), (48_000, 0.01, 0.2), (16_000, 0.5, 0.0)])
 def test_silence_clicks_and_other_rates_are_judged_together(rate, seconds, gain, command, tmp_path):
     """By what needs no weights; with weights: tests/plugins/test_extremes.py."""
@@ -174,28 +182,27 @@ def test_silence_clicks_and_other_rates_are_judged_together(rate, seconds, gain,
 GUARD = ["--judges", "guard"]
 MISTAKES = {
     "missing": (["eval", "none", *GUARD], 4, "'none' does not exist", "check the path"),
-    "missing wav": (["eval", "none.wav", *GUARD], 4, "'none.wav'", "folder of WAV"),
-    "no wav": (["eval", "bare", *GUARD], 4, "'bare' holds no WAV or FLAC file", "check the path"),
+    "missing wav": (["eval", "none.wav", *GUARD], 4, "'none.wav'", "folder of recordings"),
+    "no wav": (["eval", "bare", *GUARD], 4, "'bare' holds no recording", "check the path"),
     "text": (["eval", "text.wav", *GUARD], 4, "text.wav' cannot be read as audio", "give a WAV or FLAC file"),
     "empty file": (["eval", "empty.wav", *GUARD], 4, "empty.wav' cannot be read as audio", "give a WAV"),
     "no samples": (["eval", "none-inside.wav", *GUARD], 4, "has no samples", "record it again"),
     "nan": (["eval", "nan.wav", *GUARD], 4, "NaN or infinite in", "what wrote it"),
     "stereo": (["eval", "stereo.wav", *GUARD], 4, "has 2 channels, expected one", "mix it down"),
-    "two rates in a folder": (["eval", "mixed", *GUARD], 4, "8000 Hz, expected 16000 Hz", "resample it"),
     "another rate than the base": (["eval", "at8", "--base", "at16", *GUARD], 4, "has a rate of 8000 Hz", "resample"),
     "other names than the base": (["eval", "at8", "--base", "mixed", *GUARD], 4, "no file name in common", "same"),
-    "out nowhere": (["eval", "at16", *GUARD, "--out", "no/e.json"], 4, "'no' is no directory", "another --out"),
+    "out nowhere": (["eval", "at16", *GUARD, "--out", "no/e.json"], 4, "'no' is not a directory", "another --out"),
     "no judge": (["eval", "at16"], 2, "no judge is named", "--judges NAME"),
-    "unknown judge": (["eval", "at16", "--judges", "gaurd"], 2, "no reward 'gaurd'", "did you mean 'guard'"),
+    "unknown judge": (["eval", "at16", "--judges", "gaurd"], 2, "unknown reward 'gaurd'", "did you mean 'guard'"),
     "judge of something else": (["eval", "at16", *PLUGINS, "--judges", "loud"], 2, "judges vector", "name a reward"),
     "option of no judge": (["eval", "at16", *GUARD, "--set", "judges.wer.x=1"], 2, "does not judge here", "--judges"),
     "foreign table": (["eval", "at16", *GUARD, "--set", "train.steps=1"], 2, "no such table", "policy, prompts"),
     "unknown split": (["eval", "--policy", "toy-gaussian", *PLUGINS, "--judges", "loud", "--prompts", "toy:dev"],
-                      2, "there is no split 'dev'", "heldout, train"),
+                      2, "unknown split 'dev'", "heldout, train"),
     "recordings against a policy": (["eval", "at16", "--base", "text.ckpt", *GUARD], 2, "cannot be compared", "runs"),
     "weights that are text": (["eval", "text.ckpt", *GUARD], 4, "is not a complete safetensors file", ""),
     "compare nothing": (["compare", "none", "at16"], 4, "'none'", ""),
-    "compare folders": (["compare", "at16", "at8"], 4, "'at16' is no run directory", ""),
+    "compare folders": (["compare", "at16", "at8"], 4, "'at16' is not a run directory", ""),
 }  # fmt: skip
 
 

@@ -244,7 +244,7 @@ def test_metadata_in_another_encoding_is_one_line(tmp_path: Path, command: Comma
     (tmp_path / "metadata.csv").write_bytes("a|schön\n".encode("latin-1"))
     code, _, err = command("eval", tmp_path, "--judges", "guard")
     assert code == 4
-    assert "metadata.csv', line 1: not UTF-8" in err
+    assert "metadata.csv', line 1: byte 0xf6 is not UTF-8 text" in err
 
 
 @pytest.mark.parametrize("value", ["9" * 5000, "[" * 900 + "]" * 900, "{a=" * 300 + "1" + "}" * 300])
@@ -252,7 +252,7 @@ def test_values_that_no_run_has_are_refused(value: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--set"):
         override({}, f"train.steps={value}")
     (tmp_path / "run.toml").write_text(f"x = {value}")
-    with pytest.raises(ConfigError, match="is no TOML"):
+    with pytest.raises(ConfigError, match="is not valid TOML"):
         read(tmp_path / "run.toml")
     with pytest.raises(ConfigError, match="is no assignment"):
         override({}, "a" + ".a" * 2000 + "=1")

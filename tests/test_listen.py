@@ -94,7 +94,7 @@ def test_steps_of_two_runs_can_be_chosen(tmp_path):
 def test_sources_that_cannot_be_compared_are_refused(tmp_path, folders):
     with pytest.raises(ConfigError, match="expected two"):
         sources.open_sources([folders[0]])
-    with pytest.raises(DataError, match="no directory"):
+    with pytest.raises(DataError, match="not a directory"):
         sources.open_sources([folders[0], tmp_path / "nowhere"])
     with pytest.raises(DataError, match="one evaluation only"):
         sources.open_sources([run_directory(tmp_path / "run", [0])])

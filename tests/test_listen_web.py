@@ -502,7 +502,7 @@ def test_help_report_and_serve_are_told_apart(tmp_path):
     assert "--anchor-snr" in run(cli.app, ["serve", "--help"]).output
     assert "report" in run(cli.app, ["--help"]).output
     missing = run(cli.app, ["--port", "0", str(tmp_path / "a"), str(tmp_path / "b")])
-    assert "is no directory" in str(missing.exception)
+    assert "is not a directory" in str(missing.exception)
     missing = run(cli.app, ["report", str(tmp_path)])
     assert "holds no listening test" in str(missing.exception)
 

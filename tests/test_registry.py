@@ -107,7 +107,7 @@ def test_a_misspelt_name_gets_a_suggestion_and_an_absurd_one_gets_the_list():
     assert near.value.hint == "did you mean 'utmos'?"
     with pytest.raises(ConfigError) as far:
         registry.reward("zzzzzzzz")
-    assert far.value.hint == "there are: utmos"
+    assert far.value.hint == "available: utmos"
 
 
 def test_a_name_of_another_kind_is_recognised():
@@ -194,7 +194,7 @@ def test_a_plugin_file_may_not_take_the_name_of_a_module(tmp_path: Path):
 
 
 def test_a_missing_plugin_file_is_an_error(tmp_path: Path):
-    with pytest.raises(PluginError, match="there is no plugin file"):
+    with pytest.raises(PluginError, match="plugin file"):
         discover({"RLZOO_DISABLE_PLUGINS": "all"}, files=[tmp_path / "none.py"])
 
 

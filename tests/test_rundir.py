@@ -65,7 +65,7 @@ def test_what_exists_is_never_written_over(tmp_path, make):
 
 def test_below_a_file_nothing_can_be_made(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match="is no directory"):
+    with pytest.raises(DataError, match="is not a directory"):
         check_free(tmp_path / "file" / "run")
 
 

@@ -1,4 +1,4 @@
-"""Voice files: what was saved comes back, nothing is half written, and what is no voice is named."""
+"""Voice files: what was saved comes back, nothing is half written, and what is not a voice is named."""
 
 from __future__ import annotations
 
@@ -89,10 +89,13 @@ def test_damaged_and_foreign_voices(tmp_path: Path) -> None:
     path = tmp_path / "v.safetensors"
     VOICES.save(path, weights(), DESCRIPTION)
     whole = path.read_bytes()
-    for content in (whole[: len(whole) // 2], whole[:-1], whole[:4], b"", os.urandom(2000)):
+    for content in (whole[: len(whole) // 2], whole[:-1], whole[:4], os.urandom(2000)):
         path.write_bytes(content)
         with pytest.raises(DataError, match="not a complete safetensors file"):
             VOICES.load(path)
+    path.write_bytes(b"")
+    with pytest.raises(DataError, match="is empty"):
+        VOICES.load(path)
     save_file({"x": torch.zeros(1)}, path)
     with pytest.raises(DataError, match="not a voice for toy"):
         VOICES.load(path)
@@ -107,8 +110,8 @@ def test_damaged_and_foreign_voices(tmp_path: Path) -> None:
     ("header", "complaint"),
     [
         ({"version": "99"}, "version '99'"),
-        ({"config": "{"}, "is damaged"),
-        ({"config": "[]"}, "is a list"),
+        ({"config": "{"}, "is no JSON"),
+        ({"config": "[]"}, "holds list, expected an object"),
         ({"config": "{}"}, "describes no network"),
         ({"config": json.dumps({"network": {"widt": 1}})}, "network.widt"),
         ({"config": json.dumps({"network": {"width": 5}})}, "of another shape"),

@@ -194,8 +194,9 @@ def execute(job: Job, attempt: Attempt | None = None) -> Outcome:
 def clear_torn(job: Job, state: State) -> None:
     """Make sure that the job's run directory can be made or continued. DataError if it holds something else."""
     if state == "torn" and not is_torn(job.run):
+        first = min(path.name for path in job.run.iterdir())
         raise DataError(
-            f"'{job.run}' is a damaged run directory: files, but no config.json",
+            f"'{job.run}' is a damaged run directory: it holds '{first}' but no config.json",
             "move it away; the run will then be made again",
         )
     if state in ("new", "torn"):

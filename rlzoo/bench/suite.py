@@ -140,11 +140,11 @@ class Suite:
         wanted, chosen = list(only) or algorithms, list(seeds) or list(self.table.seeds)
         for name in wanted:
             if name not in algorithms:
-                hint = did_you_mean(name, algorithms) or f"there are: {', '.join(algorithms)}"
+                hint = did_you_mean(name, algorithms) or f"available: {', '.join(algorithms)}"
                 raise ConfigError(f"suite '{self.name}' has no algorithm '{name}'", hint)
         for seed in chosen:
             if seed not in self.table.seeds:
-                raise ConfigError(f"suite '{self.name}' has no seed {seed}", f"there are: {list(self.table.seeds)}")
+                raise ConfigError(f"suite '{self.name}' has no seed {seed}", f"available: {list(self.table.seeds)}")
         return [
             Cell(algorithm, reward.label, seed)
             for seed in chosen
@@ -214,8 +214,8 @@ def load(source: str) -> Suite:
         path = suites_folder() / f"{source}.toml"
         if not path.is_file():
             there = shipped()
-            hint = did_you_mean(source, there) or f"there are: {', '.join(there)}; or give the path of a .toml file"
-            raise ConfigError(f"there is no suite '{source}'", hint)
+            hint = did_you_mean(source, there) or f"available: {', '.join(there)}; or give the path of a .toml file"
+            raise ConfigError(f"unknown suite '{source}'", hint)
     table = check_options(SuiteTable, layers.read(path), f"suite '{path}'")
     _check(table, path)
     return Suite(path.absolute(), table)
@@ -273,7 +273,7 @@ def _plugin_file(name: str, suite: Path) -> Path:
     except ModuleNotFoundError:
         found = None
     if found is None or not found.origin:
-        raise ConfigError(f"suite '{suite}': there is no module '{name}'", "plugins are modules or .py files")
+        raise ConfigError(f"suite '{suite}': module '{name}' does not exist", "plugins are modules or .py files")
     return Path(found.origin)
 
 

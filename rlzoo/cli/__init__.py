@@ -12,7 +12,6 @@ from rlzoo.cli import (
     assets,
     bench,
     config,
-    corpus,
     doctor,
     evaluate,
     export,
@@ -20,9 +19,11 @@ from rlzoo.cli import (
     noise_scale,
     plugins,
     pretrain,
+    recordings,
     reward,
     run,
     synth,
+    text,
     tune,
 )
 from rlzoo.engine.console import exit_code
@@ -58,6 +59,7 @@ def root(
 app.command("run")(run.run)
 app.command("synth")(synth.synth)
 app.command("eval")(evaluate.evaluate)
+app.command("text")(text.text)
 app.command("export")(export.export)
 app.command("pretrain")(pretrain.pretrain)
 app.command("tune-schedule")(tune.tune_schedule)
@@ -68,7 +70,7 @@ app.command("doctor")(doctor.doctor)
 app.add_typer(plugins.app, name="plugins")
 app.add_typer(config.app, name="config")
 app.add_typer(assets.app, name="assets")
-app.add_typer(corpus.app, name="corpus")
+app.add_typer(recordings.app, name="corpus")
 app.add_typer(bench.app, name="bench")
 app.add_typer(reward.app, name="reward")
 app.add_typer(listen.app, name="listen")

@@ -14,18 +14,16 @@ from rlzoo.errors import ConfigError
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="A run file (TOML).")]
 Algo = Annotated[str, typer.Option("--algo", help="Algorithm; `rlzoo plugins list` shows them.")]
-Rewards = Annotated[list[str], typer.Option("--reward", help="Reward; repeatable, the sum counts.")]
+Rewards = Annotated[list[str], typer.Option("--reward", help="Reward; repeat it to sum several.")]
 PolicyName = Annotated[str, typer.Option("--policy", help="Policy; default: gradtts with the voice it ships with.")]
 Prompts = Annotated[
     str, typer.Option("--prompts", help="Prompt set, or a text file with one prompt a line; default: short.")
 ]
-Seed = Annotated[int | None, typer.Option("--seed", help="Every random number follows from it; default: 0.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Random seed; default: 0.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1.")]
 Steps = Annotated[int | None, typer.Option("--steps", help="Optimisation steps (train.steps).")]
-Preset = Annotated[str, typer.Option("--preset", help="A named set of values of the algorithm, e.g. paper.")]
-Sets = Annotated[
-    list[str], typer.Option("--set", help="key.path=value over everything else, e.g. algorithm.clip=0.1; repeatable.")
-]
+Preset = Annotated[str, typer.Option("--preset", help="Preset of the algorithm, e.g. paper.")]
+Sets = Annotated[list[str], typer.Option("--set", help="Override one value, e.g. algorithm.clip=0.1; repeatable.")]
 OfPrompts = Annotated[
     str,
     typer.Option(

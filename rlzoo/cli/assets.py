@@ -38,7 +38,7 @@ def _chosen(names: list[str]) -> list[Asset]:
     known = announced(discover())
     for name in names:
         if name not in known:
-            raise ConfigError(f"there is no asset '{name}'", did_you_mean(name, known) or "see `rlzoo assets list`")
+            raise ConfigError(f"unknown asset '{name}'", did_you_mean(name, known) or "see `rlzoo assets list`")
     return [known[name][0] for name in names]
 
 

@@ -53,13 +53,13 @@ def run(
     out_dir: Folder = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is left to do, and do nothing.")] = False,
 ) -> None:
-    """Do the runs of a suite, or those that are left. Weights that cannot be had are an error."""
+    """Do the runs of a suite, or those that are left. Unavailable weights are an error."""
     from rlzoo.bench import jobs as jobs_
     from rlzoo.bench.launch import LAUNCHERS, Place
     from rlzoo.bench.suite import load
 
     if launcher not in LAUNCHERS:
-        raise ConfigError(f"there is no launcher '{launcher}'", f"there are: {', '.join(LAUNCHERS)}")
+        raise ConfigError(f"unknown launcher '{launcher}'", f"available: {', '.join(LAUNCHERS)}")
     found = load(suite)
     found.check(weights=not dry_run)
     folder = out_dir or Path("runs/bench") / found.name
@@ -94,7 +94,7 @@ def run(
 def _assignment(item: str) -> tuple[str, str]:
     key, equals, value = item.partition("=")
     if not equals or not key:
-        raise ConfigError(f"--slurm '{item}' is no assignment", "write --slurm key=value")
+        raise ConfigError(f"--slurm '{item}' is not an assignment", "write --slurm key=value")
     return key, value
 
 

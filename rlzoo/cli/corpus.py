@@ -127,35 +127,6 @@ def sentences(
     typer.echo(f"{out}: {count} sentences")
 
 
-@app.command("align")
-def align(
-    folder: Annotated[Path, typer.Argument(help="Corpus in LJSpeech's layout: metadata.csv and wavs/.")],
-    lexicon: Annotated[Path | None, typer.Option("--lexicon", help="More words: 'word PH1 PH2 ...' a line.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace phones.jsonl.")] = False,
-    textgrids: Annotated[
-        Path | None, typer.Option("--textgrids", help="Folder for TextGrids as well, to look at in Praat.")
-    ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
-) -> None:
-    """Find phone times by forced alignment and write them to FOLDER/phones.jsonl."""
-    from rlzoo.speech.corpus.align import align_corpus, read_pronunciations
-
-    words = read_pronunciations(lexicon) if lexicon else None
-    report = align_corpus(folder, pronunciations=words, overwrite=overwrite, progress=not quiet)
-    typer.echo(f"{folder / 'phones.jsonl'}: {report.aligned} utterances")
-    if textgrids is not None:
-        from rlzoo.speech.corpus._files import read_jsonl
-        from rlzoo.speech.corpus.textgrids import write_textgrid
-
-        for row in read_jsonl(folder / "phones.jsonl"):
-            write_textgrid(textgrids / f"{row['id']}.TextGrid", row["phones"], row["ends"])
-        typer.echo(f"{textgrids}: {report.aligned} TextGrids")
-    if report.guessed_words:
-        typer.echo(f"pronounced by flite, not in the dictionary: {', '.join(report.guessed_words)}")
-    if report.failed:
-        typer.echo(f"not aligned ({len(report.failed)}), left out: {', '.join(report.failed)}", err=True)
-
-
 def _lines(path: Path) -> list[str]:
     import sys
 

@@ -52,8 +52,7 @@ def evaluate(
 ) -> None:
     """Judge policies or recordings, and compare them with their base: same prompts, same noise.
 
-    Says so where the reward that trained has risen while a judge that did not train has fallen. Here, weights that
-    cannot be had are an error.
+    Warns about reward hacking: training reward up, independent judge down. Unavailable weights are an error here.
     """
     if out_file is not None:
         _check_free(out_file)
@@ -75,6 +74,8 @@ def evaluate(
 
     cache = None if no_cache else _open_cache()
     found = [judge(plan, asked, cache, _progress) for plan in plans]
+    for note in dict.fromkeys(note for one in found for note in one["notes"]):
+        err.print(f"note: {note}")
     text = json.dumps({"targets": found}, indent=2, ensure_ascii=False)
     if as_json:
         out.print(text)
@@ -93,7 +94,9 @@ def _check_free(path: Path) -> None:
     if path.exists():
         raise DataError(f"'{path}' exists already", "choose another --out")
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise DataError(f"cannot write '{path}': '{path.parent}' is no directory to write to", "choose another --out")
+        raise DataError(
+            f"cannot write '{path}': '{path.parent}' is not a directory to write to", "choose another --out"
+        )
 
 
 def _open_cache() -> ScoreCache | None:

@@ -83,6 +83,8 @@ def serve(
     if not question.strip():
         raise ConfigError("the question is empty", "leave out --question for the usual one")
     a, b = open_sources(sources, step_a, step_b)
+    for note in dict.fromkeys((*a.notes, *b.notes)):
+        err.print(f"note: {note}")
     settings = Settings(pairs, repeats, anchors, anchor_snr, raters, seed, question, text, level)
     listening = server.bind(host, port)
     try:

@@ -14,7 +14,7 @@ from rlzoo.core.specs import KINDS, AlgorithmSpec, Kind, PolicySpec, RewardSpec,
 from rlzoo.engine.console import columns, err, out
 from rlzoo.errors import ConfigError, ContractError, PluginError
 
-app = typer.Typer(no_args_is_help=True, help="Which plugins there are, what they take, whether they work.")
+app = typer.Typer(no_args_is_help=True, help="List, inspect and test plugins.")
 
 PluginFiles = Annotated[list[Path], typer.Option("--plugin", help="A one-file plugin to load; repeatable.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -30,7 +30,7 @@ def list_plugins(
     registry = discover(files=plugin)
     kinds = [k for k in KINDS if kind in ("", k)]
     if not kinds:
-        raise ConfigError(f"there is no kind '{kind}'", f"there are: {', '.join(KINDS)}")
+        raise ConfigError(f"unknown kind '{kind}'", f"available: {', '.join(KINDS)}")
     if as_json:
         found = [describe(registry, k, name) for k in kinds for name in registry.names(k)]
         out.print(json.dumps({"plugins": found, "providers": [_provider(p) for p in registry.providers]}, indent=2))
@@ -106,7 +106,7 @@ def new(
 ) -> None:
     """Write an installable package for a new plugin, with a test that holds it against the contract."""
     if kind not in KINDS:
-        raise ConfigError(f"there is no kind '{kind}'", did_you_mean(kind, KINDS) or f"there are: {', '.join(KINDS)}")
+        raise ConfigError(f"unknown kind '{kind}'", did_you_mean(kind, KINDS) or f"available: {', '.join(KINDS)}")
     from rlzoo.cli._scaffold import write
 
     folder = write(kind, name, out_dir)
@@ -126,7 +126,7 @@ def find(registry: Registry, name: str, kind: str = "") -> tuple[Kind, Spec]:
         if provider.name == name and provider.error:
             raise PluginError(f"{provider} failed to load: {provider.error}", f"rlzoo plugins check {name}")
     names = [n for k in KINDS for n in registry.names(k)]
-    raise ConfigError(f"there is no plugin '{name}'", did_you_mean(name, names) or "see `rlzoo plugins list`")
+    raise ConfigError(f"unknown plugin '{name}'", did_you_mean(name, names) or "see `rlzoo plugins list`")
 
 
 def describe(registry: Registry, kind: Kind, name: str) -> dict[str, Any]:

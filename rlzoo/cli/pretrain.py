@@ -34,7 +34,7 @@ def pretrain(
         raise ConfigError(f"policy '{policy}' cannot be pretrained here", "see its README")
     if not data.is_dir():
         raise DataError(
-            f"there is no folder '{data}'", "make one with `rlzoo corpus speak`, or give an LJSpeech folder"
+            f"folder '{data}' does not exist", "make one with `rlzoo corpus speak`, or give an LJSpeech folder"
         )
     flags = {"preset": preset or None, "seed": seed, "device": device or None}
     values = {key: value for key, value in flags.items() if value is not None} | overridden(sets)

@@ -23,7 +23,6 @@ from rlzoo.cli._shared import (
     Steps,
     Trust,
 )
-from rlzoo.engine.progress import ConsoleReporter
 from rlzoo.engine.start import prepare, start
 from rlzoo.engine.start import resume as continue_run
 from rlzoo.errors import ConfigError
@@ -41,13 +40,14 @@ def run(
     preset: Preset = "",
     sets: Sets = [],  # noqa: B006
     out_dir: Annotated[
-        Path | None, typer.Option("--out", help="Run directory to make; default: a new one under runs/.")
+        Path | None, typer.Option("--out", help="Run directory to create; default: a new one under runs/.")
     ] = None,
     resume: Annotated[
         Path | None, typer.Option("--resume", help="Continue this run; only --steps and --device may go with it.")
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse instead of using the stand-in of a reward without weights.")
+        bool,
+        typer.Option("--strict", help="Stop if a reward's weights are unavailable, instead of using its fallback."),
     ] = False,
     profile: Annotated[
         bool, typer.Option("--profile", help="Save a trace of two training steps, trace.json.gz, in the run directory.")
@@ -56,6 +56,8 @@ def run(
     trust: Trust = False,
 ) -> None:
     """Fine-tune a policy with reinforcement learning."""
+    from rlzoo.engine.progress import ConsoleReporter
+
     if resume is not None:
         given = [algo, *reward, policy, prompts, config, preset, *sets, out_dir, *plugin]
         if any(given) or seed is not None or strict:

@@ -46,7 +46,7 @@ def tune_schedule(
     if not spec.tune:
         raise ConfigError(f"policy '{policy}' has no schedule to tune", "see its README")
     if not data.is_dir():
-        raise DataError(f"there is no folder '{data}'", "give the corpus that the voice was trained on")
+        raise DataError(f"folder '{data}' does not exist", "give the corpus that the voice was trained on")
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -69,6 +69,10 @@ def _explain(model: type[Options], problem: Any, where: str, also: type[Options]
     if not loc:  # about the table as a whole
         return f"{path}: {text}", ""
     field = _fields_at(model, loc[:-1]).get(loc[-1])
+    if isinstance(problem["input"], float) and problem["input"] != problem["input"]:
+        # NaN fails whichever bound is checked first, which says nothing of the cause.
+        wanted = text if problem["type"] == "literal_error" else "should be a finite number"
+        return f"{path}: {wanted}, and nan is not a number", _default(field)
     return f"{path}: {text}, not {_short(problem['input'])}", _default(field)
 
 
@@ -100,7 +104,7 @@ def _owner(key: str, fields: Sequence[str]) -> str:
     for table, model in CORE_TABLES.items():
         if key in model.model_fields:
             return f"'{key}' belongs to [{table}]"
-    return f"there are: {', '.join(fields)}" if fields else "it takes no options"
+    return f"available: {', '.join(fields)}" if fields else "it takes no options"
 
 
 def raise_problems(problems: list[tuple[str, str]]) -> None:

@@ -1,4 +1,4 @@
-"""Rewards whose weights are not there: fetch them, put the announced stand-in in their place, or refuse. Light."""
+"""Rewards with unavailable weights: fetch them, use the announced fallback, or refuse. Light."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rlzoo.errors import ConfigError, DataError
 
 @dataclass(frozen=True)
 class Replacement:
-    """A reward whose weights could not be had, what is used instead, and why."""
+    """A reward whose weights are unavailable, what is used instead, and why."""
 
     requested: str
     used: str
@@ -35,10 +35,10 @@ def fetch_assets(spec: RewardSpec) -> None:
 def resolve_missing_rewards(
     run: ResolvedRun, registry: Registry, *, strict: bool = False, fetch: Fetch | None = fetch_assets
 ) -> tuple[ResolvedRun, tuple[Replacement, ...]]:
-    """Put the stand-in in the place of every reward whose weights cannot be had.
+    """Replace every reward whose weights are unavailable by its fallback.
 
-    Weights are fetched first, unless `fetch` is None. DataError (exit 4) where `strict`, `on_missing = "error"` or no
-    stand-in forbids it. The caller shows the replacements; `requested` stays in the run.
+    Weights are fetched first, unless `fetch` is None. DataError (exit 4) if `strict` or `on_missing = "error"` forbids
+    it, or if the reward has no fallback. The caller shows the replacements; `requested` stays in the run.
     """
     rewards: list[RewardChoice] = []
     replaced: list[Replacement] = []
@@ -51,19 +51,19 @@ def resolve_missing_rewards(
         if strict or choice.on_missing == "error" or not fallback:
             hint = _how_to_get(choice.spec)
             if fallback and not strict:
-                hint += f"; or allow the stand-in with on_missing = \"fallback\" ('{fallback}')"
-            raise DataError(f"the weights of reward '{choice.spec.name}' cannot be had: {reason}", hint.lstrip("; "))
+                hint += f"; or allow the fallback with on_missing = \"fallback\" ('{fallback}')"
+            raise DataError(f"the weights of reward '{choice.spec.name}' are unavailable: {reason}", hint.lstrip("; "))
         stand_in = registry.reward(fallback)
         options = stand_in.options()
         reason_too = _unavailable(stand_in, options, fetch)
         if reason_too:
             raise DataError(
-                f"neither '{choice.spec.name}' ({reason}) nor its stand-in '{fallback}' ({reason_too}) can be had"
+                f"neither '{choice.spec.name}' ({reason}) nor its fallback '{fallback}' ({reason_too}) is available"
             )
         if fallback in [other.used for other in run.rewards]:
             raise ConfigError(
-                f"the weights of reward '{choice.spec.name}' cannot be had ({reason}), "
-                f"and its stand-in '{fallback}' is among the rewards already",
+                f"the weights of reward '{choice.spec.name}' are unavailable ({reason}), "
+                f"and its fallback '{fallback}' is one of the rewards already",
                 f"leave out '{choice.spec.name}'",
             )
         rewards.append(replace(choice, spec=stand_in, options=options))

@@ -34,13 +34,13 @@ Data = dict[str, Any]
 
 
 def read(path: Path) -> Data:
-    """A run file. ConfigError where it cannot be read or is no TOML."""
+    """A run file. ConfigError where it cannot be read or is not valid TOML."""
     try:
         return _toml_of(read_text(path, "check the path; run files are TOML", MAX_TOML_BYTES))
     except DataError as error:
         raise ConfigError(f"cannot read run file {error.message.removeprefix('cannot read ')}", error.hint) from error
     except ValueError as error:
-        raise ConfigError(f"run file '{path}' is no TOML: {error}", "strings need quotes") from error
+        raise ConfigError(f"run file '{path}' is not valid TOML: {error}", "strings need quotes") from error
 
 
 def _toml_of(text: str) -> Data:
@@ -116,7 +116,7 @@ def build_layers(
     name = _named("algorithm", user, overrides)
     if not isinstance(name, str) or not name:
         there = ", ".join(registry.names("algorithm")) or "none"
-        raise ConfigError("no algorithm is named", f"give --algo NAME, or `name` in [algorithm]; there are: {there}")
+        raise ConfigError("no algorithm is named", f"give --algo NAME, or `name` in [algorithm]; available: {there}")
     base: Data = {"policy": {"name": DEFAULT_POLICY}, "prompts": {"name": DEFAULT_PROMPTS}, "algorithm": {"name": name}}
     policy = _named("policy", merge(base, user), overrides)
     if isinstance(policy, str):  # anything else is refused where all layers are checked
@@ -157,7 +157,7 @@ def override(data: Data, item: str) -> Data:
     keys = [key.strip() for key in path.split(".")]
     if not equals or not all(keys) or len(keys) > MAX_DEPTH:
         raise ConfigError(
-            f"--set '{_short(item)}' is no assignment", "write --set key.path=value, e.g. --set train.steps=50"
+            f"--set '{_short(item)}' is not an assignment", "write --set key.path=value, e.g. --set train.steps=50"
         )
     data = copy.deepcopy(data)
     node: Any = data
@@ -167,7 +167,7 @@ def override(data: Data, item: str) -> Data:
         if isinstance(node, list):
             if not key.isdecimal() or int(key) >= len(node):
                 raise ConfigError(
-                    f"--set '{item}': '{where}' is a list of {len(node)}, '{key}' is no index of it",
+                    f"--set '{item}': '{where}' is a list of {len(node)}, '{key}' is not an index of it",
                     f"indices run from 0 to {len(node) - 1}" if node else f"'{where}' is empty",
                 )
             if last:
@@ -230,6 +230,6 @@ def preset_tables(spec: Spec, name: str) -> Data:
     """The overlay of a preset, a partial run file. ConfigError where the plugin has no preset of that name."""
     there = presets(spec)
     if name not in there:
-        hint = did_you_mean(name, there) or f"there are: {', '.join(there) or 'none'}"
+        hint = did_you_mean(name, there) or f"available: {', '.join(there) or 'none'}"
         raise ConfigError(f"'{spec.name}' has no preset '{name}'", hint)
     return read(_preset_folder(spec) / f"{name}.toml")

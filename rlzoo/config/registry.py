@@ -155,17 +155,17 @@ class Registry:
         if elsewhere:
             hint = f"'{name}' is a {' and a '.join(NOUN[other] for other in elsewhere)}"
         else:
-            hint = did_you_mean(name, self.names(kind)) or f"there are: {', '.join(self.names(kind)) or 'none'}"
+            hint = did_you_mean(name, self.names(kind)) or f"available: {', '.join(self.names(kind)) or 'none'}"
         broken = [provider.name for provider in self.providers if provider.error]
         if broken:
             hint += f"; plugins that failed to load: {', '.join(broken)} (see `rlzoo plugins list`)"
-        return ConfigError(f"there is no {noun} '{name}'", hint)
+        return ConfigError(f"unknown {noun} '{name}'", hint)
 
     def add_file(self, path: Path) -> Provider:
         """Load a one-file plugin; PluginError for whatever is wrong with it."""
         path = path.expanduser().resolve()
         if not path.is_file():
-            raise PluginError(f"there is no plugin file '{path}'", "give the path of a Python file")
+            raise PluginError(f"plugin file '{path}' does not exist", "give the path of a Python file")
         provider = self._add(path.stem, path.stem, str(path), "", lambda: _import_file(path))
         if provider.error:
             raise PluginError(f"plugin file '{path}' failed to load: {provider.error}", "correct the file")
@@ -175,7 +175,7 @@ class Registry:
         """Register an imported module as a plugin, as tests and notebooks do. PluginError where it is invalid."""
         provider = self._add(module.__name__, module.__name__, "module", "", lambda: module)
         if provider.error:
-            raise PluginError(f"module '{module.__name__}' is no valid plugin: {provider.error}")
+            raise PluginError(f"module '{module.__name__}' is not a valid plugin: {provider.error}")
         return provider
 
     def add_entry_point(self, entry: EntryPoint, *, disabled: bool = False) -> Provider:
@@ -250,7 +250,7 @@ def import_target(target: str, owner: str, extra: str = "") -> Any:
 
 
 def weights_at_hand(spec: PolicySpec | RewardSpec, options: Options) -> bool:
-    """Whether a plugin's weights can be had without a download. Imports what it announces, and no torch."""
+    """Whether a plugin's weights are available without a download. Imports what it announces, and no torch."""
     if isinstance(spec, RewardSpec) and spec.available:
         return bool(import_target(spec.available, f"reward '{spec.name}'", spec.extra)(options))
     return at_hand(spec.assets, getattr(options, "checkpoint", None))
@@ -304,7 +304,7 @@ def _import_file(path: Path) -> ModuleType:
         raise PluginError(f"a module '{path.stem}' is already imported", "rename the file")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
-        raise PluginError(f"'{path}' is no Python file", "its name must end in .py")
+        raise PluginError(f"'{path}' is not a Python file", "its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     # Under its own name, so that a record's target `my_algo:MyAlgo` and pickling find it.
     sys.modules[path.stem] = module

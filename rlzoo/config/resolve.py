@@ -42,16 +42,16 @@ class RewardTable(Options):
     weight: Annotated[float, Field(allow_inf_nan=False)] = 1.0
     """Factor in the sum of rewards; negative turns the reward round."""
     on_missing: Literal["fallback", "error"] = "fallback"
-    """Where its weights cannot be had: use the stand-in it names, loudly, or refuse."""
+    """If its weights are unavailable: warn and use the fallback that it names, or refuse."""
     requested: str = ""
-    """Written by rlzoo into `config.json` only: the name the user gave, where a stand-in is used."""
+    """Written by rlzoo into `config.json` only: the name the user gave, where a fallback is used."""
 
 
 class SeedTable(Options):
     """Top-level values of the run file."""
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Every random number of the run follows from it."""
+    """Random seed of the whole run."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def resolve_layers(data: Mapping[str, Any], registry: Registry, files: tuple[Pat
     """Check all layers of a run's configuration, merged by `build_layers`. ConfigError and PluginError as `resolve`."""
     problems: list[tuple[str, str]] = []
     for key in sorted(data.keys() - set(TOP_KEYS)):
-        problems.append((f"{key}: no such key", did_you_mean(key, TOP_KEYS) or f"there are: {', '.join(TOP_KEYS)}"))
+        problems.append((f"{key}: no such key", did_you_mean(key, TOP_KEYS) or f"available: {', '.join(TOP_KEYS)}"))
     top = validate(SeedTable, {k: data[k] for k in ("seed",) if k in data}, "", problems)
     tables = {name: validate(model, as_table(data, name), name, problems) for name, model in CORE_TABLES.items()}
     choices = {
@@ -198,7 +198,7 @@ def _choice(
     name = table.pop("name", None)
     if not isinstance(name, str) or not name:
         there = ", ".join(registry.names(kind)) or "none"
-        problems.append((f"{where}.name: a string is required", f"there are: {there}"))
+        problems.append((f"{where}.name: a string is required", f"available: {there}"))
         return None
     spec = registry.get(kind, name)
     options = validate(spec.options, table, where, problems)
@@ -208,7 +208,7 @@ def _choice(
 def _rewards(tables: Any, registry: Registry, problems: list[tuple[str, str]]) -> tuple[RewardChoice, ...]:
     there = ", ".join(registry.names("reward")) or "none"
     if not tables:
-        raise ConfigError("no reward is named", f"give --reward NAME, or a [[rewards]] table; there are: {there}")
+        raise ConfigError("no reward is named", f"give --reward NAME, or a [[rewards]] table; available: {there}")
     if not isinstance(tables, list) or not all(isinstance(table, Mapping) for table in tables):
         raise ConfigError("invalid config: rewards: is a list of tables", "write [[rewards]] with double brackets")
     found: list[RewardChoice] = []
@@ -252,12 +252,13 @@ def check_capabilities(run: ResolvedRun) -> None:
     if not missing:
         return
     need = ", ".join(sorted(missing))
-    rewards = " and ".join(f"'{reward.used}'" for reward in run.rewards)
-    lacking = [f"reward '{reward.used}'" for reward in run.rewards if missing - reward.spec.offers]
+    # Only a reward can offer its own gradient, and only a policy the rest.
+    lacking = [f"policy '{run.policy.spec.name}'"] if missing - {"reward-grad"} else []
+    if "reward-grad" in missing:
+        lacking += [f"reward '{r.used}'" for r in run.rewards if "reward-grad" not in r.spec.offers]
     raise ConfigError(
-        f"algorithm '{run.algorithm.spec.name}' needs {need}, which neither policy '{run.policy.spec.name}' offers "
-        f"nor every reward ({rewards})",
-        f"lacking it: policy '{run.policy.spec.name}', {', '.join(lacking)}; see `rlzoo plugins list`",
+        f"algorithm '{run.algorithm.spec.name}' needs {need}, which {' and '.join(lacking)} cannot offer",
+        "choose another one; `rlzoo plugins show NAME` says what a plugin offers",
     )
 
 

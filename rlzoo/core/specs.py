@@ -114,10 +114,10 @@ class RewardSpec(Spec):
     accepts: frozenset[str] = frozenset({"audio"})
     """Media kinds it can score."""
     fallback: str = ""
-    """Reward to use, loudly, when this one's weights cannot be had; empty: refuse."""
+    """Reward to use, with a warning, if this one's weights are unavailable; empty: refuse."""
     available: str = ""
-    """`package.module:function(options) -> bool`, torch-free: can its weights be had without a download? Empty: they
-    can where its option `checkpoint` names a file or the cache has all of `assets`."""
+    """`package.module:function(options) -> bool`, torch-free: are its weights available without a download? Empty: they
+    are if its option `checkpoint` names a file or the cache has all of `assets`."""
     train: str = ""
     """`package.module:function(pairs, out, options, say) -> dict` behind `rlzoo reward train-preference`, where the
     reward can be trained from people's choices."""

@@ -47,7 +47,7 @@ def warn_replacement(replacement: Replacement) -> None:
     """Say, so that nobody can miss it, that another reward than the one asked for will be used."""
     body = Text.assemble(
         (f"'{replacement.requested}' is NOT used", "bold"),
-        f": its weights cannot be had ({replacement.reason}).\n",
+        f": its weights are unavailable ({replacement.reason}).\n",
         (f"The reward of this run is '{replacement.used}'", "bold"),
         f", and every number is reported under that name.\n"
         f"To use '{replacement.requested}': rlzoo assets list, rlzoo assets pull NAME. To refuse instead: --strict.",

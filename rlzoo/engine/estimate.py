@@ -64,7 +64,7 @@ def measure(policy: Policy, prompts: Sequence[Prompt], table: RolloutTable, trai
             loss.backward()
 
     with torch.random.fork_rng(devices=[]):
-        both()  # warms up, and whoever compiles does it here
+        both()  # warm-up, and time to compile
         policy.zero_grad(set_to_none=True)
         # A compiler refuses to work while its tensors are watched; it would keep no more than is counted without it.
         with torch.compiler.set_stance("force_eager"), Memory() as memory:

@@ -31,7 +31,7 @@ from rlzoo.engine import rollout, scoring
 
 PERMUTATIONS = 2000
 WEIGHTS = 2**16
-"""Of a policy that trains more weights, so many random ones stand for all."""
+"""Large policies are subsampled to this many parameters."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ def make_fabric(device: str, precision: str) -> Fabric:
     world, nodes = _launched_processes()
     kind, _, index = device.partition(":")
     if kind not in {"auto", "cpu", "cuda"} or (index and not (kind == "cuda" and index.isdigit())):
-        raise ConfigError(f"train.device = '{device}' is no device", "use auto, cpu, cuda or cuda:1")
+        raise ConfigError(f"train.device = '{device}' is not a device", "use auto, cpu, cuda or cuda:1")
     if kind == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"train.device = '{device}', but torch sees no CUDA device here", "use --device cpu")
     if index and int(index) >= torch.cuda.device_count():

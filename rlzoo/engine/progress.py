@@ -175,7 +175,7 @@ def summary(run: ResolvedRun, result: RunResult) -> str:
         rows.append((f"held-out {name}", row))
     for reward in run.rewards:
         if reward.requested != reward.used:
-            rows.append(("reward", f"'{reward.used}' was used, because '{reward.requested}' could not be had"))
+            rows.append(("reward", f"'{reward.used}' was used, because '{reward.requested}' was unavailable"))
     speaks = result.samples is not None and any(result.samples.glob("*.wav"))
     audio = result.samples if speaks else None
     places = {"report": result.report, "plot": result.plot, "audio": audio, "everything": result.directory}

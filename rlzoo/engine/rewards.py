@@ -14,7 +14,7 @@ def build_reward(name: str, options: Mapping[str, Any], where: str = "") -> Rewa
     """The registered reward `name` with these options, constructed (its weights are read) and on the CPU.
 
     `where` is the place of the options in the run file, for messages. Raises ConfigError for an unknown name or
-    option, PluginError for a broken plugin, DataError where weights cannot be had.
+    option, PluginError for a broken plugin, DataError for unavailable weights.
     """
     reward: Reward[Any] = choose("reward", name, discover(), options, where or name).build()
     return reward

@@ -123,7 +123,7 @@ def around_densities(stochastic: Tensor) -> tuple[int, ...]:
 
 
 def by_length(lengths: Sequence[int], size: int) -> list[list[int]]:
-    """Rows in batches of at most `size`, like lengths together: padding is computed, too, by whoever computes a batch.
+    """Rows in batches of at most `size`, like lengths together: padding costs time as well.
 
     The longest come first, so that a batch that does not fit into memory fails at once.
     """
@@ -142,7 +142,7 @@ def sample(
 ) -> Rollout:
     """Run the chain for all rows of `cond`, `plan.micro_batch` at a time.
 
-    `progress` hears rows times steps, `sampled` which rows are done, and their samples.
+    `progress` is called with rows times steps, `sampled` with the rows that are done and their samples.
     """
     batches = by_length(policy.lengths(cond).tolist(), plan.micro_batch or len(cond))
     if len(batches) == 1:

@@ -139,7 +139,7 @@ class CachedReward(Reward[Options]):
         if missing:
             scores = self.reward.score(samples[missing], [prompts[row] for row in missing])
             if scores.values.shape != (len(missing),):
-                return scores  # whoever called will say that the reward is at fault
+                return scores  # the caller reports the reward's error
             fresh = _rows(scores, [keys[row] for row in missing])
             self.cache.put({key: row for key, row in fresh.items() if math.isfinite(row[0])})
             known |= fresh

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from rlzoo.engine.checkpoint import build_policy, load_policy
 from rlzoo.engine.diversity import diversity
 from rlzoo.engine.processes import make_fabric
 from rlzoo.errors import ConfigError, ContractError
-from rlzoo.speech.audio import read_audio, to_samples
+from rlzoo.speech.audio import read_audio, resample, to_samples
 
 Progress = Callable[[int, int], None]
 """Hears what is done, of how much."""
@@ -36,6 +36,8 @@ class Judged:
     kl_nats: dict[str, float]
     """The same of the whole state."""
     sample_rate: int | None
+    rates: Mapping[int, int] = field(default_factory=dict)
+    """Of recordings: {hertz: how many files}."""
 
 
 def load(source: Path | Choice[Any], device: str, *, start: bool = False, seed: int = 0, trust: bool = False) -> Policy:
@@ -108,28 +110,29 @@ def judge_recordings(
     failures: Path,
     progress: Progress,
 ) -> Judged:
-    """Scores of recordings, on the scorers' device.
+    """Scores of recordings, each resampled from its own rate to what a judge wants.
 
-    DataError for a file that is no sound mono recording, or for one at another rate.
+    `sample_rate` is None where they differ. DataError for a file that is no sound mono recording.
     """
     rows: list[dict[str, Any]] = []
     waves: dict[str, list[torch.Tensor]] = {}
-    found: int | None = None
+    rates: dict[int, int] = {}
     for done, (prompt, file) in enumerate(items, 1):
-        wave, rate = read_audio(file, found)
-        found = rate
+        wave, rate = read_audio(file)
+        rates[rate] = rates.get(rate, 0) + 1
         mates = waves.setdefault(prompt.id, [])
         rows += _score(to_samples([wave], rate).to(device), [prompt], [len(mates)], scorers, failures)
-        mates.append(wave)
+        mates.append(resample(wave, rate, next(iter(rates))))
         progress(done, len(items))
-    spread = {name: diversity(to_samples(mates, found or 0)) for name, mates in waves.items() if len(mates) > 1}
-    return Judged(rows, spread, {}, {}, found)
+    first = next(iter(rates), 0)
+    spread = {name: diversity(to_samples(mates, first)) for name, mates in waves.items() if len(mates) > 1}
+    return Judged(rows, spread, {}, {}, first if len(rates) == 1 else None, rates)
 
 
 def split_of(prompt_set: Any, name: str) -> Sequence[Prompt]:
     """`heldout` or `train` prompts of a prompt set."""
     if name not in ("heldout", "train"):
-        raise ConfigError(f"there is no split '{name}'", "there are: heldout, train")
+        raise ConfigError(f"unknown split '{name}'", "available: heldout, train")
     prompts: Sequence[Prompt] = getattr(prompt_set, name)()
     if not prompts:
         raise ConfigError(f"the prompt set has no {name} prompts", "choose the other --split")

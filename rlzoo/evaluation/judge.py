@@ -29,10 +29,14 @@ def judge(plan: EvaluationPlan, asked: Request, cache: ScoreCache | None, progre
 
     `progress` is called with a label, the prompts or recordings done, and their number.
     """
+    notes: list[str] = []
     place = make_fabric(asked.device, "fp32").device
     scorers = scoring.make_scorers(plan.judges, place, cache)
     if isinstance(plan.subject.source, Source):
         tuned, base = _recorded(plan, place, scorers, progress)
+        for side in (plan.subject, plan.base):
+            notes += side.source.notes if side is not None and isinstance(side.source, Source) else ()
+        notes += _said(tuned, plan.subject.label)
     else:
         tuned, base = _spoken(plan, asked, scorers, progress)
     trained = [s.name for s in scorers if s.weight]
@@ -42,6 +46,7 @@ def judge(plan: EvaluationPlan, asked: Request, cache: ScoreCache | None, progre
         **about,
         **document(tuned, base, trained, [s.name for s in scorers if not s.weight]),
         "cache": {"hits": hits, "rows": rows},
+        "notes": notes,
     }
 
 
@@ -96,12 +101,23 @@ def _recorded(
     pairs = match(source, plan.base.source)
     tuned = judged([(dict(pair.prompt), pair.a) for pair in pairs], plan.subject.label)
     base = judged([(dict(pair.prompt), pair.b) for pair in pairs], plan.base.label)
-    if tuned.sample_rate != base.sample_rate:
+    if tuned.rates != base.rates:
         raise DataError(
-            f"'{plan.subject.label}' has a rate of {tuned.sample_rate} Hz, '{plan.base.label}' {base.sample_rate} Hz",
+            f"'{plan.subject.label}' has a rate of {_rates(tuned)}, '{plan.base.label}' {_rates(base)}",
             "predictors hear the rate: resample one of them first",
         )
     return tuned, base
+
+
+def _said(judged: Judged, label: str) -> list[str]:
+    """A note where recordings have several rates."""
+    if len(judged.rates) < 2:
+        return []
+    return [f"'{label}' has several rates, {_rates(judged)}: each file is resampled to what a judge wants"]
+
+
+def _rates(judged: Judged) -> str:
+    return " and ".join(f"{rate} Hz" for rate in sorted(judged.rates))
 
 
 def document(tuned: Judged, base: Judged | None, trained: Sequence[str], judges: Sequence[str]) -> dict[str, Any]:

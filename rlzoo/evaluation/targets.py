@@ -15,7 +15,8 @@ from rlzoo.engine.source import policy_of
 from rlzoo.errors import ConfigError, DataError
 from rlzoo.files import assets
 from rlzoo.files.rundir import RunDirectory
-from rlzoo.listen.sources import AUDIO_SUFFIXES, Source, open_source
+from rlzoo.listen.sources import Source, open_source
+from rlzoo.speech.corpus.metadata import AUDIO_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Request:
     def __post_init__(self) -> None:
         foreign = sorted(self.tables.keys() - {"policy", "prompts", "judges"})
         if foreign:
-            raise ConfigError(f"--set {foreign[0]}: no such table here", "there are: policy, prompts, judges")
+            raise ConfigError(f"--set {foreign[0]}: no such table here", "available: policy, prompts, judges")
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def _judges(subject: Subject, asked: Request) -> list[Choice[Any]]:
         names = [*(run.eval.judges or ()), *default_judges(run.rewards, media, registry)]
     if not names and run is None:
         there = ", ".join(registry.names("reward")) or "none"
-        raise ConfigError("no judge is named", f"give --judges NAME,NAME; there are: {there}")
+        raise ConfigError("no judge is named", f"give --judges NAME,NAME; available: {there}")
     options = asked.tables.get("judges", {})
     for unused in sorted(options.keys() - set(names)):
         raise ConfigError(f"--set judges.{unused}: '{unused}' does not judge here", "name it in --judges")
@@ -152,7 +153,7 @@ def _media(subject: Subject) -> str:
 
 
 def _fetch(choice: Choice[Any]) -> None:
-    """Weights first: a judge is never replaced. DataError where they cannot be had."""
+    """Weights first: a judge is never replaced. DataError if they are unavailable."""
     if not weights_at_hand(choice.spec, choice.options):
         for asset in choice.spec.assets:
             assets.obtain(asset)

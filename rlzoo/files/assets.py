@@ -96,7 +96,7 @@ def cached(asset: Asset) -> Path | None:
 
 
 def at_hand(assets: Iterable[Asset], checkpoint: Path | None = None) -> bool:
-    """Whether weights can be had without a download. A named checkpoint always counts: if it is missing, that is an
+    """Whether weights are available without a download. A named checkpoint always counts: if it is missing, that is an
     error to report and not a reason to use something else."""
     return checkpoint is not None or all(cached(asset) is not None for asset in assets)
 
@@ -136,7 +136,7 @@ def obtain(asset: Asset, checkpoint: Path | None = None, *, offline: bool | None
     """The file: `checkpoint` if given, else the cache, else a download, shown on standard error.
 
     `checkpoint` may be any file of the same layout (somebody's own training), so its checksum is not asked for.
-    Raises DataError (exit 4) when it cannot be had.
+    Raises DataError (exit 4) if it is unavailable.
     """
     if checkpoint is not None:
         if not checkpoint.is_file():

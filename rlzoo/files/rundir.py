@@ -105,7 +105,9 @@ class RunDirectory:
                 f"start the run again with --out {path}",
             )
         if not (directory.path / "config.json").is_file():
-            raise DataError(f"'{path}' is no run directory: it has no config.json", "give the directory a run has made")
+            raise DataError(
+                f"'{path}' is not a run directory: it has no config.json", "give the directory a run has made"
+            )
         directory.config()
         return directory
 
@@ -284,7 +286,7 @@ def check_free(path: Path) -> None:
     else:
         folder = next(parent for parent in path.parents if parent.exists())
     if not folder.is_dir():
-        raise DataError(f"cannot make '{path}': '{folder}' is no directory", "choose another --out")
+        raise DataError(f"cannot make '{path}': '{folder}' is not a directory", "choose another --out")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise DataError(f"cannot write '{path}': no permission to write in '{folder}'", "choose another --out")
 

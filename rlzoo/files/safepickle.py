@@ -16,13 +16,15 @@ from __future__ import annotations
 import io
 import math
 import pickle
+import re
 import struct
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -179,6 +181,48 @@ def _member(kind: Any, name: Any) -> Any:
     return kind(name)
 
 
+class _NumpyType:
+    """A NumPy dtype of plain numbers, by its code: 'f8'."""
+
+    __slots__ = ("code", "order")
+
+    def __init__(self, code: Any, *_: Any) -> None:
+        if not (isinstance(code, str) and re.fullmatch("[biuf][1248]|c8|c16", code)):
+            raise pickle.UnpicklingError(f"a NumPy type that is no plain number: {str(code)[:20]!r}")
+        self.code, self.order = code, "<"
+
+    def __setstate__(self, state: Any) -> None:
+        self.order = state[1] if isinstance(state, tuple) and state[1:2] in ((">",), ("<",)) else "<"
+
+    def read(self, content: Any) -> Any:
+        """Bytes -> (n,)"""
+        data = content if isinstance(content, bytes) else str(content).encode("latin1")
+        return np.frombuffer(data, np.dtype(self.order + self.code)).astype(self.code)
+
+
+class _NumpyArray:
+    """A NumPy array; `tensor` is what it holds once its state has been read."""
+
+    __slots__ = ("tensor",)
+
+    def __init__(self, *_: Any) -> None:
+        self.tensor = torch.empty(0)
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, kind, fortran, content = state
+        if not isinstance(kind, _NumpyType):
+            raise pickle.UnpicklingError("a NumPy array of something else than numbers")
+        array = kind.read(content).reshape(tuple(shape), order="F" if fortran else "C")
+        self.tensor = torch.from_numpy(np.ascontiguousarray(array))
+
+
+def _numpy_scalar(kind: Any, content: Any = b"") -> Any:
+    if not isinstance(kind, _NumpyType):
+        raise pickle.UnpicklingError("a NumPy scalar of something else than a number")
+    (value,) = kind.read(content).tolist()
+    return value
+
+
 def _first(value: Any, *_: Any) -> Any:
     return value
 
@@ -221,6 +265,9 @@ _SAFE: dict[tuple[str, str], Callable[..., Any]] = {
     ("torch.jit._pickle", "build_boollist"): _first,
     ("torch.jit._pickle", "build_tensorlist"): _first,
     ("torch.jit._pickle", "restore_type_tag"): _first,
+    ("numpy", "dtype"): _NumpyType,
+    **{(f"numpy.{core}.multiarray", "scalar"): _numpy_scalar for core in ("core", "_core")},
+    **{(f"numpy.{core}.multiarray", "_reconstruct"): _NumpyArray for core in ("core", "_core")},
     ("datetime", "datetime"): lambda *args: args,
     ("datetime", "timedelta"): lambda *args: args,
 }
@@ -358,6 +405,40 @@ def _record_type(module: str, name: str) -> type[Record]:
     return type("Record", (Record,), members)
 
 
+def refuse_other_files(path: Path) -> None:
+    """Raise DataError for what is often found in the place of weights, and says what it is by its first bytes."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(512)
+    except OSError as error:
+        raise DataError(f"cannot read '{path}': {error.strerror}", "check its permissions") from error
+    if not head:
+        raise DataError(f"'{path}' is empty", "get it again")
+    if head.startswith(b"version https://git-lfs"):
+        raise DataError(
+            f"'{path}' is a pointer of Git LFS and not the file itself", "fetch it in its repository: git lfs pull"
+        )
+    if re.match(rb"\s*<(?:!doctype|html|head|\?xml)", head, re.IGNORECASE):
+        title = re.search(rb"<html[^>]*>(?:\s*<[^>]*>)*\s*([^<]{1,60})", head, re.IGNORECASE)
+        said = f" ('{title[1].decode(errors='replace').strip()}')" if title else ""
+        raise DataError(
+            f"'{path}' is a web page{said} and not weights", "the download failed: open its address in a browser"
+        )
+    if re.match(rb"\s*[{\[]", head) and b"\0" not in head:
+        raise DataError(f"'{path}' is JSON text and not weights", "name the weight file itself")
+
+
+_WRAPPERS = ("module.", "model.", "_orig_mod.", "network.", "generator.", "ema_model.")
+
+
+def without_wrapper(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A state dict without what DataParallel, Lightning or torch.compile put before every name: 'module.a' -> 'a'."""
+    names = list(state)
+    while names and (wrapper := next((w for w in _WRAPPERS if all(name.startswith(w) for name in names)), "")):
+        names = [name.removeprefix(wrapper) for name in names]
+    return dict(zip(names, state.values(), strict=True))
+
+
 def load_untrusted(path: str | Path) -> Any:
     """A torch zip checkpoint -> tensors (on the CPU), plain containers and `Record`s. Nothing in it is run.
 
@@ -367,6 +448,7 @@ def load_untrusted(path: str | Path) -> Any:
     path = Path(path)
     if not path.is_file():
         raise DataError(f"checkpoint '{path}' does not exist", "check the path")
+    refuse_other_files(path)
     try:
         with zipfile.ZipFile(path) as archive:
             return _load(archive, _UNPACKED * path.stat().st_size + _SLACK)
@@ -439,6 +521,8 @@ def _plain(value: Any, seen: dict[int, tuple[Any, Any]]) -> Any:
 
     `seen`: by id, what became of a value, and the value itself, so that its id stays its own.
     """
+    if isinstance(value, _NumpyArray):
+        return value.tensor
     if not isinstance(value, dict | list | tuple | Record):
         return value
     if id(value) in seen:
@@ -479,4 +563,4 @@ def _plain_record(record: Record, seen: dict[int, tuple[Any, Any]]) -> Any:
     return record
 
 
-__all__ = ["Record", "load_untrusted"]
+__all__ = ["Record", "load_untrusted", "refuse_other_files", "without_wrapper"]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from rlzoo.errors import DataError
 from rlzoo.files.reading import as_object, parse
+from rlzoo.files.safepickle import refuse_other_files, without_wrapper
 
 VERSION = "1"
 _AGAIN = "copy or make it again"
@@ -83,6 +84,14 @@ class VoiceFormat(Generic[C]):
         path = Path(path)
         if not path.is_file():
             raise DataError(f"voice '{path}' does not exist", "check the path")
+        refuse_other_files(path)
+        with path.open("rb") as file:
+            zipped = file.read(4) == b"PK\x03\x04"
+        if zipped:
+            raise DataError(
+                f"'{path}' is a checkpoint of PyTorch; voices of {self.policy} are safetensors files",
+                f"name the policy that reads it (--policy), or train one: rlzoo pretrain --policy {self.policy}",
+            )
         try:
             with safe_open(path, framework="pt") as file:
                 header = file.metadata() or {}
@@ -118,6 +127,12 @@ class VoiceFormat(Generic[C]):
         """
         with torch.device("meta"):
             expected = self.network(config).state_dict()
+        if not expected.keys() & state.keys() and expected.keys() & (plain := without_wrapper(state)).keys():
+            before = next(iter(state)).removesuffix(next(iter(plain)))
+            raise DataError(
+                f"the names of the weights in '{path}' begin with '{before}'",
+                "save the network itself, without a wrapper",
+            )
         problems = []
         if missing := [key for key in expected if key not in state]:
             problems.append(f"{len(missing)} missing: {_some(missing)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,7 @@ from typing import Any
 
 from rlzoo.errors import ConfigError, DataError
 from rlzoo.files.evaluations import read_index
-from rlzoo.files.reading import read_text
-
-AUDIO_SUFFIXES = (".wav", ".flac")
+from rlzoo.speech.corpus.metadata import AUDIO_SUFFIXES, Metadata, read_metadata, recordings_in
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,8 @@ class Source:
 
     label: str
     recordings: Mapping[str, Recording]
+    notes: tuple[str, ...] = ()
+    """What was recognised in metadata.csv, and what was found besides; to be said."""
 
 
 @dataclass(frozen=True)
@@ -63,20 +64,24 @@ def open_sources(paths: Sequence[Path], step_a: int | None = None, step_b: int |
 
 
 def open_source(path: Path, step: int | None = None) -> Source:
-    """A run directory (`samples/<step>/`), a folder of WAV and FLAC files, or one of them. DataError, ConfigError."""
+    """A run directory (`samples/<step>/`), a folder of recordings, or one of them. DataError, ConfigError."""
     if path.is_file() and path.suffix.lower() in AUDIO_SUFFIXES:
-        return Source(str(path), {path.stem: _recording(path, _prompts(path.parent))})
+        prompts, notes = _prompts(path.parent)
+        name = unicodedata.normalize("NFC", path.stem)
+        return Source(str(path), {name: _recording(path, name, prompts)}, notes)
     if not path.is_dir():
-        raise DataError(f"'{path}' is no directory", "name a run directory, or a folder of WAV or FLAC files")
+        raise DataError(
+            f"'{path}' is not a directory", "name a run directory, or a folder of recordings (WAV, FLAC, OGG)"
+        )
     if not _is_run(path):
         if step is not None:
-            raise ConfigError(f"'{path}' is no run directory, so it has no step {step}", "leave the step out")
-        return Source(str(path), _recordings(path))
+            raise ConfigError(f"'{path}' is not a run directory, so it has no step {step}", "leave the step out")
+        return Source(str(path), *_recordings(path))
     steps = _steps(path)
     chosen = steps[-1] if step is None else step
     if chosen not in steps:
         raise DataError(f"'{path}' has no recordings of step {chosen}", f"there are steps {', '.join(map(str, steps))}")
-    return Source(f"{path} (step {chosen})", _recordings(path / "samples" / f"{chosen:06d}"))
+    return Source(f"{path} (step {chosen})", *_recordings(path / "samples" / f"{chosen:06d}"))
 
 
 def match(a: Source, b: Source) -> list[Pair]:
@@ -129,27 +134,28 @@ def _steps(run: Path) -> list[int]:
     return sorted(int(path.name) for path in folders)
 
 
-def _recordings(folder: Path) -> dict[str, Recording]:
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file())
+def _recordings(folder: Path) -> tuple[dict[str, Recording], tuple[str, ...]]:
+    files = recordings_in(folder)
     if not files:
-        raise DataError(f"'{folder}' holds no WAV or FLAC file", "check the path")
-    prompts = _prompts(folder)
-    found: dict[str, Recording] = {}
-    for path in files:
-        if path.stem in found:
-            raise DataError(f"'{folder}' has two recordings named '{path.stem}'", "keep one of them")
-        found[path.stem] = _recording(path, prompts)
-    return found
+        raise DataError(f"'{folder}' holds no recording ({', '.join(AUDIO_SUFFIXES[:5])})", "check the path")
+    prompts, notes = _prompts(folder)
+    deep = sum(path.parent != folder for path in files.values())
+    if deep and not (deep == len(files) and all(path.parent == folder / "wavs" for path in files.values())):
+        notes = (*notes, f"{deep} of {len(files)} recordings are in subfolders")
+    return {name: _recording(path, name, prompts) for name, path in files.items()}, notes
 
 
-def _recording(path: Path, prompts: Mapping[str, Mapping[str, Any]]) -> Recording:
-    prompt = prompts.get(path.stem, {"id": path.stem, "text": ""})
+def _recording(path: Path, name: str, prompts: Mapping[str, Mapping[str, Any]]) -> Recording:
+    prompt = prompts.get(name, {"id": name, "text": ""})
     return Recording(path.resolve(), {"attributes": {}, **prompt})
 
 
-def _prompts(folder: Path) -> dict[str, dict[str, Any]]:
-    """What the recordings of a folder say, by file stem."""
-    return _index(folder) or _metadata(folder)
+def _prompts(folder: Path) -> tuple[dict[str, dict[str, Any]], tuple[str, ...]]:
+    """What the recordings of a folder say, by file stem, and notes on it."""
+    if index := _index(folder):
+        return index, ()
+    found = _metadata(folder)
+    return ({}, ()) if found is None else ({n: {"id": n, "text": t} for n, t in found.texts.items()}, found.notes)
 
 
 def _index(folder: Path) -> dict[str, dict[str, Any]]:
@@ -166,11 +172,7 @@ def _index(folder: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def _metadata(folder: Path) -> dict[str, dict[str, Any]]:
-    """Prompts by file stem from `metadata.csv` (`id|text|...`) in the folder or beside it."""
-    for path in (folder / "metadata.csv", folder.parent / "metadata.csv"):
-        if path.is_file():
-            text = read_text(path, "save it as UTF-8; its lines are 'id|text' or 'id|text|normalised text'")
-            lines = [line.split("|") for line in text.splitlines() if "|" in line]
-            return {cells[0]: {"id": cells[0], "text": cells[1]} for cells in lines}
-    return {}
+def _metadata(folder: Path) -> Metadata | None:
+    """`metadata.csv` in the folder or beside it."""
+    path = next((path for path in (folder / "metadata.csv", folder.parent / "metadata.csv") if path.is_file()), None)
+    return None if path is None else read_metadata(path)

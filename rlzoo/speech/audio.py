@@ -46,6 +46,7 @@ MAX_COEFFICIENTS = 1 << 24
 _BLOCK = 1 << 20
 _UNKNOWN_LENGTH = 1 << 60
 _FRAME_SECONDS = 0.02
+_HIGHEST = 4.0  # floating point files may pass full scale a little, never tenfold
 _ACTIVITY_MARGIN_DB = 15.9  # ITU-T P.56: speech is active down to this far below its active level
 _SILENCE_POWER = 1e-9  # -90 dBFS, below one step of 16-bit audio; amplifying it would only amplify rounding
 
@@ -66,6 +67,11 @@ def read_audio(
         bad = int((~np.isfinite(data)).sum())
         raise DataError(
             f"'{path}' is NaN or infinite in {bad} of {len(data)} samples", "find out what wrote it; do not train on it"
+        )
+    if (peak := float(np.abs(data).max())) > _HIGHEST:
+        raise DataError(
+            f"'{path}' has samples up to {peak:,.0f}, expected -1 to 1: floating point in the scale of integers",
+            "divide by 32768 first, or convert the folder: rlzoo corpus convert DIR OUT",
         )
     wave = torch.from_numpy(data)
     if sample_rate is None or rate == sample_rate:

@@ -83,7 +83,7 @@ def _preference(text: str, path: Path, where: str) -> Preference:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the line"
-        raise DataError(f"{where} is no pair: {place}: {first['msg']}", f"a line is {_FORM}") from error
+        raise DataError(f"{where} is not a pair: {place}: {first['msg']}", f"a line is {_FORM}") from error
     preferred, rejected = (_side(value, path, where) for value in (line.preferred, line.rejected))
     if preferred == rejected:
         raise DataError(f"{where} compares '{line.preferred}' with itself", f"a line is {_FORM}")

@@ -73,7 +73,7 @@ def points_at_its_class(spec: Spec) -> None:
     kinds: dict[type[Spec], type[Any]] = {AlgorithmSpec: Algorithm, PolicySpec: Policy, RewardSpec: Reward}
     expected = kinds.get(type(spec))
     if expected is not None and not (inspect.isclass(target) and issubclass(target, expected)):
-        raise Broken(f"'{spec.target}' is no subclass of rlzoo.api.{expected.__name__}")
+        raise Broken(f"'{spec.target}' is not a subclass of rlzoo.api.{expected.__name__}")
     if isinstance(spec, PromptSpec) and not all(callable(getattr(target, name, None)) for name in ("train", "heldout")):
         raise Broken(f"'{spec.target}' lacks train() or heldout()")
     missing = sorted(getattr(target, "__abstractmethods__", ()))

@@ -23,9 +23,10 @@ from rlzoo.files.rundir import RunDirectory
 OFFERED = discover().policy("f5tts").offers | {"reward-grad"}
 ALGORITHMS = sorted(name for name, spec in discover().specs["algorithm"].items() if spec.needs <= OFFERED)
 RECORDINGS = {"sft", "dlpo"}
+TEXTS = ("Good evening.", "Come in, please.", "What is that?", "It is late, go home.")
 SMALL = {
     "rollout": {"prompts_per_step": 2, "samples_per_prompt": 2, "num_steps": 3},
-    "eval": {"prompts": 1, "judges": []},
+    "eval": {"prompts": 2, "judges": []},
     "train": {"steps": 1, "device": "cpu", "learning_rate": 1e-4, "micro_batch": 1},
 }
 
@@ -34,7 +35,7 @@ SMALL = {
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("f5")
     options = make(folder, trim_silence=False)
-    lines = [f"voice.wav|{VOICE_TEXT}|{text}\n" for text in ("Good evening.", "Come in, please.", "What is that?")]
+    lines = [f"voice.wav|{VOICE_TEXT}|{text}\n" for text in TEXTS]
     (folder / "prompts.lst").write_text("".join(lines))
     return folder, options
 
@@ -48,7 +49,7 @@ def run_of(files, algorithm, steps=1, **policy) -> ResolvedRun:
         {
             "algorithm": {"name": algorithm},
             "policy": {"name": "f5tts", **chosen},
-            "prompts": {"name": "zero-shot", "path": str(folder / "prompts.lst")},
+            "prompts": {"name": "zero-shot", "path": str(folder / "prompts.lst"), "heldout_fraction": 0.5},
             "rewards": [{"name": "dnsmos"}],
             **tables,
         }
@@ -70,8 +71,8 @@ def test_an_algorithm_trains_it(algorithm, files, tmp_path):
     assert any(not torch.equal(a, b) for a, b in zip(before.parameters(), after.parameters(), strict=True))
     rows = list(directory.metrics())
     assert rows
-    if "ratio/first" in rows[0]:
-        assert rows[0]["ratio/first"] == pytest.approx(1, abs=1e-4)
+    if "policy/ratio_max" in rows[0]:
+        assert rows[0]["policy/ratio_max"] == pytest.approx(1, abs=1e-4)
 
 
 def test_flow_grpo_trains_adapters_and_its_weights_leave_as_a_published_file(files, tmp_path):
@@ -165,4 +166,5 @@ def test_two_processes_equal_one(files, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     name = "checkpoints/000001/policy.safetensors"
     weights, others = load_file(one / name), load_file(two / name)
-    assert all(torch.equal(weights[key], others[key]) for key in weights)
+    for key, value in weights.items():  # DNSMOS rounds otherwise on several threads
+        torch.testing.assert_close(others[key], value, rtol=0, atol=1e-6)

@@ -183,8 +183,8 @@ def test_a_voice_that_lists_no_phones_accepts_all_of_the_table(corpus: Path, tmp
     _, _, x, _ = supervised(policy, corpus)
     assert x.isfinite().all()
     moved = Path(shutil.copytree(corpus, corpus.with_name("foreign")))
-    rewritten(moved, phones=lambda phones: ["ao" if phone == "AO" else phone for phone in phones])
-    with pytest.raises(DataError, match="'ao', which this voice never learnt"):
+    rewritten(moved, phones=lambda phones: ["ɔ" if phone == "AO" else phone for phone in phones])
+    with pytest.raises(DataError, match="'ɔ' is no ARPAbet phone"):
         supervised(policy, moved)
 
 

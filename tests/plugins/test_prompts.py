@@ -77,9 +77,9 @@ def test_held_out_lines_from_a_second_file_are_never_trained_on(tmp_path):
     [
         (b"", "is empty"),
         (b"\n  \n\n", "is empty"),
-        (b"Fine.\nAlso fine.\n-- !? 123\n", "line 3: no letters"),
+        (b"Fine.\nAlso fine.\n-- !?\n", "line 3: no letters"),
         (b"RIFF\x00\x00\x01WAVE", "line 1: a control character"),
-        (b"Fine.\n\xff\xfe\xfa", "line 2: not UTF-8"),
+        (b"Fine.\n\xff\xfe\xfa", "line 2: byte 0xff is not UTF-8"),
         (b"Only one line.", "has one line"),
     ],
     ids=["empty", "blank", "no letters", "binary", "encoding", "one line"],
@@ -151,8 +151,7 @@ def test_a_prompt_without_a_recording_is_named_when_one_is_needed(tmp_path):
     [
         ({"metadata.csv": "a|x\nb\n"}, {}, "line 2: 1 columns"),
         ({"metadata.csv": "a|x\na|y\n"}, {}, "line 2: the id 'a' occurs twice"),
-        ({"metadata.csv": "a|x\n../b|y\n"}, {}, r"line 2: '\.\./b' is no id"),
-        ({"metadata.csv": "a|x\nb|12\n"}, {}, "line 2: no letters"),
+        ({"metadata.csv": "a|x\nb|...\n"}, {}, "'b': no letters"),
         ({"metadata.csv": "a|x\n"}, {}, "one utterance"),
         ({"metadata.csv": "a|x\nb|y\n", "train.txt": "a\nq\n", "validation.txt": "b"}, {}, "names 'q'"),
         ({"metadata.csv": "a|x\nb|y\n", "train.txt": "a\nb\n", "validation.txt": "b"}, {}, "'b' is in 'train' and in"),
@@ -227,7 +226,7 @@ def test_held_out_voices_may_come_from_a_file_of_their_own(tmp_path):
         ("1|S.|wavs/a.wav|One.\n2|S.|wavs/none.wav|Two.\n", "line 2: the recording"),
         ("1|S.|wavs/a.wav|One.\n1|S.|wavs/a.wav|Two.\n", "line 2: '1' occurs twice"),
         ("../x|S.|wavs/a.wav|One.\n", "is no id"),
-        ("1|S.|wavs/a.wav|123\n", "no letters"),
+        ("1|S.|wavs/a.wav|...\n", "no letters"),
         ("1|S.|wavs/a.wav|One.\n", "one line"),
     ],
 )

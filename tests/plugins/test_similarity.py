@@ -256,7 +256,7 @@ def test_bad_input(checkpoint: Path, reference: Path, reward: SimilarityReward, 
         SimilarityReward(SimilarityOptions(checkpoint=checkpoint, reference=tmp_path / "absent.wav"))
     assert not at_hand((ECAPA,))
     with pytest.raises(DataError, match="'ecapa-voxceleb' is not in the cache"):
-        SimilarityReward(SimilarityOptions(reference=reference))
+        SimilarityReward(SimilarityOptions(reference=reference, encoder="ecapa"))
     (tmp_path / "text.ckpt").write_text("hello")
     with pytest.raises(DataError, match="cannot be read as a checkpoint"):
         load(tmp_path / "text.ckpt")

@@ -51,7 +51,12 @@ def wer() -> WERReward:
 
 
 def test_rates_are_counted_after_normalisation_and_cut() -> None:
-    texts = ("Mr. Smith paid twenty dollars!", "mister smith paid 10", "", "a b c d e f g h i j k l")
+    texts = (
+        "Mr. Smith paid twenty dollars!",
+        "mister smith paid 10",
+        "",
+        "one cat two dogs ran by and sat on my old mat",
+    )
     prompts = [Prompt("p", "Mister Smith paid $20")] * 4
     samples = to_samples([torch.full((5,), float(i)) for i in range(4)], RATE)
     reward = WERReward(SPHINX)

@@ -45,7 +45,7 @@ class GradTTSPolicy(GaussianDiffusionPolicy):
         self.config = NetworkConfig.model_validate(voice["network"])
         self.media = Media("audio", self.config.sample_rate)
         self.card: dict[str, Any] = voice.get("card", {})
-        self.frontend = TextFrontend(style=voice["text"], silence_ends=True)
+        self.frontend = TextFrontend(voice["text"], silence_ends=True, learnt=self.card.get("phones", ()))
         self.network = GradTTSNetwork(self.config)
         self.network.load_state_dict(state)
         self.bands = Bands(self.config.bands)

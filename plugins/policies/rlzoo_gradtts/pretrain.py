@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from rlzoo.api import Batch, Prompt
-from rlzoo.corpus import SpeechCorpus
+from rlzoo.corpus import SpeechCorpus, check_coverage
 from rlzoo.errors import ConfigError
 from rlzoo.pretraining.loop import OnStep, Task, choose_device, train
 from rlzoo.pretraining.panel import Panel
@@ -38,6 +38,7 @@ class SpeechTask(Task):
         self.device = choose_device(options.device)
         self.panel = Panel(options.judges, self.device)
         self.corpus = self._open(data, "train")
+        check_coverage(self.corpus, self.origin["text"])
         self.utterances = load_utterances(self.corpus, self.config)
         self.held_out = load_utterances(self._open(data, "validation")[: options.validation_utterances], self.config)
         torch.manual_seed(options.seed)

@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import Tensor
 
 from rlzoo.errors import DataError
-from rlzoo.safepickle import load_untrusted
+from rlzoo.safepickle import load_untrusted, without_wrapper
 from rlzoo.voices import VoiceFormat
 from rlzoo_wavegrad2.hyperparameters import PUBLISHER, MaumConfig, from_parameters, from_shapes
 from rlzoo_wavegrad2.network import NetworkConfig, WaveGrad2Network
@@ -48,14 +48,15 @@ def load_maum_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], MaumConfi
         raise DataError(f"'{path}' holds a {type(content).__name__}, not a checkpoint", PUBLISHER)
     whole = isinstance(content.get("state_dict"), dict)
     weights = content["state_dict"] if whole else content
-    state = {_rename(k): v for k, v in weights.items() if isinstance(k, str) and k not in _BUFFERS}
+    weights = without_wrapper({k: v for k, v in weights.items() if isinstance(k, str)})
+    state = {_rename(k): v for k, v in weights.items() if k not in _BUFFERS}
     if not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise DataError(
             f"'{path}' has no weights: its top-level entries are {', '.join(map(repr, [*content][:3]))}",
             "a checkpoint of maum-ai/wavegrad2 has 'state_dict' and 'hyper_parameters', or is a bare state dict",
         )
     parameters = content.get("hyper_parameters") if whole else None
-    is_old = any(key.startswith(tuple(_RENAMED)) for key in weights if isinstance(key, str))
+    is_old = any(key.startswith(tuple(_RENAMED)) for key in weights)
     if isinstance(parameters, dict):
         config = from_parameters(parameters, state, path)
     else:

@@ -58,7 +58,7 @@ class WaveGrad2Policy(GaussianDiffusionPolicy):
         self.clip_clean = 1.0 if options.clip_clean else None
         self.tuned: dict[str, list[float]] = voice.get("schedules", {})
         self.card: dict[str, Any] = voice.get("card", {})
-        self.frontend = TextFrontend(style=options.text or voice["text"])
+        self.frontend = TextFrontend(style=options.text or voice["text"], learnt=self.card.get("phones", ()))
         self.network = WaveGrad2Network(self.config, init=False)
         self.network.load_state_dict(state)
         self.network.decoder.recompute = options.activation_checkpointing

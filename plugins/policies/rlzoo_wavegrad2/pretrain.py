@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlzoo.corpus import SpeechCorpus
+from rlzoo.corpus import SpeechCorpus, check_coverage
 from rlzoo.errors import ConfigError
 from rlzoo.pretraining.loop import OnStep, Task, choose_device, train
 from rlzoo.pretraining.panel import Panel
@@ -49,6 +49,7 @@ class SpeechTask(Task):
         self.config, weights, self.origin = _start(options)
         self.panel = Panel(options.judges, device)
         self.corpus = self._open("train")
+        check_coverage(self.corpus, self.origin["text"])
         self.gain = None if options.peak == "each" else corpus_gain(self.corpus)
         utterances = load_utterances(self.corpus, self.config, self.gain)
         self.recordings = Recordings(utterances, self.config.hop, device)

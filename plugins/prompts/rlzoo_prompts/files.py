@@ -7,7 +7,11 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from anyascii import anyascii
+
+from rlzoo.corpus import read_text
 from rlzoo.errors import DataError
+from rlzoo.text import unreadable
 
 _TEXT_HINT = "give a UTF-8 text file with one prompt a line"
 
@@ -20,32 +24,19 @@ def read_lines(path: Path, hint: str = _TEXT_HINT) -> list[tuple[int, str]]:
     """
     if not path.exists():
         raise DataError(f"the prompt file '{path}' does not exist", hint="check the path")
-    if path.is_dir():
-        raise DataError(f"'{path}' is a directory", hint=hint)
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot read '{path}': {error.strerror}", hint="check its permissions") from error
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise DataError(f"'{path}', line {line}: not UTF-8 text (byte {error.start})", hint=hint) from error
-    for number, line_text in enumerate(text.split("\n"), 1):
-        if any(ord(char) < 32 and char not in "\t\r\f" for char in line_text):
-            raise DataError(f"'{path}', line {number}: a control character, so this is a binary file", hint=hint)
+    text = read_text(path, hint)
     lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not lines:
         raise DataError(f"the prompt file '{path}' is empty", hint=hint)
     return lines
 
 
-def require_letters(path: Path, number: int, text: str) -> str:
-    """`text` with single spaces; DataError when no letter is in it, because nothing could be spoken."""
-    if not any(char.isalpha() for char in text):
-        raise DataError(
-            f"'{path}', line {number}: no letters in '{text}'", hint="remove the line, or write numbers in words"
-        )
+def require_words(where: str, text: str) -> str:
+    """`text` with single spaces; DataError, naming `where`, when nothing in it can be spoken."""
+    if strange := unreadable(text):
+        raise DataError(f"{where}: {strange}, which is not read", hint="write it as English is written")
+    if not any(char.isalnum() for char in text):
+        raise DataError(f"{where}: no letters in '{text}'", hint="remove the line, or write it in words")
     return " ".join(text.split())
 
 
@@ -53,30 +44,14 @@ def read_prompts(path: Path) -> list[str]:
     """Text file -> its distinct prompts, in order.
 
     Raises:
-        DataError: as `read_lines`, and for a line without letters.
+        DataError: as `read_lines`, and for a line without words.
     """
-    return list(dict.fromkeys(require_letters(path, number, line) for number, line in read_lines(path)))
+    return list(dict.fromkeys(require_words(f"'{path}', line {number}", line) for number, line in read_lines(path)))
 
 
-def read_metadata(path: Path) -> dict[str, str]:
-    """LJSpeech's metadata (id|text or id|text|normalised text) -> {id: text to speak}.
-
-    Raises:
-        DataError: as `read_lines`; another number of columns; an id that is repeated or not safe in a file name.
-    """
-    hint = "expected lines 'id|text' or 'id|text|normalised text'"
-    texts: dict[str, str] = {}
-    for number, line in read_lines(path, hint):
-        columns = [column.strip() for column in line.split("|")]
-        if len(columns) not in (2, 3):
-            raise DataError(f"'{path}', line {number}: {len(columns)} columns", hint=hint)
-        name = columns[0]
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-            raise DataError(f"'{path}', line {number}: '{name}' is no id", hint="use letters, digits, '.', '_' and '-'")
-        if name in texts:
-            raise DataError(f"'{path}', line {number}: the id '{name}' occurs twice", hint="ids must be unique")
-        texts[name] = require_letters(path, number, columns[-1] or columns[1])
-    return texts
+def safe_id(name: str) -> str:
+    """An id as a file can be named after it: 'u 2' -> 'u_2'."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", anyascii(name)).lstrip("._-") or "clip"
 
 
 def read_zero_shot(path: Path) -> list[tuple[str, str, dict[str, str]]]:
@@ -93,7 +68,7 @@ def read_zero_shot(path: Path) -> list[tuple[str, str, dict[str, str]]]:
         if len(columns) not in (3, 4, 5) or not all(columns[:4]):
             raise DataError(f"{where}: {len(columns)} columns, {sum(map(bool, columns))} of them with text", hint=hint)
         name, said, voice, text = columns[:4] if len(columns) > 3 else ("", columns[1], columns[0], columns[2])
-        text = require_letters(path, number, text)
+        text = require_words(f"'{path}', line {number}", text)
         name = name.removesuffix(".wav") or prompt_id(f"{text} {voice}")
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name in found:
             problem = "occurs twice" if name in found else "is no id"

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rlzoo.api import Prompt, Samples
+from rlzoo.corpus import read_metadata, recordings_in
 from rlzoo.errors import DataError
 from rlzoo_prompts import LJSpeechOptions, SentencesOptions, ShortOptions, TextOptions, ZeroShotOptions
-from rlzoo_prompts.files import digest, held_out, prompt_id, read_lines, read_metadata, read_prompts, read_zero_shot
+from rlzoo_prompts.files import (
+    digest,
+    held_out,
+    prompt_id,
+    read_lines,
+    read_prompts,
+    read_zero_shot,
+    require_words,
+    safe_id,
+)
 
 _DATA = Path(__file__).parent / "data"
 
@@ -126,7 +137,14 @@ class LJSpeechPrompts:
     def __init__(self, options: LJSpeechOptions) -> None:
         metadata = options.path / "metadata.csv" if options.path.is_dir() else options.path
         self._folder = metadata.parent
-        texts = read_metadata(metadata)
+        texts = read_metadata(metadata).texts
+        for name, text in texts.items():
+            require_words(f"'{metadata}', '{name}'", text)
+        wavs = self._folder / "wavs"
+        self._recordings = recordings_in(wavs) if wavs.is_dir() else {}
+        self._safe = {name: safe_id(name) for name in texts}
+        if len(set(self._safe.values())) < len(texts):
+            raise DataError(f"'{metadata}': two ids differ only in signs that a file name cannot have", "rename one")
         train, heldout = self._splits(texts, options)
         heldout = sorted(heldout, key=digest)[: options.heldout_limit]
         both = set(train) & set(heldout)
@@ -158,7 +176,8 @@ class LJSpeechPrompts:
         for prompt in prompts:
             path = prompt.attributes.get("audio")
             if not isinstance(path, str):
-                raise DataError(f"prompt '{prompt.id}' has no recording", hint=f"put it at '{self._wav(prompt.id)}'")
+                wav = self._folder / "wavs" / f"{prompt.id}.wav"
+                raise DataError(f"prompt '{prompt.id}' has no recording", hint=f"put it at '{wav}'")
             wave, found = read_audio(path, rate, on_rate="error" if sample_rate is None else "resample")
             waves.append(wave)
             rate = found
@@ -181,18 +200,17 @@ class LJSpeechPrompts:
 
     def _ids(self, split: str, texts: dict[str, str]) -> list[str]:
         path = self._folder / f"{split}.txt"
-        names = list(dict.fromkeys(line for _, line in read_lines(path, "expected one id a line")))
+        names = list(
+            dict.fromkeys(unicodedata.normalize("NFC", line) for _, line in read_lines(path, "expected one id a line"))
+        )
         for name in names:
             if name not in texts:
                 raise DataError(f"'{path}' names '{name}', which the metadata lacks", hint="make the split again")
         return names
 
-    def _wav(self, name: str) -> Path:
-        return self._folder / "wavs" / f"{name}.wav"
-
     def _prompt(self, name: str, text: str) -> Prompt:
-        wav = self._wav(name)
-        return Prompt(name, text, {"audio": str(wav)} if wav.is_file() else {})
+        wav = self._recordings.get(name)
+        return Prompt(self._safe[name], text, {} if wav is None else {"audio": str(wav)})
 
 
 def _prompts(texts: Iterable[str]) -> list[Prompt]:

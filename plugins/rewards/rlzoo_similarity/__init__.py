@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -50,8 +51,10 @@ class SimilarityOptions(Options):
 
 
 def available(options: SimilarityOptions) -> bool:
-    """Whether nothing has to be downloaded: resemblyzer is a package to install, which its import says."""
-    return options.who == "resemblyzer" or at_hand((ECAPA,), options.checkpoint)
+    """Whether the weights are on this machine: Resemblyzer's come with its package."""
+    if options.who == "resemblyzer":
+        return find_spec("resemblyzer") is not None
+    return at_hand((ECAPA,), options.checkpoint)
 
 
 @hookimpl

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from rlzoo.errors import DataError
-from rlzoo.safepickle import load_untrusted
+from rlzoo.safepickle import load_untrusted, without_wrapper
 from rlzoo_utmos.network import StrongLearner
 
 DOMAIN_ROW = 0
@@ -83,8 +83,8 @@ def published(content: Any, path: Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise DataError(f"'{path}' holds no table of tensors", _HINT)
     if "state_dict" not in content:
-        return dict(state)
-    return dict(_from_lightning(name, tensor, path) for name, tensor in state.items())
+        return without_wrapper(state)
+    return dict(_from_lightning(name, tensor, path) for name, tensor in without_wrapper(state).items())
 
 
 def _from_lightning(name: str, tensor: Tensor, path: Path) -> tuple[str, Tensor]:

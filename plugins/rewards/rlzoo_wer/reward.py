@@ -14,6 +14,7 @@ from rlzoo.api import Prompt, Reward, Samples, Scores
 from rlzoo.assets import WAV2VEC2_ASR, obtain
 from rlzoo.audio import require_rate
 from rlzoo.errors import ConfigError
+from rlzoo.text import transcript
 from rlzoo_wer import WEROptions
 from rlzoo_wer.recognizers import RATE, PocketSphinx, Recognizer, Wav2Vec2
 
@@ -30,7 +31,8 @@ def recognizer_of(options: WEROptions) -> Recognizer:
 
 
 class _ErrorRate(Reward[WEROptions]):
-    """Texts are compared after Whisper's English normalisation (numbers, abbreviations, spelling, punctuation)."""
+    """Texts are compared as they are spoken (`rlzoo.text.transcript`), after Whisper's English normalisation of what
+    has several spellings (colour and color, it's and it is). A perfect reading has no errors."""
 
     sample_rate = RATE
     name: ClassVar[str]
@@ -38,7 +40,11 @@ class _ErrorRate(Reward[WEROptions]):
     def __init__(self, options: WEROptions) -> None:
         super().__init__(options)
         self.recognizer = recognizer_of(options)
-        self.normalize = EnglishTextNormalizer()
+        self._spelling = EnglishTextNormalizer()
+
+    def normalize(self, text: str) -> str:
+        """'It costs $3.50' -> what it has in common with every other way of writing it."""
+        return str(self._spelling(transcript(text)))
 
     @abstractmethod
     def count(self, wanted: str, heard: str) -> tuple[int, int]:
@@ -55,7 +61,7 @@ class _ErrorRate(Reward[WEROptions]):
         Raises ConfigError for a prompt without words.
         """
         require_rate(samples, self.sample_rate, self.name)
-        wanted = [str(self.normalize(prompt.text)) for prompt in prompts]
+        wanted = [self.normalize(prompt.text) for prompt in prompts]
         for prompt, text in zip(prompts, wanted, strict=True):
             if not text:
                 raise ConfigError(
@@ -64,7 +70,7 @@ class _ErrorRate(Reward[WEROptions]):
                 )
         rates = []
         for text, heard in zip(wanted, self.recognizer.transcribe(samples), strict=True):
-            errors, size = self.count(text, str(self.normalize(heard)))
+            errors, size = self.count(text, self.normalize(heard))
             rates.append(errors / size)
         rate = torch.tensor(rates, dtype=torch.float32, device=samples.data.device)
         return Scores(-rate.clamp(max=self.options.max_rate), {"rate": rate})

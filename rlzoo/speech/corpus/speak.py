@@ -229,10 +229,10 @@ def _speak_some(jobs: Sequence[tuple[str, str, Path]], recipe: Recipe) -> list[d
 
 
 def _align(folder: Path, *, progress: bool) -> tuple[str, ...]:
-    """Write phones.jsonl by forced alignment, unless it has all sentences -> ids that could not be aligned."""
+    """Write phones.jsonl by forced alignment -> ids that could not be aligned."""
     from rlzoo.speech.corpus.align import align_corpus
 
-    return align_corpus(folder, overwrite=True, progress=progress).failed
+    return tuple(align_corpus(folder, overwrite=True, progress=progress).failed)
 
 
 def _render_conditions(folder: Path, recipe: Recipe, jobs: int | None, progress: bool) -> None:

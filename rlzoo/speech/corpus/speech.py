@@ -6,6 +6,8 @@ Everything is checked when the corpus is opened, so a training run does not die 
 from __future__ import annotations
 
 import math
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,10 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from rlzoo.errors import DataError
-from rlzoo.files.reading import read_text
 from rlzoo.speech.corpus._files import read_jsonl
+from rlzoo.speech.corpus.metadata import missing_recording, read_metadata, read_text, recordings_in
 from rlzoo.speech.corpus.splits import split_of
 from rlzoo.speech.corpus.textgrids import find_textgrids, read_textgrid
+from rlzoo.speech.text import ARPABET
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,6 +30,7 @@ SILENCES = frozenset({"sil", "sp", "spn", ""})
 SPLITS = ("train", "validation", "test")
 
 _OVERHANG_SECONDS = 0.025  # aligners round to their own frame grid; a corpus that is further off is a wrong corpus
+_REST_SECONDS = 0.5  # audio behind the last phone; aligners label silence, so more of it is a part without phones
 _RATE_HINT = "resample the corpus first, or ask for the rate it has"
 
 
@@ -114,16 +118,19 @@ class SpeechCorpus(Sequence[SpeechItem]):
             textgrids: folder of the aligner's TextGrids, named after the ids; read instead of phones.jsonl.
             sample_rate: the rate in hertz that is wanted; None accepts any, as long as all files agree.
             trim_silence: leave out the silences at both ends, as WaveGrad 2's released preprocessing does.
-            skip_missing: leave out utterances without phone times instead of refusing the corpus.
+            skip_missing: leave out utterances without phone times instead of refusing the corpus; those that the
+                aligner has left out are left out anyway.
 
         Raises:
             DataError: what is wrong, in which file, and what to do.
         """
         root = Path(folder)
-        texts = read_metadata(root / "metadata.csv")
+        texts = read_metadata(root / "metadata.csv").texts
+        recordings = recordings_in(root / "wavs")
         times = _times(root, Path(textgrids) if textgrids is not None else None, texts)
         names = _split(root, texts, split)
-        untimed = [name for name in names if name not in times]
+        left_out = _left_out(root) if textgrids is None else set()
+        untimed = [name for name in names if name not in times and name not in left_out]
         if untimed and not skip_missing:
             raise DataError(
                 f"'{root}': {len(untimed)} of {len(names)} utterances have no phone times, the first is '{untimed[0]}'",
@@ -132,7 +139,9 @@ class SpeechCorpus(Sequence[SpeechItem]):
         items: list[SpeechItem] = []
         for name in names:
             if name in times:
-                items.append(_item(root, name, texts[name], times[name], sample_rate, trim_silence))
+                if name not in recordings:
+                    raise missing_recording(root, name)
+                items.append(_item(recordings[name], name, texts[name], times[name], sample_rate, trim_silence))
         if not items:
             raise DataError(f"'{root}': no utterance in split '{split}'", hint="use another split or a larger corpus")
         rate = items[0].sample_rate
@@ -146,13 +155,14 @@ class SpeechCorpus(Sequence[SpeechItem]):
     @staticmethod
     def around(recording: Path, *, trim_silence: bool = False) -> SpeechCorpus | None:
         """All of the corpus that CORPUS/wavs/ID.wav belongs to, read once; None where none with phones.jsonl is."""
-        folder = recording.parent.parent
-        if recording.parent.name != "wavs" or not (folder / "phones.jsonl").is_file():
+        folder = next((parent.parent for parent in recording.parents if parent.name == "wavs"), None)
+        if folder is None or not (folder / "phones.jsonl").is_file():
             return None
         return _whole(folder.absolute(), trim_silence)
 
     def item(self, name: str) -> SpeechItem:
         """The utterance with that id. DataError where metadata.csv does not name it."""
+        name = unicodedata.normalize("NFC", name)
         if name not in self._by_name:
             raise DataError(f"'{self.folder / 'metadata.csv'}' does not name '{name}'", "add its line, and align again")
         return self._by_name[name]
@@ -170,7 +180,12 @@ class SpeechCorpus(Sequence[SpeechItem]):
     @property
     def card(self) -> dict[str, Any]:
         """What the card of a voice that was trained on it says of it."""
-        return {"sentences": len(self), "hours_of_speech": round(self.hours, 3), "phones": list(self.phones)}
+        counts = Counter(phone for item in self._items for phone in item.phones)
+        return {
+            "sentences": len(self),
+            "hours_of_speech": round(self.hours, 3),
+            "phones": dict(sorted(counts.items())),
+        }
 
     def __len__(self) -> int:
         return len(self._items)
@@ -229,6 +244,26 @@ def trim(phones: Sequence[str], ends: Sequence[float]) -> tuple[list[str], list[
     return list(phones[first : last + 1]), [end - start for end in ends[first : last + 1]], start
 
 
+def canonical(phone: str, name: str) -> str:
+    """'ah0 ' -> 'AH0', '' -> 'sil': a phone as the one inventory spells it. `name` is the utterance's, for the error.
+
+    Raises:
+        DataError: no ARPAbet.
+    """
+    spelled = phone.strip() if isinstance(phone, str) else repr(phone)[:40]
+    if spelled.lower() in _SILENT:
+        return _SILENT[spelled.lower()]
+    if spelled.upper() in ARPABET:
+        return spelled.upper()
+    raise DataError(
+        f"'{name}': '{spelled}' is no ARPAbet phone",
+        "align with an ARPAbet dictionary (Montreal Forced Aligner: english_us_arpa), or with rlzoo corpus align",
+    )
+
+
+_SILENT = {"": "sil", "sil": "sil", "sp": "sp", "spn": "spn", "<eps>": "sil", "pau": "sil", "silence": "sil"}
+
+
 def check_ends(ends: Sequence[float], what: str) -> None:
     """Raise DataError, naming `what`, unless the end times exist, are finite, never decrease and end above zero."""
     if not ends:
@@ -242,33 +277,6 @@ def check_ends(ends: Sequence[float], what: str) -> None:
         previous = end
     if previous <= 0:
         raise DataError(f"{what}: all times are zero", hint="align the recording again")
-
-
-def read_metadata(path: Path) -> dict[str, str]:
-    """LJSpeech's metadata.csv (id|text or id|text|normalised text, no quoting) -> {id: last column that has text}.
-
-    Raises:
-        DataError: missing, not UTF-8, a line with another number of columns, an empty or repeated id, no text.
-    """
-    lines = read_text(path, "give a folder in LJSpeech's layout: lines 'id|text|normalised text'").splitlines()
-    texts: dict[str, str] = {}
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        columns = [column.strip() for column in line.split("|")]
-        if len(columns) not in (2, 3):
-            raise DataError(
-                f"'{path}', line {number}: {len(columns)} columns", hint="expected 'id|text|normalised text'"
-            )
-        name, text = columns[0], columns[-1] or columns[1]
-        if not name or not text:
-            raise DataError(f"'{path}', line {number}: no {'text' if name else 'id'}", hint="complete the line")
-        if name in texts:
-            raise DataError(f"'{path}', line {number}: the id '{name}' occurs twice", hint="ids must be unique")
-        texts[name] = text
-    if not texts:
-        raise DataError(f"'{path}' is empty", hint="expected lines 'id|text|normalised text'")
-    return texts
 
 
 @dataclass(frozen=True)
@@ -313,11 +321,17 @@ def _times(root: Path, textgrids: Path | None, texts: Iterable[str]) -> dict[str
     return times
 
 
+def _left_out(root: Path) -> set[str]:
+    """Ids that `rlzoo corpus align` has left out and listed."""
+    path = root / "left_out.jsonl"
+    return {str(row.get("id")) for row in read_jsonl(path)} if path.is_file() else set()
+
+
 def _split(root: Path, texts: dict[str, str], split: str | None) -> list[str]:
     if split is None:
         return list(texts)
     if split not in SPLITS:
-        raise DataError(f"there is no split '{split}'", hint=f"splits: {', '.join(SPLITS)}")
+        raise DataError(f"unknown split '{split}'", hint=f"splits: {', '.join(SPLITS)}")
     if not any((root / f"{name}.txt").exists() for name in SPLITS):
         return [
             name
@@ -325,7 +339,8 @@ def _split(root: Path, texts: dict[str, str], split: str | None) -> list[str]:
             if split_of(text, seed=0, validation_fraction=0.02, test_fraction=0.02) == split
         ]
     path = root / f"{split}.txt"
-    wanted = read_text(path, "one id a line").split()
+    lines = read_text(path, "one id a line").split("\n")
+    wanted = [unicodedata.normalize("NFC", line.strip()) for line in lines if line.strip()]
     unknown = [name for name in wanted if name not in texts]
     if unknown:
         raise DataError(f"'{path}' names '{unknown[0]}', which metadata.csv lacks", hint="make the split again")
@@ -333,16 +348,12 @@ def _split(root: Path, texts: dict[str, str], split: str | None) -> list[str]:
     return [name for name in texts if name in chosen]
 
 
-def _item(root: Path, name: str, text: str, times: _Times, sample_rate: int | None, trim_ends: bool) -> SpeechItem:
+def _item(wav: Path, name: str, text: str, times: _Times, sample_rate: int | None, trim_ends: bool) -> SpeechItem:
     import soundfile
 
     from rlzoo.speech.audio import check_rate
 
     phones, ends = times.phones, times.ends
-
-    wav = root / "wavs" / f"{name}.wav"
-    if not wav.is_file():
-        raise DataError(f"'{wav}' is missing, but metadata.csv names it", hint="restore it, or remove its line")
     try:
         info = soundfile.info(str(wav))
     except (soundfile.LibsndfileError, RuntimeError) as error:
@@ -359,6 +370,12 @@ def _item(root: Path, name: str, text: str, times: _Times, sample_rate: int | No
             f"'{name}': phone times end at {ends[-1]:.3f} s, its audio at {seconds:.3f} s",
             hint="times and audio are of different recordings, or the audio was trimmed",
         )
+    if ends[-1] < seconds - _REST_SECONDS:
+        raise DataError(
+            f"'{name}': phone times end at {ends[-1]:.3f} s, {seconds - ends[-1]:.1f} s before its audio",
+            hint="times and audio are of different recordings, or the times were cut: align it again",
+        )
+    phones = [canonical(phone, name) for phone in phones]
     ends = [min(float(end), seconds) for end in ends]
     start = 0.0
     if trim_ends:

@@ -47,7 +47,9 @@ def read_textgrid(path: Path, tier: str = "phones") -> tuple[list[str], list[flo
     try:
         grid = textgrid.openTextgrid(str(path), includeEmptyIntervals=True, reportingMode="error")
     except Exception as error:  # praatio has errors of its own, and Python's where a line is not what it expects
-        raise DataError(f"cannot read the TextGrid '{path}': {error}", hint="align the recording again") from error
+        # What an empty or cut file does to praatio is an index out of range, which says nothing.
+        why = "it is empty or cut off" if isinstance(error, LookupError) else str(error)
+        raise DataError(f"cannot read the TextGrid '{path}': {why}", hint="align the recording again") from error
     names = [name for name in grid.tierNames if name == tier or name.endswith(f" - {tier}")]
     if len(names) != 1:
         found = ", ".join(f"'{name}'" for name in grid.tierNames) or "none"

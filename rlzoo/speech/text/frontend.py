@@ -11,16 +11,16 @@ model (`letters.py`). Two styles of output:
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rlzoo.errors import DataError
-from rlzoo.speech.text import letters
+from rlzoo.speech.text import heteronyms, letters, scripts, tagger
 from rlzoo.speech.text.lexicon import Lexicon, sibilant_ending
 from rlzoo.speech.text.normalize import PAUSE, spoken
-from rlzoo.speech.text.phones import VOWELS, phone_rows, strip_stress
+from rlzoo.speech.text.phones import KNOWN, VOWELS, nearest, phone_rows, strip_stress
 
 if TYPE_CHECKING:
     from rlzoo.core.types import Prompt
@@ -34,6 +34,27 @@ def shared_lexicon() -> Lexicon:
     return Lexicon.load()
 
 
+def transcript(text: str) -> str:
+    """What a listener would write who heard `text` read aloud: 'Dr. No, 7pm, IBM' -> 'doctor no seven pm ibm'.
+
+    For comparing texts: the same words in, however they are written. Names of letters in a row are one word, for
+    recognisers write 'TV', 'T V' and 'tv'. Empty where nothing is said.
+    """
+    words: list[str] = []
+    after_letter = False
+    for word in spoken(text, shared_lexicon().__contains__):
+        if word == PAUSE:
+            continue
+        plain = word.replace(".", "")
+        letter = len(plain.removesuffix("'s")) == 1
+        if letter and after_letter:
+            words[-1] += plain
+        else:
+            words.append(plain)
+        after_letter = letter
+    return " ".join(words)
+
+
 class TextFrontend:
     """Text to phones.
 
@@ -41,28 +62,46 @@ class TextFrontend:
         style: whose pronunciation habits to follow, see the module's docstring.
         stress: keep the stress digits of vowels; the default is what `style` was trained on.
         silence_ends: put `sil` at both ends; the default is what `style` was trained on.
+        learnt: the phones that a voice was trained on, as its card lists or counts them; empty: all. Others are never
+            spoken: they become what they differ from by stress alone, or are refused.
     """
 
-    def __init__(self, style: Style = "cmu", stress: bool | None = None, silence_ends: bool | None = None) -> None:
+    def __init__(
+        self,
+        style: Style = "cmu",
+        stress: bool | None = None,
+        silence_ends: bool | None = None,
+        learnt: Iterable[str] = (),
+    ) -> None:
         self.style = style
         self.stress = style == "cmu" if stress is None else stress
         self.silence_ends = style == "flite" if silence_ends is None else silence_ends
+        self.learnt = frozenset(learnt)
         self._cache: dict[str, tuple[str, ...]] = {}
 
     def words(self, text: str) -> list[str]:
         """'Dr. No, 1962' -> ['doctor', 'no', ',', 'nineteen', 'sixty', 'two'], ',' being a pause.
 
         Raises:
-            DataError: nothing in `text` can be spoken.
+            DataError: nothing in `text` can be spoken, or it is in a script that is not read.
         """
-        words = spoken(text, shared_lexicon().__contains__) if any(char.isalnum() for char in text) else []
+        shown = text if len(text) <= 60 else text[:57] + "..."
+        if strange := scripts.unreadable(text):
+            raise DataError(
+                f"cannot read {shown!r}: {strange}",
+                "write it as English is written, or spell it with the attribute `phones`",
+            )
+        words = spoken(text, shared_lexicon().__contains__)
         if not any(word != PAUSE for word in words):
-            shown = text if len(text) <= 60 else text[:57] + "..."
             raise DataError(f"nothing to say in {shown!r}: it has no letter and no digit", "write at least one word")
         return words
 
     def say(self, text: str) -> str:
-        """'Dr. No, 1962' -> 'doctor no nineteen sixty two'. DataError: nothing in `text` can be spoken."""
+        """'Dr. No, 1962' -> 'doctor no nineteen sixty two'; letters that are named are 'b.', as in 'b. b. c.'.
+
+        Raises:
+            DataError: as `words`.
+        """
         return " ".join(word for word in self.words(text) if word != PAUSE)
 
     def rows(self, prompt: Prompt, rows: Mapping[str, int]) -> list[int]:
@@ -73,32 +112,53 @@ class TextFrontend:
         """
         spelled = str(prompt.attributes.get("phones", "")).split()
         try:
-            return phone_rows(spelled or self.phones(prompt.text), rows)
+            return phone_rows(self.speakable(spelled or self.phones(prompt.text), prompt.text), rows)
         except DataError as error:
             raise DataError(f"prompt '{prompt.id}': {error.message}", error.hint) from error
+
+    def speakable(self, phones: Sequence[str], text: str = "") -> list[str]:
+        """`phones` as far as the voice has learnt them: 'OY2' as 'OY1' where it has heard that only.
+
+        Raises:
+            DataError: a phone that it has not learnt with any stress; it names the words of `text` with it.
+        """
+        found = {phone: nearest(phone, self.learnt) for phone in set(phones)} if self.learnt else {}
+        if lacking := sorted(phone for phone, instead in found.items() if instead is None and phone in KNOWN):
+            raise DataError(
+                f"this voice never learnt the phone(s) {', '.join(lacking)}{self._where(lacking, text)}",
+                "train it on recordings with such words (rlzoo corpus check DIR counts phones), or use other words",
+            )
+        return [found.get(phone) or phone for phone in phones]
+
+    def _where(self, lacking: Sequence[str], text: str) -> str:
+        words = self.words(text) if text else []
+        sounds = self.pronunciations(words)
+        having = [
+            w
+            for w, sound in zip(words, sounds, strict=True)
+            if {strip_stress(p) for p in lacking} & {strip_stress(p) for p in sound}
+        ]
+        return f", as in '{having[0]}'" if having else ""
 
     def phones(self, text: str) -> list[str]:
         """'Hello, Bob.' -> ['HH', 'AH0', 'L', 'OW1', 'sp', 'B', 'AA1', 'B', 'sp'].
 
         Raises:
-            DataError: nothing in `text` can be spoken.
+            DataError: nothing in `text` can be spoken, or it is in a script that is not read.
         """
         words = self.words(text)
         pause = "sil" if self.style == "flite" else "sp"
         phones: list[str] = []
-        for pronounced in self.pronunciations(words):
-            phones += pronounced or (pause,)
+        for word, sound in zip(words, self.pronunciations(words), strict=True):
+            phones += [pause] if word == PAUSE else sound
         if self.silence_ends:
             # A pause at the end is that silence already.
             phones = ["sil", *(phones[:-1] if phones[-1] == pause else phones), "sil"]
         return phones if self.stress else [strip_stress(phone) for phone in phones]
 
-    def pronunciations(self, words: Sequence[str]) -> list[tuple[str, ...]]:
-        """The phones of each of the `words` of a sentence, with stress; of a pause none."""
-        following = [*words[1:], PAUSE]
-        return [
-            () if word == PAUSE else self._in_context(word, after) for word, after in zip(words, following, strict=True)
-        ]
+    def guesses(self, word: str) -> bool:
+        """Whether letter-to-sound rules pronounce the word, because no dictionary has it or a form of it."""
+        return not (self.style == "flite" and word in flite_exceptions()) and shared_lexicon().lookup(word) is None
 
     def word_phones(self, word: str) -> tuple[str, ...]:
         """Phones of one lower-case word, with stress, out of context."""
@@ -106,10 +166,18 @@ class TextFrontend:
             self._cache[word] = tuple(self._pronounce(word))
         return self._cache[word]
 
-    def _in_context(self, word: str, following: str) -> tuple[str, ...]:
-        if word == "the" and following != PAUSE and self.word_phones(following)[0].rstrip("012") in VOWELS:
-            return ("DH", "IY0")
-        return self.word_phones(word)
+    def pronunciations(self, words: Sequence[str]) -> list[tuple[str, ...]]:
+        """['the', 'object', PAUSE] -> the phones of each word, with stress, as it sounds among the others; a pause has
+        none."""
+        sounds = [() if word == PAUSE else self.word_phones(word) for word in words]
+        if any(map(heteronyms.readings_of, words)):
+            for place, tag in enumerate(tagger.shipped().tag(words)):
+                if heteronyms.readings_of(words[place]):
+                    sounds[place] = heteronyms.choose(words, place, tag)
+        for place, after in enumerate(sounds[1:]):
+            if words[place] == "the" and after and after[0].rstrip("012") in VOWELS:
+                sounds[place] = ("DH", "IY0")
+        return sounds
 
     def _pronounce(self, word: str) -> list[str]:
         if self.style == "flite" and word in (exceptions := flite_exceptions()):

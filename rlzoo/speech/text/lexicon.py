@@ -14,6 +14,8 @@ from pathlib import Path
 
 from rlzoo.errors import PluginError
 
+Phones = tuple[str, ...]
+
 _VOICELESS = frozenset(("P", "T", "K", "F", "TH"))
 _SIBILANTS = frozenset(("S", "Z", "SH", "ZH", "CH", "JH"))
 _CLITICS: Mapping[str, tuple[str, ...]] = {
@@ -23,26 +25,6 @@ _CLITICS: Mapping[str, tuple[str, ...]] = {
     "'d": ("D",),
     "'m": ("M",),
     "n't": ("AH0", "N", "T"),
-}
-# Words younger than the dictionary, or needed by `normalize.py`.
-_ADDENDA = {
-    "brooch": "B R OW1 CH",
-    "chatbot": "CH AE1 T B AA2 T",
-    "choirboy": "K W AY1 ER0 B OY2",
-    "couscous": "K UW1 S K UW2 S",
-    "cpu": "S IY1 P IY1 Y UW1",
-    "frontend": "F R AH1 N T EH2 N D",
-    "github": "G IH1 T HH AH2 B",
-    "gpu": "JH IY1 P IY1 Y UW1",
-    "kilohertz": "K IH1 L AH0 HH ER2 T S",
-    "livestream": "L AY1 V S T R IY2 M",
-    "miz": "M IH1 Z",
-    "netflix": "N EH1 T F L IH2 K S",
-    "smartphone": "S M AA1 R T F OW2 N",
-    "vlog": "V L AO1 G",
-    "vocoder": "V OW1 K OW2 D ER0",
-    "yoghurt": "Y OW1 G ER0 T",
-    "zeroth": "Z IH1 R OW0 TH",
 }
 # Spellings that the American dictionary has another way; no right side matches a left side again.
 _BRITISH = (
@@ -76,7 +58,9 @@ class Lexicon:
         path = Path(spec.submodule_search_locations[0]) / "data" / "word_phone.json"
         raw = json.loads(path.read_text(encoding="utf-8"))
         words = {word.lower(): tuple(phones) for word, phones in raw.items()}
-        return cls({word: tuple(phones.split()) for word, phones in _ADDENDA.items()} | words)
+        lines = Path(__file__).with_name("addenda.txt").read_text(encoding="ascii").splitlines()
+        rows = (line.split() for line in lines if line and not line.startswith("#"))
+        return cls(words | {word: tuple(phones) for word, *phones in rows})
 
     def entries(self) -> Iterator[tuple[str, tuple[str, ...]]]:
         """Every entry, alternatives written 'word(1)'."""
@@ -84,6 +68,11 @@ class Lexicon:
 
     def __contains__(self, word: str) -> bool:
         return word in self._words
+
+    def variants(self, word: str) -> list[Phones]:
+        """All pronunciations that the dictionary has of `word`; none for other words."""
+        names = (word, *(f"{word}({number})" for number in range(1, 6)))
+        return [self._words[name] for name in names if name in self._words]
 
     def lookup(self, word: str) -> list[str] | None:
         """Phones of `word` or of the known word that it is an inflection of; None for an unknown word."""

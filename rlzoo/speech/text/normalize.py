@@ -6,6 +6,7 @@ caller says which words are in its dictionary, because capitals spell out only w
 
 from __future__ import annotations
 
+import html
 import re
 import unicodedata
 from collections.abc import Callable
@@ -13,83 +14,74 @@ from collections.abc import Callable
 from anyascii import anyascii
 
 from rlzoo.speech.text import numerals
+from rlzoo.speech.text.signs import (
+    ABBREVIATIONS,
+    CURRENCIES,
+    DOLLARS,
+    DOMAINS,
+    DOTTED_ONLY,
+    FILES,
+    GREEK,
+    NUMBERED,
+    SCALES,
+    SHORT_WORDS,
+    SIGNS,
+    SPELLED,
+    SPELLED_CAPITALS,
+    STATES,
+    TRAILING,
+    UNITS,
+)
 
 PAUSE = ","
 Match = re.Match[str]
 
+_SIGNS = str.maketrans(SIGNS)
 _MONTHS = str.split("january february march april may june july august september october november december")
 _MONTH = "|".join(f"{m}|{m[:4]}\\.?|{m[:3]}\\.?" for m in (month.capitalize() for month in _MONTHS))
 _NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+"
-_SCALES = {"k": "thousand", "m": "million", "bn": "billion", "b": "billion"}
-_SCALE = r"(?:hundred|thousand|million|billion|trillion|[kK]|M|m|bn|B)\b"
-
-# Before folding to ASCII, which knows letters but not how a sign is spoken.
-_SIGNS = {
-    "€": " EUR ", "£": " GBP ", "¥": " JPY ", "₹": " INR ", "°": " degrees ", "×": " times ", "÷": " divided by ",
-    "±": " plus or minus ", "≈": " about ", "≤": " at most ", "≥": " at least ", "²": " squared ", "³": " cubed ",
-    "½": " 1/2 ", "¼": " 1/4 ", "¾": " 3/4 ", "©": " copyright ", "™": "", "®": "", "–": " -- ", "—": " -- ",
-    "…": " ... ", "−": "-", "µ": "u", "μ": "u", "§": " section ", "•": ", ", "·": " ", "‘": "'", "’": "'",
-    "ʼ": "'", "“": '"', "”": '"', "„": '"', "«": '"', "»": '"', "‐": "-", "‑": "-", "\u200b": "", "\ufeff": "",
-}  # fmt: skip
-_CURRENCIES = {
-    "$": ("dollar", "dollars", "cent", "cents"),
-    "EUR": ("euro", "euros", "cent", "cents"),
-    "GBP": ("pound", "pounds", "penny", "pence"),
-    "JPY": ("yen", "yen", "sen", "sen"),
-    "INR": ("rupee", "rupees", "paisa", "paise"),
-}
-_UNITS = {
-    "km/h": "kilometer per hour", "mph": "mile per hour", "m/s": "meter per second", "km": "kilometer",
-    "m": "meter", "cm": "centimeter", "mm": "millimeter", "um": "micrometer", "nm": "nanometer", "kg": "kilogram",
-    "g": "gram", "mg": "milligram", "lb": "pound", "lbs": "pound", "oz": "ounce", "ft": "foot", "mi": "mile",
-    "yd": "yard", "kHz": "kilohertz", "khz": "kilohertz", "MHz": "megahertz", "GHz": "gigahertz", "Hz": "hertz",
-    "hz": "hertz", "kB": "kilobyte", "KB": "kilobyte", "MB": "megabyte", "GB": "gigabyte", "TB": "terabyte",
-    "ms": "millisecond", "us": "microsecond", "s": "second", "sec": "second", "min": "minute", "hr": "hour",
-    "hrs": "hour", "h": "hour", "l": "liter", "L": "liter", "ml": "milliliter", "mL": "milliliter", "kW": "kilowatt",
-    "kWh": "kilowatt hour", "W": "watt", "V": "volt", "dB": "decibel", "db": "decibel", "dpi": "dot per inch",
-}  # fmt: skip
-_ABBREVIATIONS = {
-    "mr": "mister", "mrs": "missus", "ms": "miz", "messrs": "messers", "prof": "professor", "gen": "general",
-    "col": "colonel", "capt": "captain", "lt": "lieutenant", "sgt": "sergeant", "rev": "reverend", "hon": "honorable",
-    "pres": "president", "gov": "governor", "sen": "senator", "rep": "representative", "jr": "junior", "sr": "senior",
-    "esq": "esquire", "etc": "et cetera", "vs": "versus", "approx": "approximately", "dept": "department",
-    "est": "established", "inc": "incorporated", "ltd": "limited", "corp": "corporation", "co": "company",
-    "bros": "brothers", "ave": "avenue", "blvd": "boulevard", "rd": "road", "mt": "mount", "ft": "fort",
-    "vol": "volume", "fig": "figure", "figs": "figures", "eq": "equation", "sec": "section", "pp": "pages",
-    "ed": "edition", "al": "al", "cf": "compare", "viz": "namely", "tel": "telephone", "ext": "extension",
-    "mon": "monday", "tue": "tuesday", "tues": "tuesday", "wed": "wednesday", "thu": "thursday", "thur": "thursday",
-    "thurs": "thursday", "fri": "friday",
-}  # fmt: skip
-# Words of ordinary text too: an abbreviation only with its full stop and something after it.
-_DOTTED_ONLY = frozenset(
-    str.split("ms gen co ed al sec est fig mon wed sat sun rep hon ave rev eq ext col inc tel thu fri")
-)
-_TRAILING = frozenset(str.split("etc jr sr inc ltd corp co bros esq"))
-# Two capitals that are an emphasised word rather than an acronym.
-_SHORT_WORDS = frozenset(str.split("am an as at be by do go he hi if in is me my no of oh on or so to up we"))
+_SCALE = r"(?:hundred|thousand|million|billion|trillion|[kK]|M|m|mn|bn|B|T)\b"
 _PLURALS = frozenset(str.split("people men women children feet teeth mice geese sheep fish percent dollars"))
 _NO_PLURALS = frozenset(str.split("is was has does as his its this us thus perhaps always"))
 _LETTER_NAMES = frozenset("abcdefghijklmnopqrstuvwxyz")
 _KINGS = (
-    "King|Queen|Pope|Louis|Henry|Edward|George|Charles|James|Richard|William|Elizabeth|Napoleon|Frederick|Philip|"
-    "John Paul|Benedict|Pius"
+    "King|Queen|Pope|Tsar|Czar|Emperor|Louis|Henry|Edward|George|Charles|James|Richard|William|Elizabeth|Napoleon|"
+    "Frederick|Philip|John|Paul|Benedict|Pius|Leo|Gregory|Clement|Innocent|Urban|Boniface|Sixtus|Julius|Alexander|"
+    "Nicholas|Peter|Catherine|Ivan|Francis|Ferdinand|Alfonso|Otto|Karl|Carl|Gustav|Haakon|Harald|Olaf|Margaret|Mary|"
+    "Robert|Malcolm|Kenneth|Ramses|Ramesses|Ptolemy|Darius|Xerxes|Mehmed|Murad|Selim|Carlos|Felipe|Baldwin|Leopold|"
+    "Albert|Wilhelm|Umberto|Emmanuel|Constantine|Justinian|Theodosius|Michael|Stephen|Christian|Eric|Rama|Edmund"
 )
 _PARTS = (
-    "(?i:Chapter|Part|Volume|Book|Act|Scene|Section|War|Type|Phase|Level|Class|Title|Article|Appendix|Table|Figure)"
+    "(?i:Chapter|Part|Volume|Book|Act|Scene|Section|War|Type|Phase|Level|Class|Title|Article|Appendix|Table|Figure|"
+    "Episode|Season|Bowl|Fantasy|Rocky|Stage|Grade|Mark|Model|Apollo|Division|Group|Unit|Category|Vatican|Round)"
 )
+# Runs of capitals that are well-formed numerals, and mean something else more often.
+_NOT_ROMAN = frozenset(str.split("MIX CD CC CV DC MC MD MM MI DI LL XL XXL DIV CIV LCD DVD DM CM MCC DCC VC CI"))
+_FUNCTION_WORDS = frozenset(
+    str.split(
+        "a an and are as at be because but by can could did do does for from had has have he her him his i if "
+        "in into is it its may more my of off on or our out over per she should so than that the their them "
+        "then they this to too under until up was we were what when where which who will with would you your "
+        "now today ago away each only"
+    )
+)
+_DETERMINER = re.compile(r"(?i)\b(?:a|an|the|this|that|my|your|his|her|its|our|their|each|every|another)\s+$")
+_DATED = r"(?i)\b(?:in|since|by|until|till|before|after|during|of|from|year|around|circa|between|about)\s+$"
 
 
 def spoken(text: str, known: Callable[[str], bool] = lambda word: False) -> list[str]:
-    """'Dr. Lee paid $3.50.' -> ['doctor', 'lee', 'paid', 'three', 'dollars', 'fifty', 'cents', PAUSE].
+    """'Dr. Lee paid $3.50.' -> ['doctor', 'lee', 'paid', 'three', 'dollars', 'and', 'fifty', 'cents', PAUSE].
 
     Args:
         known: whether a lower-case word is in the dictionary; decides about capitals ('NASA' is read, 'GPU' spelled).
     """
-    folded = _fold(text).replace("_", " ")
-    for pattern, replace in _RULES:
-        folded = pattern.sub(replace, folded)
+    folded = _fold(text)
     # A text all in capitals is read as words; a lone acronym is not such a text.
-    shouting = not re.search("[a-z]", _fold(text)) and len(re.findall("[A-Z]{2,}", text)) > 2
+    shouting = not re.search("[a-z]", folded) and len(re.findall("[A-Z]{2,}", text)) > 2
+    for rules in (_NAMES, _NUMBERS, _WORDS):
+        if rules is not _NUMBERS or re.search(r"\d", folded):
+            for pattern, replace in rules:
+                folded = pattern.sub(replace, folded)
     words: list[str] = []
     for token in re.findall(r"[A-Z]_|[A-Za-z']+|[^\sA-Za-z\d']+", folded):
         words += _token(token, known, shouting)
@@ -97,49 +89,106 @@ def spoken(text: str, known: Callable[[str], bool] = lambda word: False) -> list
 
 
 def _fold(text: str) -> str:
-    for sign, name in _SIGNS.items():
-        text = text.replace(sign, name)
+    """ASCII only: entities, signs, letters with accents and of other alphabets; pictures are left out."""
+    text = unicodedata.normalize("NFC", html.unescape(text)).replace("_", " ")
+    text = re.sub(r"</?[a-zA-Z][^<>]{0,80}>", " ", text)
+    text = (
+        re.sub(r"(^|[\s(])[–—](?=[$€£]?\d)", lambda m: m[1] + "-", text) if not re.search(r"\d\s[–—]\d", text) else text
+    )
+    text = re.sub(r"(?<=[\w)])[⁻⁺]?[⁰¹²³⁴-⁹]+", lambda m: "^" + unicodedata.normalize("NFKC", m[0]), text)
+    text = re.sub("[¼-¾⅐-⅞↉]", lambda m: f" {unicodedata.normalize('NFKC', m[0])} ", text)
+    text = text.translate(_SIGNS)
+    text = re.sub(r"(?<=\d)(\s?)μ(?=[a-zA-Z]\b)", r"\1u", text)
+    # One Greek letter alone is a symbol, several are a word.
+    text = re.sub(r"(?<![^\W\d_])(?![A-Za-z])[Α-Ωα-ω](?![^\W\d_])", _greek, text)
     # Emoji and other pictures have no reading; anyascii would name them.
-    text = "".join(" " if unicodedata.category(char) in ("So", "Sk", "Cc", "Cf") else char for char in text)
+    text = "".join(
+        " " if char != "^" and unicodedata.category(char) in ("So", "Sk", "Cc", "Cf") else char for char in text
+    )
     return anyascii(unicodedata.normalize("NFKC", text))
+
+
+def _greek(match: Match) -> str:
+    if match[0] == "Ω" and re.search(r"\d\s?k?$", match.string[: match.start()]):
+        return " ohms "
+    return f" {GREEK[match[0].lower()]} "
 
 
 def _say(words: list[str]) -> str:
     return " " + " ".join(words) + " "
 
 
+def _attributive(match: Match) -> bool:
+    """Whether a measure stands before what it describes, where its unit is singular: 'a 5 km run', 'the 5V supply'."""
+    after = re.match(r"[\s-]+([A-Za-z]+)", match.string[match.end() :])
+    if after is None or after[1].lower() in _FUNCTION_WORDS:
+        return False
+    return bool(_DETERMINER.search(match.string[: match.start()])) or match.string[match.end()] == "-"
+
+
+def _currency(sign: str) -> tuple[str, str, str, str]:
+    country = sign.removesuffix("$")
+    if sign.endswith("$") and DOLLARS.get(country):
+        return f"{DOLLARS[country]} dollar", f"{DOLLARS[country]} dollars", "cent", "cents"
+    return CURRENCIES["$" if sign.endswith("$") else "INR" if sign.startswith("Rs") else sign]
+
+
 def _money(match: Match) -> str:
-    one, many, small_one, small_many = _CURRENCIES[match["unit"] or match["after"]]
+    sign = match["unit"] or match["after"]
+    one, many, small_one, small_many = _currency(sign)
+    if _attributive(match):
+        many = one
     amount = match["amount"].replace(",", "")
-    if match["scale"]:
-        return _say([*numerals.decimal(amount), _SCALES.get(match["scale"].lower(), match["scale"]), many])
+    if sign == "EUR" and re.fullmatch(r"\d{1,3}(\.\d{3})+", amount):
+        amount = amount.replace(".", "")
+    scale = [SCALES.get(match["scale"].lower(), match["scale"])] if match["scale"] else []
+    if match["to"]:
+        return _say([*_amount(amount), "to", *_amount(match["to"].replace(",", "")), *scale, many])
+    if scale:
+        return _say([*numerals.decimal(amount), *scale, many])
     whole, _, part = amount.partition(".")
-    if part and len(part) != 2:
-        return _say([*numerals.decimal(amount), many])
+    if (part and len(part) != 2) or not small_one:
+        return _say([*numerals.decimal(amount), one if amount == "1" else many])
     units, cents = int(whole or 0), int(part or 0)
     words = [*numerals.cardinal(units), one if units == 1 else many] if units or not cents else []
-    words += [*numerals.cardinal(cents), small_one if cents == 1 else small_many] if cents else []
+    if cents:
+        words += ["and"] if words else []
+        words += [*numerals.cardinal(cents), small_one if cents == 1 else small_many]
     return _say(words)
+
+
+def _amount(text: str) -> list[str]:
+    """'3.50' of '$3.50 to 5' -> three fifty."""
+    whole, _, part = text.partition(".")
+    if len(part) == 2 and int(part) > 9:
+        return [*numerals.cardinal(int(whole or 0)), *numerals.cardinal(int(part))]
+    return numerals.decimal(text)
 
 
 def _time(match: Match) -> str:
     hour, minute = int(match["hour"]), int(match["minute"])
     if hour > 24 or minute > 59:
-        return _say([*numerals.cardinal(hour), *numerals.cardinal(minute)])
+        return _say([*numerals.cardinal(hour), "to", *numerals.cardinal(minute)])
     half = _letters(match["half"] or "")
     words = numerals.cardinal(hour)
+    ranged = re.search(r"\d ?(?:[ap]\.?m\.? )?to +$", match.string[: match.start()])
+    ranged = ranged or re.match(r" *to +\d", match.string[match.end() :])
     if minute:
         words += (["oh"] if minute < 10 else []) + numerals.cardinal(minute)
-    elif not half:
+    elif not half and not ranged:
         words += ["o'clock"] if 0 < hour <= 12 else ["hundred", "hours"]
-    if match["second"]:
+    if match["second"] and int(match["second"]):
         words += ["and", *numerals.cardinal(int(match["second"])), "seconds"]
     return _say(words + half)
 
 
 def _date(year: str, month: str, day: str) -> str:
+    if int(month) > 12 and int(day) <= 12:
+        month, day = day, month
     if not 1 <= int(month) <= 12 or not 1 <= int(day) <= 31:
         return _say([*numerals.cardinal(int(month)), *numerals.cardinal(int(day)), *numerals.cardinal(int(year))])
+    if len(year) == 2:
+        year = ("20" if int(year) < 50 else "19") + year
     return _say([_MONTHS[int(month) - 1], *numerals.ordinal(int(day)), *numerals.year(int(year))])
 
 
@@ -148,22 +197,41 @@ def _month(name: str) -> str:
 
 
 def _unit(match: Match) -> str:
-    number, unit = match["number"], match["unit"]
-    name = _UNITS[unit]
-    head, _, tail = name.partition(" ")
-    if number.replace(",", "") not in ("1",) and not head.endswith("hertz"):
-        head = "feet" if head == "foot" else head + "s"
-        if tail == "hour" and head == "kilowatts":
-            head, tail = "kilowatt", "hours"
-    return _say([*numerals.decimal(number), head, tail])
+    number = match["number"]
+    many = number.replace(",", "") != "1" and not _attributive(match)
+    words = _units(match["unit"], many, match["power"] or "")
+    if match["per"]:
+        words += ["per", *_per(match["per"], match["power2"] or "")]
+    stop = match["stop"] or ""
+    ends = stop and re.match(r"\s+[A-Z]|\s*$", match.string[match.end() :])
+    return _say([*numerals.decimal(number), *words]) + (". " if ends else "")
+
+
+def _units(unit: str, many: bool, power: str) -> list[str]:
+    """('m', True, '^2') -> square meters."""
+    head, *tail = UNITS[unit].split()
+    if head in ("square",):
+        head, tail = "square " + tail[0], tail[1:]
+    if many and tail[:1] == ["hour"]:
+        tail = ["hours"]
+    elif many and not head.endswith("hertz"):
+        head = head.removesuffix("foot") + "feet" if head.endswith("foot") else head + "s"
+    return [*{"": [], "^2": ["square"], "^3": ["cubic"]}[power], *head.split(), *tail]
+
+
+def _per(unit: str, power: str) -> list[str]:
+    """What follows 'per': 'second squared', but 'cubic centimeter'."""
+    if unit in ("s", "sec", "min", "h", "hr"):
+        return [*_units(unit, False, ""), *{"": [], "^2": ["squared"], "^3": ["cubed"]}[power]]
+    return _units(unit, False, power)
 
 
 def _counts_things(match: Match) -> bool:
     """Whether a number that may be a year stands before a plural: '1412 bottles', but 'in 1412 bottles were'."""
-    if re.search(
-        r"(?i)\b(?:in|since|by|until|till|before|after|during|of|from|year)\s+$", match.string[: match.start()]
-    ):
-        return False
+    return not re.search(_DATED, match.string[: match.start()]) and _before_plural(match)
+
+
+def _before_plural(match: Match) -> bool:
     following = re.match(r"\s+([a-z]+)\b", match.string[match.end() :])
     if following is None:
         return False
@@ -172,11 +240,29 @@ def _counts_things(match: Match) -> bool:
 
 
 def _plain(match: Match) -> str:
-    sign = ["minus"] if match["sign"] else []
     number = match["number"]
-    if re.fullmatch(r"1[1-9]\d\d|20\d\d", number) and not sign and not _counts_things(match):
+    if re.fullmatch(r"1[1-9]\d\d|20\d\d", number) and not _counts_things(match):
         return _say(numerals.year(int(number)))
-    return _say(sign + numerals.decimal(number))
+    dated = re.search(_DATED, match.string[: match.start()]) or re.match(
+        r" +[Tt]o +1\d\d\d\b", match.string[match.end() :]
+    )
+    if re.fullmatch(r"10\d\d", number) and dated and not _before_plural(match):
+        return _say(numerals.year(int(number)))
+    return _say(numerals.decimal(number))
+
+
+def _era(match: Match) -> str:
+    number = int(match[1])
+    hundreds, rest = divmod(number, 100)
+    if 100 <= number < 1000:
+        words = [
+            *numerals.cardinal(hundreds),
+            *(numerals.cardinal(rest) if rest > 9 else ["oh", *numerals.cardinal(rest)]),
+        ]
+        words = [*numerals.cardinal(hundreds), "hundred"] if rest == 0 else words
+    else:
+        words = numerals.year(number)
+    return _say(words + _letters(match[2]))
 
 
 def _roman(match: Match, words: Callable[[int], list[str]]) -> str:
@@ -184,16 +270,16 @@ def _roman(match: Match, words: Callable[[int], list[str]]) -> str:
     return match[0] if value is None else f"{match['head']} {_say(words(value))}"
 
 
+def _sequel(match: Match) -> str:
+    """A name with a numeral: 'Rocky II', 'Final Fantasy VII'."""
+    return match[0] if match["roman"] in _NOT_ROMAN else _roman(match, numerals.cardinal)
+
+
 def _abbreviation(match: Match) -> str:
     # The stop of 'etc.' may also end the sentence.
     rest = match.string[match.end() :]
-    ends = not rest.strip() or (match[1].lower() in _TRAILING and re.match(r"\s+[A-Z]", rest))
-    return _ABBREVIATIONS[match[1].lower()] + (". " if match[0].endswith(".") and ends else " ")
-
-
-def _initials(match: Match) -> str:
-    # 'U.S.' at the end of a sentence ends it too, but a missing pause is milder than one after every 'U.S.'.
-    return _say(_letters(match[0]))
+    ends = not rest.strip() or (match[1].lower() in TRAILING and re.match(r"\s+[A-Z]", rest))
+    return ABBREVIATIONS[match[1].lower()] + (". " if match[0].endswith(".") and ends else " ")
 
 
 def _letters(text: str) -> list[str]:
@@ -202,8 +288,18 @@ def _letters(text: str) -> list[str]:
 
 
 def _address(match: Match) -> str:
-    names = {".": " dot ", "@": " at ", "/": " slash ", "-": " dash ", "_": " underscore ", ":": " colon "}
-    return re.sub(r"[.@/_:\-]", lambda m: names[m[0]], match[0].removesuffix("/")).replace("www", " W_ W_ W_ ")
+    names = {".": " dot ", "@": " at ", "/": " slash ", "-": " dash ", ":": " colon ", "?": " question mark "}
+    names |= {"=": " equals ", "&": " and ", "#": " hash ", "%": " percent ", "+": " plus ", "~": " tilde "}
+    said = re.sub(r"[^A-Za-z\d\s]", lambda m: names.get(m[0], " "), match[0].rstrip("/"))
+    said = re.sub(
+        r"\d+", lambda m: _say(numerals.cardinal(int(m[0])) if len(m[0]) < 5 else numerals.digits(m[0])), said
+    )
+    # What has no vowel is no word: 'bbc', 'uk', 'www'.
+    return " " + re.sub(
+        r"\b(?:[b-df-hj-np-tv-xzB-DF-HJ-NP-TV-XZ]{2,}|uk|us|io|ai|edu|eu|exe|iso|ini)\b",
+        lambda m: _say(_letters(m[0])),
+        said,
+    ) + " "  # fmt: skip
 
 
 def _integer(text: str) -> int:
@@ -211,7 +307,8 @@ def _integer(text: str) -> int:
 
 
 def _month_day(match: Match) -> str:
-    return _say([_month(match["month"]), *numerals.ordinal(int(match["day"]))])
+    last = ["to", *numerals.ordinal(int(match["last"]))] if match["last"] else []
+    return _say([_month(match["month"]), *numerals.ordinal(int(match["day"])), *last])
 
 
 def _day_month(match: Match) -> str:
@@ -223,7 +320,12 @@ def _hour(match: Match) -> str:
 
 
 def _phone_number(match: Match) -> str:
-    return ", ".join(_say(numerals.digits(group)) for group in match.groups())
+    groups = [_say(numerals.digits(group)) for group in re.findall(r"\d+", match[0])]
+    return (" plus " if match[0].startswith("+") else " ") + ", ".join(groups) + " "
+
+
+def _postal_code(match: Match) -> str:
+    return match[1] + ", ".join(_say(numerals.digits(group)) for group in match[2].split("-"))
 
 
 def _version(match: Match) -> str:
@@ -232,69 +334,277 @@ def _version(match: Match) -> str:
 
 def _mixed(match: Match) -> str:
     part = ["a", "half"] if (match[2], match[3]) == ("1", "2") else numerals.fraction(int(match[2]), int(match[3]))
+    if (match[2], match[3]) == ("1", "4"):
+        part = ["a", "quarter"]
     return _say([*numerals.cardinal(int(match[1])), "and", *part])
 
 
-def _regnal(match: Match) -> str:
-    return _roman(match, lambda number: ["the", *numerals.ordinal(number)])
+def _slash(match: Match) -> str:
+    """'3/4', but also '24/7', '50/50', '2024/25' and, after 'on', a day of the year."""
+    left, right = int(match[1]), int(match[2])
+    if len(match[1]) == 4 and right in ((left + 1) % 100, left + 1) and 1000 <= left < 2100:
+        return _say([*numerals.year(left), "to", *(numerals.cardinal(right) if right < 100 else numerals.year(right))])
+    if (left, right) in ((24, 7), (9, 11), (20, 20)) or left + right == 100:
+        return _say([*numerals.cardinal(left), *numerals.cardinal(right)])
+    on = re.search(r"(?i)\b(?:on|by|until|since|before|after)\s+$", match.string[: match.start()])
+    if on and 1 <= left <= 12 and 1 <= right <= 31:
+        return _say([_MONTHS[left - 1], *numerals.ordinal(right)])
+    return _say(numerals.fraction(left, right))
 
 
-_TEMPERATURES = {"C": "celsius", "F": "fahrenheit", "K": "kelvin"}
+def _power(match: Match) -> str:
+    power = match[1]
+    if power in ("2", "3"):
+        return " squared " if power == "2" else " cubed "
+    if power.startswith("-"):
+        return _say(["to", "the", *numerals.cardinal(int(power))])
+    return _say(["to", "the", *numerals.ordinal(int(power))])
+
+
+def _scaled(match: Match) -> str:
+    if match[2] in "kK" and re.match(
+        r"\s(?:video|tv|TV|screen|monitor|resolution|display|camera|run|race)", match.string[match.end() :]
+    ):
+        return _say([*numerals.decimal(match[1]), "K_"])
+    return _say([*numerals.decimal(match[1]), SCALES[match[2].lower()]])
+
+
+def _seconds_or_decade(match: Match) -> str:
+    number = match["number"]
+    if "." in number or number[-1] != "0" or len(number) not in (2, 4):
+        return _say([*numerals.decimal(number), "seconds" if number != "1" else "second"])
+    return _say(numerals.plural(numerals.year(int(number))))
+
+
+def _feet(match: Match) -> str:
+    feet, inches = match["feet"], match["inches"]
+    words = [*numerals.cardinal(int(feet)), "foot" if feet == "1" or _attributive(match) else "feet"]
+    if inches:
+        words += [*numerals.decimal(inches), "inch" if inches == "1" or _attributive(match) else "inches"]
+    return _say(words)
+
+
+def _inches(match: Match) -> str:
+    if match.string[: match.start()].count('"') % 2:  # the end of a quotation
+        return match[0]
+    return _say([*numerals.decimal(match[1]), "inch" if match[1] == "1" or _attributive(match) else "inches"])
+
+
+def _joined(match: Match) -> str:
+    """'10 000' -> '10000'; '5 100' may be two numbers."""
+    groups = match[0].split()
+    return "".join(groups) if len(groups) > 2 or len(groups[0]) > 1 or groups[-1] == "000" else match[0]
+
+
+def _money_after(match: Match) -> str:
+    if match["after"] == "p" and match["amount"] in ("144", "240", "360", "480", "720", "1080", "1440", "2160"):
+        return match[0]
+    return _money(match)
+
+
+def _measure(match: Match) -> str:
+    """A number and a unit; '1980s' is a decade, and '5M', '100K' are no units."""
+    if (
+        match["unit"] == "s"
+        and not match["per"]
+        and re.fullmatch(r"\d\d|\d{4}", match["number"])
+        and match["number"][-1] == "0"
+    ):
+        return _say(numerals.plural(numerals.year(int(match["number"])))) + (match["stop"] or "")
+    return _unit(match)
+
+
+def _ordinal_roman(match: Match) -> str:
+    value = numerals.roman(match["roman"] or match["century"])
+    return match[0] if value is None else _say(numerals.ordinal(value))
+
+
+_TEMPERATURES = {"C": "celsius", "F": "fahrenheit", "K": "kelvin", "N": "north", "S": "south", "E": "east", "W": "west"}
 _EMAIL = r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+"
-_SITE = r"\bwww\.[\w-]+(?:\.[\w-]+)+(?:/[\w-]*)*|\b[\w-]+\.(?:com|org|net|edu|gov|io)\b(?:/[\w-]*)*"
-_UNIT = "|".join(sorted(_UNITS, key=len, reverse=True))
-_CODE = r"\b(?:EUR|GBP|JPY|INR)\b"
-_ABBREVIATED_WITH_STOP = "|".join(sorted(_DOTTED_ONLY & set(_ABBREVIATIONS)))
-_ABBREVIATED = "|".join(sorted(set(_ABBREVIATIONS) - _DOTTED_ONLY))
+_PATH = r"(?::\d+)?(?:/[\w%.+~-]*[\w%+~-])*/?(?:\?[\w=&%.+-]*\w)?(?:#[\w-]+)?"
+_SITE = rf"\bwww\.[\w-]+(?:\.[\w-]+)+{_PATH}|\b(?:[a-z\d][\w-]*\.)+(?:{DOMAINS})\b{_PATH}"
+_FILE = rf"\b[\w-]+\.(?:{FILES})\b"
+_UNIT = "|".join(sorted(UNITS, key=len, reverse=True))
+_DOLLAR = "|".join(sorted(DOLLARS, key=len, reverse=True))
+_NAMED = "|".join(sorted((code for code in CURRENCIES if len(code) > 1), key=len, reverse=True))
+_PREFIX = rf"(?:\b(?:{_DOLLAR}))?\$|\b(?:{_NAMED})\b|\bRs\.?"
+_SUFFIX = rf"\$|(?:{_NAMED})\b|p\b(?![./])"
+_TO = rf"(?:\s*(?:to|-)\s*(?:{_PREFIX})?\s*(?P<to>{_NUMBER}))?"
+_ABBREVIATED_WITH_STOP = "|".join(sorted(DOTTED_ONLY & set(ABBREVIATIONS)))
+_ABBREVIATED = "|".join(sorted(set(ABBREVIATIONS) - DOTTED_ONLY))
+_HALF = r"(?:\s*(?P<half>[ap]\.m\.|[ap]\.?m\b))"
+_EXTENT = "wide|long|tall|high|deep|thick|across|by|in diameter|away|apart|square|x"
 
 # In this order: whoever comes first takes the digits and stops that belong to it.
-_RULES: list[tuple[re.Pattern[str], Callable[[Match], str] | str]] = [
+_Rules = list[tuple[re.Pattern[str], Callable[[Match], str] | str]]
+_NAMES: _Rules = [
     (re.compile(pattern), replace)
     for pattern, replace in (
         (r"\d{19,}", lambda m: " ".join(m[0])),
-        (r"(?i)https?://", ""),
-        (rf"(?i){_EMAIL}|{_SITE}", _address),
-        (r"(?<![\d.])\d+(?:\.\d+){2,}\b", _version),
-        (r"\b(\d{4})-(\d{2})-(\d{2})\b", lambda m: _date(m[1], m[2], m[3])),
-        (r"\b(\d{1,2})/(\d{1,2})/(\d{4})\b", lambda m: _date(m[3], m[1], m[2])),
-        (rf"(?P<unit>\$|{_CODE})\s*(?P<amount>{_NUMBER})(?:\s*(?P<scale>{_SCALE}))?(?P<after>)", _money),
-        (rf"(?P<amount>{_NUMBER})(?:\s*(?P<scale>{_SCALE}))?\s*(?P<after>\$|{_CODE})(?P<unit>)", _money),
+        (r"(?i)\b(?:https?|ftp)://", ""),
+        (rf"(?i:{_EMAIL})|{_SITE}|(?i:{_FILE})", _address),
+        (r"(?<![\w/])#(?=[A-Za-z])", " hashtag "),
+        # Names with signs, and signs before numbers.
+        (r"\bC\+\+", " C_ plus plus "),
+        (r"\b([CFJ])#", lambda m: f" {m[1]}_ sharp "),
+        (r"(?<!\w)\.(NET|net)\b", " dot net "),
+        (r"\bNode\.js\b|\bnode\.js\b", " node dot J_ S_ "),
+        (r"\bw/o\b", " without "),
+        (r"\bw/(?=\s)", " with "),
+        (r"(?<![\w)%'\"])(?<!\d )-(?=(?:[$]|EUR ?|GBP ?)?\s?\.?\d)", " minus "),
+        (r"(?<=\w) ?<= ?(?=[\w-])", " is at most "),
+        (r"(?<=\w) ?>= ?(?=[\w-])", " is at least "),
+        (r"(?<=\w) ?!= ?(?=[\w-])", " is not equal to "),
+        (r"(?<=\w) ?< ?(?=[\w-])", " is less than "),
+        (r"(?<=\w) ?> ?(?=[\w-])", " is greater than "),
+        (r"~ ?(?=\d)", " about "),
+    )
+]
+# Only where there is a digit.
+_NUMBERS: _Rules = [
+    (re.compile(pattern), replace)
+    for pattern, replace in (
+        # Telephones, postal codes, dates.
+        (r"(?<![\w+])\+\d{1,3}(?:[ -]\(?\d{1,4}\)?){2,5}(?!\d)", _phone_number),
+        (r"(?<![\w.-])(?:1[ .-]?)?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[.-]\d{4}\b", _phone_number),
+        (r"(?<![\w.-])\d{3}-\d{4}\b|\b\d{3}-\d{2}-\d{4}\b|\b\d{4}(?: \d{4}){3}\b", _phone_number),
+        (r"(?i)\b(zip(?: code)?:?) (\d{5}(?:-\d{4})?)\b", _postal_code),
         (
-            r"(?i)\b(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2}))?"
-            r"(?:\s*(?P<half>[ap]\.m\.|[ap]\.?m\b))?",
-            _time,
+            rf"\b({'|'.join(sorted(STATES))}) (\d{{5}})(?:-(\d{{4}}))?\b",
+            lambda m: _say([*_letters(m[1]), *numerals.digits(m[2] + (m[3] or ""))]),
         ),
+        (
+            r"(?i)\b(dial|call|phone|text|number is|press) (\d{3,})\b(?! [a-z]+s\b)",
+            lambda m: m[1] + _say(numerals.digits(m[2])),
+        ),
+        (r"\b911\b", " nine one one "),
+        (
+            r"(?<![\d.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?!000)(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\d.]\d)",
+            lambda m: " dot ".join(_say(numerals.digits(part)) for part in m[0].split(".")),
+        ),
+        (
+            r"\b(\d{4})-(\d{2})-(\d{2})[T ](\d{2}:\d{2}(?::\d{2})?)(?:\.\d+)?(?:Z|[+-]\d{2}:?\d{2})?",
+            lambda m: f"{_date(m[1], m[2], m[3])} at {m[4]} ",
+        ),
+        (r"\b(\d{4})[-/](\d{1,2})[-/](\d{1,2})\b", lambda m: _date(m[1], m[2], m[3])),
+        (r"\b(\d{1,2})[/-](\d{1,2})[/-](\d{4}|\d{2})\b(?!/)", lambda m: _date(m[3], m[1], m[2])),
+        (r"(?<![\d.])(\d{1,2})\.(\d{1,2})\.(\d{4})\b", lambda m: _date(m[3], m[2], m[1])),
+        # Numbers as others write them.
+        (r"(?<![\d.,])\d{1,3}(?:\.\d{3})+,\d{1,2}(?![\d,])", lambda m: m[0].replace(".", "").replace(",", ".")),
+        (r"(?<![\d.,])\d{1,3}(?:\.\d{3}){2,}(?![\d.]\d|\d)", lambda m: m[0].replace(".", "")),
+        (r"(?<![\d.,/:])\d{1,3}(?: \d{3})+(?![\d,:/-])(?!\.\d)", _joined),
+        (r"(?<![\d.,])(\d+),(\d{1,2})(?![\d,]|\.\d)", r"\1.\2"),
+        (r"(?<![\d.])\d+(?:\.\d+){2,}\b", _version),
+        (r"\b(\d(?:\.\d+)?)e([+-]?\d{1,2})\b", r"\1 * 10^\2"),
+        # Ranges: before what takes their second number.
+        (
+            r"(?<=\d)(\s?(?:[ap]\.?m\.?|%|kg|km|cm|mm|m|ft|lbs?|g|mg|min|hrs?|s| degrees(?: [CF])?))\s?-{1,2}\s?(?=\d)",
+            r"\1 to ",
+        ),
+        (r"\b(\d+)-(\d+)/(\d+)\b", _mixed),
+        (r"(?<=\d)\s*-{1,2}\s*(?=(?:\$|EUR|GBP)?\s?\d)", " to "),
+        (r"\b(\d{1,2})[:.](\d{2})(?=\s*[ap]\.?m\b)", r"\1:\2"),
+        (
+            r"(?i)\b(odds|ratios?|scale|score|won|lost|lead|win|by|beat \w+)( of| is| was)? (\d+):(\d+)\b",
+            lambda m: f"{m[1]}{m[2] or ''}{_say([*numerals.cardinal(int(m[3])), 'to', *numerals.cardinal(int(m[4]))])}",
+        ),
+        (
+            r"\b(\d+):(\d|\d{3,})\b",
+            lambda m: _say([*numerals.cardinal(int(m[1])), "to", *numerals.cardinal(int(m[2]))]),
+        ),
+        (rf"(?i)\b(?P<hour>\d{{1,2}}):(?P<minute>\d{{2}})(?::(?P<second>\d{{2}}))?{_HALF}?", _time),
         (r"(?i)\b(\d{1,2})\s*([ap])\.?m\b\.?", _hour),
-        (rf"\b(?P<month>{_MONTH})\s+(?P<day>\d{{1,2}})(?:st|nd|rd|th)?\b(?:,\s*(?=\d{{4}}\b))?", _month_day),
+        # Money.
+        (
+            rf"(?P<unit>{_PREFIX})\s*(?P<amount>\d{{1,3}}(?:\.\d{{3}})+(?!\d)|{_NUMBER}){_TO}(?:[\s-]*(?P<scale>{_SCALE}))?(?P<after>)",
+            _money,
+        ),
+        (
+            rf"(?P<amount>{_NUMBER})(?P<to>)(?:[\s-]*(?P<scale>{_SCALE}))?\s*(?P<after>{_SUFFIX})(?P<unit>)",
+            _money_after,
+        ),
+        # Dates in words.
+        (
+            rf"\b(?P<month>{_MONTH})\s+(?P<day>\d{{1,2}})(?:st|nd|rd|th)?\b"
+            r"(?: +to +(?P<last>\d{1,2})(?:st|nd|rd|th)?\b)?(?:,\s*(?=\d{4}\b))?",
+            _month_day,
+        ),
         (rf"\b(?P<day>\d{{1,2}})(?:st|nd|rd|th)?\s+(?P<month>{_MONTH})(?=\W|$)", _day_month),
-        (r"\b(Jan|Feb|Aug|Sept|Sep|Oct|Nov|Dec)\.(?=\s)", lambda m: _month(m[1])),
-        (r"\b(\d{2,4})'?s\b", lambda m: _say(numerals.plural(numerals.year(int(m[1]))))),
+        (r"\b(\d{1,4})\s?(AD|BCE|BC|CE|A\.D\.|B\.C\.E\.|B\.C\.|C\.E\.)(?!\w)", _era),
+        (r"\bAD (\d{3,4})\b", lambda m: _say([*_letters("AD"), *numerals.year(int(m[1]))])),
+        # Powers, fractions, measures.
+        (r"(?P<feet>\b\d{1,3})'\s?(?P<inches>\d{1,2}(?:\.\d)?)(?:\"|''|\b)", _feet),
+        (rf"(?P<feet>\b\d{{1,3}})'(?P<inches>)(?=\s+(?:{_EXTENT})\b|\s*x\b)", _feet),
+        (r"(\b\d+(?:\.\d+)?)\"(?=[\s.,;:!?)-]|$)", _inches),
+        (
+            rf"(?P<number>{_NUMBER})\s?(?P<unit>in)\b(?:\.(?=\s|$)|(?=\s(?:{_EXTENT})\b))",
+            lambda m: _say(
+                [*numerals.decimal(m["number"]), "inch" if m["number"] == "1" or _attributive(m) else "inches"]
+            ),
+        ),
+        (r"(?<![\w.])(\d+(?:\.\d+)?)\s?(?:sq\.? ft|sq ft|sqft)\b\.?", r"\1 sqft"),
+        (r"\b(\d+)\s+(\d+)/(\d+)(?:ths?|rds?|nds?)?\b", _mixed),
+        (r"(?<![\w/])(\d+)/(\d+)(?:ths?|rds?|nds?)?(?![\w/])", _slash),
+        (r"(?<=\d) ?[xX] ?(?=\d)", " by "),
+        (r"(?<=\d)x\b", " times "),
+        (r"(?<=\w) ?\* ?(?=\w)", " times "),
+        (
+            rf"(?P<number>(?<![A-Za-z\d.]){_NUMBER})\s?(?P<unit>{_UNIT})(?P<power>\^[23])?(?:/(?P<per>{_UNIT})(?P<power2>\^[23])?)?(?![\w^]|\.\w|')(?P<stop>\.)?",
+            _measure,
+        ),
+        (r"\^([+-]?\d+)", _power),
+        (r"(?<![\w.])(\d+(?:\.\d+)?)(K|M|B|T|k|bn|mn)\b", _scaled),
+        (
+            rf"(?<![A-Za-z\d.])(?P<number>{_NUMBER})\s?(?P<scale>[CF])\b(?!['+#.]\w)",
+            lambda m: _say(
+                [*numerals.decimal(m["number"]), "degree" if _attributive(m) else "degrees", _TEMPERATURES[m["scale"]]]
+            ),
+        ),
+        (r"(?<![\w.])(?P<number>\d{2,4}|\d+\.\d+)'?s\b", _seconds_or_decade),
         (r"(?i)\b(\d{1,3}(?:,\d{3})+|\d+)(?:st|nd|rd|th)\b", lambda m: _say(numerals.ordinal(_integer(m[1])))),
-        (r"\(?\b(\d{3})\)?[ -](\d{3})-(\d{4})\b", _phone_number),
-        (r"\b(\d{3})-(\d{4})\b", _phone_number),
-        (r"\b(\d+)\s+(\d+)/(\d+)\b", _mixed),
-        (r"\b(\d+)/(\d+)\b", lambda m: _say(numerals.fraction(int(m[1]), int(m[2])))),
-        (r"(?<=\d)\s*-{1,2}\s*(?=\d)", " to "),
         (rf"(?P<number>{_NUMBER})\s*%", lambda m: _say([*numerals.decimal(m["number"]), "percent"])),
-        (r"\bdegrees\s+([CFK])\b", lambda m: "degrees " + _TEMPERATURES[m[1]]),
-        (rf"(?P<number>{_NUMBER})\s?(?P<unit>{_UNIT})\b(?!\.\w|')", _unit),
-        (r"\bNos?\.\s*(?=\d)", "number "),
+        (r"(?<=\b1 )\s*degrees\b", "degree"),
+        (r"\b(degrees?)\s+([CFKNSEW])\b", lambda m: f"{m[1]} {_TEMPERATURES[m[2]]}"),
+    )
+]
+_WORDS: _Rules = [
+    (re.compile(pattern), replace)
+    for pattern, replace in (
+        (r"\b(Jan|Feb|Aug|Sept|Sep|Oct|Nov|Dec)(?:\.(?=\s|$)|(?=\s+\d{4}\b))", lambda m: _month(m[1])),
+        (
+            rf"\b(?i:({'|'.join(sorted(NUMBERED, key=len, reverse=True))}))\.\s?(?=\d|[IVXLC]+\b)",
+            lambda m: f" {NUMBERED[m[1].lower()]} ",
+        ),
         (r"#\s*(?=\d)", " number "),
-        (rf"\b(?P<head>{_KINGS})\s+(?P<roman>[IVX]+)\b", _regnal),
+        (r"\bWW(II?)\b", lambda m: " world war " + ("two " if m[1] == "II" else "one ")),
+        (r"\b(?P<roman>[IVXLC]+)(?:th|st|nd|rd)\b|\b(?P<century>[IVX]{2,})(?=(?:th)? [cC]entur)", _ordinal_roman),
+        (
+            rf"\b(?P<head>{_KINGS})\s+(?P<roman>[IVX]+)\b(?!')",
+            lambda m: _roman(m, lambda number: ["the", *numerals.ordinal(number)]),
+        ),
         (rf"\b(?P<head>{_PARTS})\s+(?P<roman>[IVXLC]+)\b", lambda m: _roman(m, numerals.cardinal)),
+        (r"\b(?P<head>[A-Z][a-z]+)\s+(?P<roman>[IVXLC]{2,})\b", _sequel),
         (r"(?i)\be\.g\.,?", " for example, "),
         (r"(?i)\bi\.e\.,?", " that is, "),
         (r"\bPh\.?D\b\.?", " P_ H_ D_ "),
-        (r"\b(?:[A-Za-z]\.){2,}", _initials),
+        (r"\b(?:[A-Z][a-z]{0,2}\.){2,}|\b(?:[A-Za-z]\.){2,}", lambda m: _say(_letters(m[0]))),
         (r"\bDr\.?(?=\s+[A-Z])", "doctor "),
         (r"\bDr\.", "drive "),
-        (r"\bSt\.?(?=\s+[A-Z])", "saint "),
-        (r"\bSt\.", "street "),
+        (r"(\d+\w* (?:[NSEW]\. )?[A-Z]\w+ )St\b\.?", r"\1 street "),
+        (r"(?<=[a-z] )St\.?(?=\s+[A-Z])", "saint "),
+        (r"(^|[.!?,;:(\"] ?)St\.?(?=\s+[A-Z])", r"\1saint "),
+        (
+            r"(\b[A-Z][a-z]+ )St\.(?=\s+(?:He|She|It|They|We|I|The|A|An|In|On|At|But|And|There|This|That|You|My)\b)",
+            r"\1street. ",
+        ),
+        (r"(\b[A-Z][a-z]+ )St\.?(?=\s+[A-Z])", r"\1saint "),
+        (r"\bSt\b(?:\.|(?=,))", "street "),
         (rf"(?i)\b({_ABBREVIATED_WITH_STOP})\.(?=\s+[\w(])", _abbreviation),
         (rf"(?i)\b({_ABBREVIATED})\b\.?", _abbreviation),
         (r"(?<=\w)-(?=\w)", " "),
-        (rf"(?P<sign>(?<![\w)])-)?(?P<number>{_NUMBER})", _plain),
-        (_CODE, lambda m: _say([_CURRENCIES[m[0]][1]])),
+        (rf"(?P<number>(?<![A-Za-z]){_NUMBER}|\d+)", _plain),
+        (rf"\b({_NAMED})\b", lambda m: _say(_currency(m[0])[1].split())),
+        (r"\bu s dollars?\b", " U_ S_ dollars "),
         (r"&", " and "),
         (r"%", " percent "),
         (r"@", " at "),
@@ -312,7 +622,7 @@ def _token(token: str, known: Callable[[str], bool], shouting: bool) -> list[str
     word = token if known(token.lower()) else token.strip("'")
     if not word:
         return []
-    if not shouting and _is_spelled(word, known):
+    if _is_spelled(word, known, shouting):
         return _spell(word)
     parts = re.findall(r"[A-Z]+(?![a-z'])|[A-Z]?[a-z']+|[A-Z]", word)
     if len(parts) > 1 and not (shouting or known(word.lower()) or re.sub("'?s$", "", word).isupper()):
@@ -320,13 +630,17 @@ def _token(token: str, known: Callable[[str], bool], shouting: bool) -> list[str
     return [word.lower()]
 
 
-def _is_spelled(word: str, known: Callable[[str], bool]) -> bool:
-    """Capitals that are read letter by letter: two of them, or more that the dictionary and the mouth cannot read."""
+def _is_spelled(word: str, known: Callable[[str], bool], shouting: bool) -> bool:
+    """Whether a word is read letter by letter: two capitals, more that are no word, and some known ones."""
     letters = re.sub("'?s$", "", word)
-    if len(letters) < 2 or not letters.isupper():
+    if letters.lower() in SPELLED:
+        return True
+    if shouting or len(letters) < 2 or not letters.isupper():
         return False
     if len(letters) == 2:
-        return letters.lower() not in _SHORT_WORDS
+        return letters.lower() not in SHORT_WORDS
+    if letters in SPELLED_CAPITALS:
+        return True
     return not known(letters.lower()) and (len(letters) == 3 or not re.search("[AEIOUY]", letters))
 
 

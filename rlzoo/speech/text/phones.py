@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from rlzoo.errors import DataError
 
@@ -13,6 +13,28 @@ SILENCES = ("sp", "spn", "sil")
 
 ARPABET = tuple(sorted((*CONSONANTS, *(vowel + stress for vowel in VOWELS for stress in ("", "0", "1", "2")))))
 """84 phones in alphabetical order: consonants, and vowels bare and with the stress digits 0, 1, 2."""
+
+KNOWN = frozenset((*ARPABET, *SILENCES))
+
+
+def nearest(phone: str, learnt: Collection[str]) -> str | None:
+    """The learnt phone that stands for `phone`: itself, the vowel with another stress, another silence; None for none.
+
+    The schwa `AH0` and the vowel of 'cut' (`AH`, `AH1`, `AH2`) are two vowels, and never stand for each other, but
+    where a source has no stress at all: there `AH` is both.
+    """
+    if phone in learnt:
+        return phone
+    if phone in SILENCES:
+        return next((other for other in ("sil", "sp", "spn") if other in learnt), None)
+    vowel = phone.rstrip("012")
+    if vowel not in VOWELS:
+        return None
+    if phone == "AH0":
+        return "AH" if "AH" in learnt and not any(other[-1].isdigit() for other in learnt) else None
+    digits = {"0": "021", "1": "120", "2": "210"}.get(phone[-1], "120")
+    options = [vowel + digit for digit in digits if vowel + digit != "AH0"]
+    return next((other for other in [*options, vowel] if other in learnt), None)
 
 
 def strip_stress(phone: str) -> str:
