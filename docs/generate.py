@@ -8,10 +8,12 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
+import statistics
 import sys
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import typer.main
 from pydantic import BaseModel
 
 from rlzoo import errors, plugin
+from rlzoo.bench.collect import published
 from rlzoo.cli import app
 from rlzoo.cli.plugins import option_type
 from rlzoo.config import resolve
@@ -33,14 +36,21 @@ PUBLIC = str.split(
 )
 """Public modules of `rlzoo`; nothing else is promised."""
 
+ALGORITHMS = sorted(
+    path.name.removeprefix("rlzoo_").replace("_", "-") for path in (ROOT / "plugins/algorithms").glob("rlzoo_*")
+)
+"""Algorithms of this repository."""
+
 NOTE = "<!-- Written by `make docs`; do not edit. -->\n"
 
 
 def pages() -> dict[Path, Callable[[], str]]:
     """Every generated file and what makes its content."""
     return {
+        ROOT / "README.md": readme_page,
         ROOT / "plugins/README.md": plugins_page,
-        ROOT / "docs/reference/algorithms.md": algorithms_page,
+        ROOT / "docs/gallery.md": gallery_page,
+        **algorithm_pages(),
         ROOT / "docs/reference/cli.md": cli_page,
         ROOT / "docs/reference/config.md": config_page,
         ROOT / "docs/reference/errors.md": errors_page,
@@ -108,26 +118,9 @@ def floors_picture() -> str:
 # --- algorithms
 
 
-WHEN: Mapping[str, str] = {
-    "dlpo": "The default: a policy gradient that keeps the model a good denoiser. Try it first.",
-    "ddpo": "The plain policy gradient, to compare with. It needs many samples per step.",
-    "dpok": "A policy gradient with a learned baseline, if prompts differ much in difficulty.",
-    "klinr": "To keep the distance to the starting policy small, with the KL as part of the reward.",
-    "grpo": "Several samples per prompt, compared within their group; no value network.",
-    "rwr": "Cheap and robust: good samples count more, and no trajectory is stored. Gains are small.",
-    "bon": "The simplest check that a reward can be learnt: train on the best of N.",
-    "awm": "Like a policy gradient, but at the price of the denoising loss; useful with few denoising steps.",
-    "nft": "Learns from bad samples as well as good ones, without log-probabilities or trajectories.",
-    "dpo": "Pairs: the best against the worst sample, or people's choices from a file.",
-    "draft": "The fastest, if the reward is differentiable. It finds the reward's weaknesses fastest, too.",
-    "onlydl": "A control without a reward: what the diffusion loss alone does.",
-    "sft": "A control: supervised training with the same budget, on own samples or on recordings.",
-}
-"""When to use each algorithm, in one or two sentences."""
-
 METRICS: Mapping[str, str] = {
     "policy/clip_fraction": "Share of transitions whose ratio is clipped. Near 0: small updates; above 0.3: too large.",
-    "policy/ratio_max": "Largest |ratio - 1|. It is 0 before the first update of a step.",
+    "policy/ratio_max": "Largest ratio of the trained to the sampling policy. It is 1 with a single update per step.",
     "policy/diffusion_loss": "Denoising loss on the step's samples. It rises if the model forgets how to denoise.",
     "policy/kl": "KL to the starting policy of one denoising step, per element, in nats.",
     "policy/kl_loss": "The KL penalty as it enters the loss.",
@@ -141,52 +134,207 @@ METRICS: Mapping[str, str] = {
     "train/old_decay": "How slowly the old policy follows: 0 copies it each step.",
     "train/pairs": "Pairs in this step; prompts whose samples score alike give none.",
     "train/grad_steps": "Denoising steps that the gradient went through.",
+    "policy/matching_loss": "Regression error of the steps against the adjoint. It falls towards the optimum.",
+    "policy/group_weight": "Mean weight of a group. It falls when the group's preference is met by the policy.",
 }
 """What each logged metric of an algorithm means and how to read it."""
 
 
-def algorithms_page() -> str:
-    """One section per algorithm: when to use it, the command, its metrics, presets and options."""
-    registry = first_party()
-    intro = (
-        "# Algorithms, one by one\n\n"
-        "Every algorithm runs with the same command. Equations and deviations are in the linked READMEs;\n"
-        "[this table](../algorithms.md) compares them. Every run also logs the metrics of the\n"
-        "[run directory](run-directory.md), and plots reward and KL in `reward.png` and `report.html`.\n"
-    )
-    return NOTE + intro + "".join(algorithm_section(registry, name) for name in registry.names("algorithm"))
+BLOCK = re.compile(r"<!-- generated -->\n.*?<!-- /generated -->\n", re.DOTALL)
+"""The generated part of an algorithm's README."""
 
 
-def algorithm_section(registry: Registry, name: str) -> str:
-    """What a user of one algorithm needs to know."""
-    spec = registry.algorithm(name)
-    folder = f"plugins/{folder_of(spec.target.split('.')[0])}"
-    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / folder).glob("*.py"))
+def algorithm_pages() -> dict[Path, Callable[[], str]]:
+    """READMEs of the algorithms, each with a generated part, and their learning curves."""
+    found: dict[Path, Callable[[], str]] = {}
+    for name in ALGORITHMS:
+        readme = ROOT / "plugins/algorithms" / f"rlzoo_{name.replace('-', '_')}" / "README.md"
+        found[readme] = partial(algorithm_readme, name, readme)
+    for document in results().values():
+        for reward in document["suite"]["rewards"]:
+            for name in systems(document):
+                found[curve_file(document, reward, name)] = partial(curve_picture, document, reward, name)
+    return found
+
+
+def algorithm_readme(name: str, readme: Path) -> str:
+    """The README with its generated part written again: results, metrics, presets, options."""
+    spec = first_party().algorithm(name)
+    source = "".join(path.read_text(encoding="utf-8") for path in readme.parent.glob("*.py"))
     source += (ROOT / "rlzoo/functional.py").read_text(encoding="utf-8") if "RatioMeter" in source else ""
     logged = sorted(set(re.findall(r'"((?:policy|train|reward)/[a-z_]+)"', source)) - {"reward/total"})
+    rows = [(f"`{metric}`", METRICS[metric]) for metric in logged]
     needs = ", ".join(f"`{need}`" for need in sorted(spec.needs)) or "nothing special"
-    named = ", ".join(f"`--preset {one}`" for one in presets(spec)) or "none"
-    reward = "utmos" if "reward-grad" not in spec.needs else "dnsmos"
-    return (
-        f"\n## `{name}`\n\n{spec.summary[:1].upper()}{spec.summary[1:]} ({papers(spec.reference)}).\n\n"
-        f"**When to use it.** {WHEN.get(name, 'See its README.')}\n\n"
-        f"```sh\nrlzoo run --algo {name} --reward {reward}\n```\n\n"
-        f"It needs {needs}. Presets: {named}. [Equations, deviations, tests](../../{folder}/README.md).\n\n"
-        + (
-            table(
-                ("Logged metric", "How to read it"),
-                [(f"`{one}`", METRICS.get(one, "See the README.")) for one in logged],
-            )
-            if logged
-            else ""
-        )
-        + options_section("Options of `[algorithm]`", spec.options).replace("\n## ", "\n### ")
+    named = ", ".join(f"`--preset {one}`" for one in presets(spec))
+    block = (
+        f"<!-- generated -->\n{algorithm_results(name)}"
+        "## Logged metrics\n\n"
+        + (table(("Metric", "How to read it"), rows) + "\n" if rows else "")
+        + "Every run also logs the metrics of the [run directory](../../../docs/reference/run-directory.md).\n"
+        + options_section("Options of `[algorithm]`", spec.options)
+        + f"\nPresets: {named}. It needs {needs} (see [capabilities](../../../docs/write-a-plugin.md)).\n"
+        "<!-- /generated -->\n"
     )
+    return BLOCK.sub(lambda _: block, readme.read_text(encoding="utf-8"))
+
+
+def algorithm_results(name: str) -> str:
+    """Learning curves and gains of one algorithm in the published results, and the command that makes them."""
+    lines = []
+    for suite, document in results().items():
+        if name not in systems(document):
+            continue
+        for reward in document["suite"]["rewards"]:
+            runs = cells(document, reward, name)
+            gains = [
+                run["curve"][run["counted"]]["scores"]["total"] - run["curve"][0]["scores"]["total"] for run in runs
+            ]
+            picture = curve_file(document, reward, name).relative_to(ROOT)
+            lines.append(
+                f"Suite `{suite}`, reward `{reward['label']}`: median gain {statistics.median(gains):+.3f} over "
+                f"{len(gains)} seeds ({min(gains):+.3f} to {max(gains):+.3f}). To reproduce it:\n\n"
+                f"```sh\nrlzoo bench run {suite} --only {name} && rlzoo bench report {suite}\n```\n\n"
+                f"![Held-out reward of {name} on {suite}](../../../{picture})\n\n"
+            )
+    if not lines:
+        lines.append(
+            "There are no published results yet. To measure it on the toy:\n\n"
+            f"```sh\nrlzoo bench run toy --only {name} && rlzoo bench report toy\n```\n\n"
+        )
+    return "## Results\n\n" + "".join(lines) + "[All results](../../../docs/results.md) compare the algorithms.\n\n"
+
+
+@cache
+def results() -> dict[str, Any]:
+    """The published benchmark documents by suite."""
+    return {document["suite"]["name"]: document for document in published(ROOT / "benchmarks/results").values()}
+
+
+def systems(document: Any) -> list[str]:
+    """Systems of a benchmark that are an algorithm with its default options."""
+    return [entry["label"] for entry in document["suite"]["algorithms"] if entry["label"] in ALGORITHMS]
+
+
+def cells(document: Any, reward: Any, name: str) -> list[Any]:
+    """The runs of one system."""
+    return [run for run in document["cells"] if (run["algorithm"], run["reward"]) == (name, reward["label"])]
+
+
+def readme_page() -> str:
+    """The project's README with its table of results written again."""
+    readme = ROOT / "README.md"
+    document = results()["toy"]
+    reward = document["suite"]["rewards"][0]
+    rows = []
+    for name in systems(document):
+        gains = gains_of(document, reward, name)
+        rows.append(
+            (statistics.fmean(gains), name, f"{min(gains):+.2f} to {max(gains):+.2f}", first_party().algorithm(name))
+        )
+    lines = [
+        (
+            f"[`{name}`](plugins/{folder_of(spec.target.split('.')[0])}/README.md)",
+            spec.summary,
+            f"{middle:+.2f}",
+            spread,
+        )
+        for middle, name, spread, spec in sorted(rows, key=lambda row: -row[0])
+    ]
+    block = table(("algorithm", "idea", f"median gain, {len(document['suite']['seeds'])} seeds", "range"), lines)
+    block = f"<!-- generated -->\n{block}<!-- /generated -->\n"
+    return BLOCK.sub(lambda _: block, readme.read_text(encoding="utf-8"))
+
+
+def gains_of(document: Any, reward: Any, name: str) -> list[float]:
+    """Gain of the held-out reward of each run of a system."""
+    runs = cells(document, reward, name)
+    return [run["curve"][run["counted"]]["scores"]["total"] - run["curve"][0]["scores"]["total"] for run in runs]
+
+
+def curve_file(document: Any, reward: Any, name: str) -> Path:
+    """Where the learning curve of a system is."""
+    several = f"-{reward['label']}" if len(document["suite"]["rewards"]) > 1 else ""
+    return ROOT / f"docs/images/curves/{document['suite']['name']}{several}-{name}.svg"
+
+
+def curve_picture(document: Any, reward: Any, name: str) -> str:
+    """Held-out reward against samples as SVG: median and range of the seeds, base and optimum as lines."""
+    runs = [run["curve"] for run in cells(document, reward, name)]
+    points = [
+        (step[0]["used"]["samples"], [point["scores"]["total"] for point in step]) for step in zip(*runs, strict=False)
+    ]
+    base = statistics.fmean(points[0][1])
+    shown = sorted({base, *(score for _, scores in points for score in scores)})
+    optimum = reward.get("optimum")
+    low, high = max(shown[0], base - 3 * (shown[-1] - base + 0.01)), shown[-1] if optimum is None else optimum
+    pad = 0.06 * (high - low)
+    low, high = low - pad, high + pad
+
+    def place(samples: float, score: float) -> str:
+        return f"{56 + 250 * samples / points[-1][0]:.1f},{12 + 130 * (high - score) / (high - low):.1f}"
+
+    def line(score: float, colour: str, label: str) -> str:
+        y = place(0, score).split(",")[1]
+        return (
+            f'<path d="M56 {y}H306" stroke="{colour}" stroke-dasharray="4 3"/>'
+            f'<text x="310" y="{float(y) + 3.5:.1f}">{label}</text>'
+        )
+
+    band = " ".join(
+        [place(x, max(scores)) for x, scores in points] + [place(x, min(scores)) for x, scores in reversed(points)]
+    )
+    middle = " ".join(place(x, statistics.median(scores)) for x, scores in points)
+    ticks = "".join(
+        f'<text x="50" y="{float(place(0, score).split(",")[1]) + 3.5:.1f}" text-anchor="end">{score:.2f}</text>'
+        for score in (low + pad, (low + high) / 2, high - pad)
+    )
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 370 178" width="370" font-family="sans-serif" '
+        'font-size="11" fill="#1c2430">\n<rect width="370" height="178" fill="white"/>\n'
+        '<clipPath id="axes"><path d="M56 12H306V142H56z"/></clipPath>\n<g clip-path="url(#axes)">\n'
+        f'<polygon points="{band}" fill="#4477aa" fill-opacity="0.2"/>\n'
+        f'<polyline points="{middle}" fill="none" stroke="#4477aa" stroke-width="2"/>\n</g>\n'
+        '<path d="M56 12V142H306" fill="none" stroke="#8a94a6"/>\n'
+        + line(base, "#9aa5b1", "base")
+        + ("" if optimum is None else line(optimum, "#2f7d5b", "optimum"))
+        + f'\n{ticks}\n<text x="56" y="157" text-anchor="middle">0</text>'
+        f'<text x="306" y="157" text-anchor="middle">{points[-1][0]:.0f}</text>'
+        f'<text x="181" y="157" text-anchor="middle">samples</text>'
+        f'<text x="181" y="173" text-anchor="middle">{name}: median and range of {len(runs)} seeds</text>\n</svg>\n'
+    )
+
+
+# --- gallery
+
+
+def gallery_page() -> str:
+    """Audio of base and tuned policy, from docs/gallery/clips.toml."""
+    clips = tomllib.loads((ROOT / "docs/gallery/clips.toml").read_text(encoding="utf-8")).get("clips", [])
+    parts = [
+        NOTE + "# Gallery\n\n"
+        "Each row has the same sentence and the same noise before and after training. The clips are listed in\n"
+        "`docs/gallery/clips.toml`; `make docs` writes this page.\n"
+    ]
+    for title, command in dict.fromkeys((clip["title"], clip["command"]) for clip in clips):
+        rows = [
+            (clip["text"], player(clip["base"]), player(clip["tuned"]), clip.get("scores", ""))
+            for clip in clips
+            if clip["title"] == title
+        ]
+        head = ("Sentence", "Base", "Tuned", "Scores")
+        parts.append(f"## {title}\n\n```sh\n{command}\n```\n\n{table(head, rows)}")
+    return "\n".join(parts)
+
+
+def player(file: str) -> str:
+    """A player where HTML may have one, and a link elsewhere."""
+    return f'<audio controls preload="none" src="gallery/{file}"></audio> [{file}](gallery/{file})'
 
 
 # --- plugins
 
 
+@cache
 def first_party() -> Registry:
     """Only the plugins of this repository."""
     registry = discover({"RLZOO_STRICT_PLUGINS": "1"})

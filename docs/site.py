@@ -2,7 +2,8 @@
 
 `python docs/site.py` writes the mirror; mkdocs then calls `on_config` (mkdocs.yml, `hooks`) for the navigation.
 Links to Markdown, images and audio stay as they are, because the mirror has the repository's layout. A link to a folder
-becomes one to its README. A link to a source file becomes plain text: the site has no such page.
+becomes one to its README. A link to a source file becomes plain text: the site has no such page. LaTeX becomes MathML:
+browsers show it without a script.
 """
 
 from __future__ import annotations
@@ -14,10 +15,14 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from latex2mathml.converter import convert
+
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "build" / "site-source"
-SHOWN = {".md", ".png", ".jpg", ".svg", ".wav"}
+SHOWN = {".md", ".png", ".jpg", ".svg", ".wav", ".ogg", ".mp3"}
 SKIPPED = ("rlzoo/", "tests/", ".github/")
+CODE = re.compile(r"(```.*?```|`[^`\n]*`)", re.DOTALL)
+FORMULA = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+)\$", re.DOTALL)
 LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\[[^\]]*\])+)\]\(([^)\s]+)\)")
 
 GUIDES = {
@@ -28,6 +33,9 @@ GUIDES = {
     "Listening tests": "docs/listening.md",
     "Corpora": "docs/corpora.md",
     "Results": "docs/results.md",
+    "Gallery": "docs/gallery.md",
+    "Policies": "docs/policies.md",
+    "Your own voice": "docs/your-own-voice.md",
 }
 EXTENDING = {
     "Architecture": "docs/architecture.md",
@@ -36,7 +44,6 @@ EXTENDING = {
     "Contributing": "CONTRIBUTING.md",
 }
 REFERENCE = {
-    "Algorithms, one by one": "docs/reference/algorithms.md",
     "Command line": "docs/reference/cli.md",
     "Run file": "docs/reference/config.md",
     "Run directory": "docs/reference/run-directory.md",
@@ -123,7 +130,19 @@ def without_source_links(name: str) -> str:
             return text
         raise SystemExit(f"{name}: dead link to '{link}'")
 
-    return LINK.sub(rewritten, page.read_text(encoding="utf-8"))
+    return LINK.sub(rewritten, with_formulas(page.read_text(encoding="utf-8")))
+
+
+def with_formulas(text: str) -> str:
+    """The text with MathML in the place of LaTeX; code stays as it is."""
+
+    def converted(match: re.Match[str]) -> str:
+        if match[1]:
+            return str(convert(re.sub(r"\\tag\{(.+?)\}", r"\\qquad (\1)", match[1]), display="block"))
+        return f"<span>{convert(match[2])}</span>"  # without the span, one at the start of a line becomes a paragraph
+
+    parts = CODE.split(text)
+    return "".join(part if part.startswith("`") else FORMULA.sub(converted, part) for part in parts)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def test_every_file_of_the_layout_agrees_with_the_audio(corpus):
     rows = {row["id"]: row for row in read_jsonl(folder / "phones.jsonl")}
     metadata = [line.split("|") for line in (folder / "metadata.csv").read_text().splitlines()]
     assert sorted(rows) == sorted(line[0] for line in metadata)
-    assert all(len(line) == 3 for line in metadata)
+    assert {name: text for name, text in metadata} == {name: row["text"] for name, row in rows.items()}
     splits = [(folder / f"{name}.txt").read_text().split() for name in ("train", "validation", "test")]
     assert sorted(name for names in splits for name in names) == sorted(rows)
     seconds = 0.0

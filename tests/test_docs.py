@@ -121,6 +121,15 @@ def test_the_voices_page_is_what_its_script_writes(monkeypatch):
     assert (folder / "evaluation.md").read_text(encoding="utf-8") == written
 
 
+def test_the_gallery_holds_its_clips_and_nothing_else():
+    folder = ROOT / "docs/gallery"
+    clips = tomllib.loads((folder / "clips.toml").read_text(encoding="utf-8")).get("clips", [])
+    named = {clip[side] for clip in clips for side in ("base", "tuned")}
+    found = [path for path in folder.iterdir() if path.suffix != ".toml"]
+    assert {path.name for path in found} == named
+    assert sum(path.stat().st_size for path in found) < 1_000_000
+
+
 def test_links_between_pages_lead_somewhere():
     broken = []
     for path in markdown():

@@ -113,7 +113,10 @@ def test_damaged_and_foreign_voices(tmp_path: Path) -> None:
         ({"config": "{"}, "is no JSON"),
         ({"config": "[]"}, "holds list, expected an object"),
         ({"config": "{}"}, "describes no network"),
-        ({"config": json.dumps({"network": {"widt": 1}})}, "network.widt"),
+        (
+            {"config": json.dumps({"network": {"widt": 1}})},
+            "another version of rlzoo: its description has an unknown 'network.widt'",
+        ),
         ({"config": json.dumps({"network": {"width": 5}})}, "of another shape"),
     ],
 )

@@ -1,8 +1,8 @@
 """Lower the denoisers for a GPU of compute capability 9.0 without one: `python benchmarks/speed/inductor.py`.
 
 `torch.compile` traces on the CPU. Before Inductor gets a graph, the graph's tensors are declared to be on a GPU, and
-the properties of a GPU are given by hand. Inductor then writes Triton kernels. Triton compiles them to PTX and, with its
-own ptxas, to machine code; neither needs a driver. Nothing is run: speed and cuDNN's convolutions are not covered.
+the properties of a GPU are given by hand. Inductor then writes Triton kernels. Triton compiles them to PTX and, with
+its own ptxas, to machine code. Neither needs a driver. Nothing is run: speed and cuDNN's convolutions are not covered.
 """
 
 from __future__ import annotations

@@ -115,6 +115,12 @@ class VoiceFormat(Generic[C]):
         except ValidationError as error:
             problem = error.errors()[0]
             where = ".".join(map(str, ("network", *problem["loc"])))
+            if problem["type"] in ("missing", "extra_forbidden"):
+                kind = "has no" if problem["type"] == "missing" else "has an unknown"
+                raise DataError(
+                    f"'{path}' is a voice of another version of rlzoo: its description {kind} '{where}'",
+                    f"train it again: rlzoo pretrain --policy {self.policy}",
+                ) from error
             raise DataError(f"'{path}' describes no network: {where}: {problem['msg']}", _AGAIN) from error
         self.check(state, config, path)
         return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}, description

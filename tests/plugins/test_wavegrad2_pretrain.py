@@ -19,9 +19,10 @@ from rlzoo_wavegrad2.data import LogMel, Recordings, Utterance, draw_starts, mel
 from rlzoo_wavegrad2.losses import Losses, stft_distance
 from rlzoo_wavegrad2.network import PRESETS, NetworkConfig, WaveGrad2Network
 from rlzoo_wavegrad2.policy import WaveGrad2Policy
-from rlzoo_wavegrad2.pretrain import for_device, pretrain
+from rlzoo_wavegrad2.pretrain import SpeechTask, for_device, pretrain, with_mel_steps
 from rlzoo_wavegrad2.schedules import named_levels, placed_levels, to_schedule
 from rlzoo_wavegrad2.tune import KNOTS, bumps, search, trials, tune_schedule
+from torch import Tensor
 from typer.testing import CliRunner
 
 from rlzoo.api import Batch
@@ -52,6 +53,7 @@ FAST = {
     "learning_rate": 3e-3,
     "precision": "fp32",
     "log_every": 1,
+    "mel_steps": 0,
     "validation_utterances": 1,
     "validation_steps": (2,),
 }
@@ -102,8 +104,53 @@ def test_every_loss_falls_and_the_voice_loads(corpus: Path, tmp_path: Path) -> N
     ]
 
 
+def test_the_first_steps_train_all_but_the_denoiser(corpus: Path, tmp_path: Path) -> None:
+    seen: list[dict[str, Tensor]] = []
+    task = SpeechTask(corpus, PretrainOptions(**{**FAST, "mel_steps": 2}), torch.device("cpu"))
+    generator, noise = torch.Generator().manual_seed(0), torch.Generator().manual_seed(0)
+    for _ in range(3):
+        task.network.zero_grad()
+        total, parts = task.losses(generator, noise)
+        total.backward()
+        seen.append(parts)
+        touched = {name.split(".")[0] for name, p in task.network.named_parameters() if p.grad is not None}
+        assert {"encoder", "resampling"} <= touched
+        assert ("decoder" in touched) == ("noise" in parts) == (len(seen) == 3)
+    before = seen[0]["spectral"].item()
+    optimizer = torch.optim.Adam(task.trained.parameters(), 3e-3)
+    task.trained.made.zero_()
+    task.trained.options = task.options.model_copy(update={"mel_steps": 1000})
+    for _ in range(60):
+        optimizer.zero_grad()
+        total, parts = task.losses(generator, noise)
+        total.backward()
+        optimizer.step()
+    assert parts["spectral"].item() < 0.4 * before  # a sine is told from another by the phones alone
+
+
+@pytest.mark.parametrize(
+    ("options", "steps"),
+    [
+        ({}, 2000),
+        ({"mel_steps": 7}, 7),
+        ({"spectral_weight": 0}, 0),
+        ({"init": "v"}, 0),
+        ({"init": "v", "mel_steps": 7}, 7),
+    ],
+)
+def test_steps_without_the_denoiser(options: dict[str, Any], steps: int) -> None:
+    assert with_mel_steps(PretrainOptions(**options)).mel_steps == steps
+    with pytest.raises(ConfigError, match="no step would train the denoiser"):
+        with_mel_steps(PretrainOptions(steps=10, mel_steps=10))
+
+
+def test_the_mel_decoder_is_no_part_of_the_voice(corpus: Path, tmp_path: Path) -> None:
+    voice = pretrain(corpus, tmp_path / "run", PretrainOptions(**{**FAST, "mel_steps": 1}, steps=2))
+    assert VOICES.load(voice)[0].keys() == WaveGrad2Network(TINY).state_dict().keys()
+
+
 def test_killed_and_resumed_is_bit_identical(corpus: Path, tmp_path: Path) -> None:
-    options = PretrainOptions(**FAST, steps=6, save_every=4)
+    options = PretrainOptions(**{**FAST, "mel_steps": 2}, steps=6, save_every=4)
 
     class Killed(Exception):
         pass

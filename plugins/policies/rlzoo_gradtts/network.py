@@ -264,12 +264,15 @@ class GradTTSNetwork(nn.Module):
         mean, log_variance = self.reference(summary - level.flatten())
         return mean, log_variance
 
-    def clean(self, x: Tensor, sigma: Tensor, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def clean(
+        self, x: Tensor, sigma: Tensor, features: Tensor, mask: Tensor, style: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Noisy states (B, M, 1 + T) at levels sigma (B,), mask of `state_mask` as numbers -> the clean styles (B, Z)
-        and residuals (B, M, T) that are predicted."""
+        and residuals (B, M, T) that are predicted. With `style` (B, Z), the residual in that style."""
         frames = mask[:, :1, 1:]
-        text = (features * frames).sum(2) / frames.sum(2)
-        style = self.style_denoiser(x[:, : self.config.style, 0], sigma, text)
+        if style is None:
+            text = (features * frames).sum(2) / frames.sum(2)
+            style = self.style_denoiser(x[:, : self.config.style, 0], sigma, text)
         return style, self.residual(x[..., 1:], sigma, features, style, frames)
 
     def residual(self, x: Tensor, sigma: Tensor, features: Tensor, style: Tensor, mask: Tensor) -> Tensor:

@@ -155,9 +155,8 @@ class GradTTSPolicy(GaussianDiffusionPolicy):
 
     def _denoise(self, x_t: Tensor, t: Tensor, frames: Tensor, features: Tensor) -> Tensor:
         mask = state_mask(frames, self.config.style, *x_t.shape[1:]).to(x_t.dtype)
-        style, residual = self.network.clean(x_t * mask, t, features, mask)
-        if self.options.style == "clean":
-            style = self.network.clean_style.expand_as(style)
+        fixed = self.network.clean_style.expand(len(x_t), -1) if self.options.style == "clean" else None
+        style, residual = self.network.clean(x_t * mask, t, features, mask, fixed)
         return torch.cat([column(style, self.config.bands), self.bands(residual)], 2) * mask
 
     def target(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
@@ -195,12 +194,14 @@ class GradTTSPolicy(GaussianDiffusionPolicy):
             mean = self.network.mean_spectrum(features, plain, style)
         else:
             # Row by row, see `forward`: Griffin-Lim would magnify a last bit that depends on the batch's width.
-            rows = []
-            for row, count in enumerate(cond.get("frames").tolist()):
-                one = slice(row, row + 1)
-                own = self.network.mean_spectrum(features[one, :, :count], plain[one, :, :count], style[one])
-                rows.append(F.pad(own, (0, plain.shape[2] - count)))
-            mean = torch.cat(rows)
+            width, counts = plain.shape[2], cond.get("frames").tolist()
+
+            def speak(row: int, style: Tensor) -> Tensor:
+                count, one = counts[row], slice(row, row + 1)
+                own = self.network.mean_spectrum(features[one, :, :count], plain[one, :, :count], style)
+                return F.pad(own, (0, width - count))
+
+            mean = map_rows(speak, style)
         return mean + self.options.temperature * self.config.residual_scale * x[..., 1:]
 
 

@@ -74,8 +74,12 @@ class PretrainOptions(PretrainingOptions):
     window_frames: Annotated[int, Field(ge=8)] = 50
     """Length of a training window in hidden frames (published: 256)."""
     duration_weight: Annotated[float, Field(ge=0)] = 1.0
-    spectral_weight: Annotated[float, Field(ge=0)] = 0.1
-    """Weight of the auxiliary log-mel read-out of the hidden frames; 0: the published losses alone."""
+    spectral_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the auxiliary mel decoder's loss, which teaches the encoder what phones sound like; 0: the published
+    losses alone."""
+    mel_steps: Annotated[int, Field(ge=0, le=100_000_000)] = 2000
+    """The first so many steps train encoder, durations and mel decoder without the denoiser, which is most of a step's
+    work. 0 with `spectral_weight = 0`, and with `init` unless it is set."""
     rollout_levels: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
     """Few-step schedule to train for, sqrt(alpha_bar) cleanest first: half of the windows then start from noise and go
     through these steps (InferGrad, arXiv:2202.03751). Stored with the voice as its schedule of so many steps."""

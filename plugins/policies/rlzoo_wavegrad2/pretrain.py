@@ -37,6 +37,22 @@ def for_device(options: PretrainOptions, device: torch.device) -> PretrainOption
     return options.model_copy(update={k: v for k, v in defaults.items() if k not in options.model_fields_set})
 
 
+def with_mel_steps(options: PretrainOptions) -> PretrainOptions:
+    """`options` with the `mel_steps` that are meant: none without a mel decoder, or for a voice that can speak already.
+
+    Raises:
+        ConfigError: no step would train the denoiser.
+    """
+    if not options.spectral_weight or (options.init is not None and "mel_steps" not in options.model_fields_set):
+        return options.model_copy(update={"mel_steps": 0})
+    if options.mel_steps >= options.steps:
+        raise ConfigError(
+            f"steps is {options.steps} and mel_steps {options.mel_steps}: no step would train the denoiser",
+            "set mel_steps well below steps",
+        )
+    return options
+
+
 class SpeechTask(Task):
     """Recordings, the network and its losses on one device."""
 
@@ -120,5 +136,5 @@ def pretrain(
         Diverged, Interrupted: see `rlzoo.pretraining.loop.train`.
     """
     device = choose_device(options.device)
-    options = for_device(options, device)
+    options = with_mel_steps(for_device(options, device))
     return train(lambda: SpeechTask(data, options, device), out, options, resume=resume, on_step=on_step)

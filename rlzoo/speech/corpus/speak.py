@@ -1,6 +1,6 @@
 """Make a single-speaker corpus with a program or a model that speaks: text in, an LJSpeech-layout folder out.
 
-    metadata.csv   id|text|words as spoken          wavs/ID.wav   mono, 16-bit
+    metadata.csv   id|text                          wavs/ID.wav   mono, 16-bit
     phones.jsonl   {"id", "phones", "ends", ...}    train.txt validation.txt test.txt   ids
     card.json      what it is and how it was made   card.md       the same, to read
     clean/ID.wav   the recordings before their recording conditions, if conditions were asked for
@@ -312,7 +312,7 @@ def _in_workers(
 
 
 def _write_lists(folder: Path, rows: Sequence[Mapping[str, Any]], recipe: Recipe) -> None:
-    write_text(folder / "metadata.csv", "".join(f"{r['id']}|{r['text']}|{r['words']}\n" for r in rows))
+    write_text(folder / "metadata.csv", "".join(f"{r['id']}|{r['text']}\n" for r in rows))
     names: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
     shares = {"validation_fraction": recipe.validation_fraction, "test_fraction": recipe.test_fraction}
     for row in rows:
