@@ -102,7 +102,7 @@ class Lowering:
         return run
 
     def _lowered(self, part: str, graph: fx.GraphModule, inputs: Sequence[Any]) -> Callable[..., Any]:
-        def kept(_: Any, name: str, source: str, device: str = "cuda") -> None:
+        def kept(_: Any, name: str, source: str, device_str: str = "cuda") -> None:
             self.kernels[part][f"{len(self.kernels[part])}_{name}"] = source
 
         with declared_gpu(), mock.patch.object(async_compile.AsyncCompile, "triton", kept):
