@@ -516,6 +516,20 @@ def test_published_results_are_in_the_docs():
     assert (ROOT / "docs/results.md").read_text(encoding="utf-8") == expected, "run `python docs/results.py`"
 
 
+def test_results_of_another_preset_or_suite_are_stale(finished):
+    suite, folder = finished
+    made = collecting.collect(suite, folder)
+    assert collecting.stale(made, suite) == []
+    first, *others = made["configs"]
+    made["configs"] = {name: made["configs"][name] for name in others}
+    changed = made["configs"][others[0]]
+    changed["train"] = {**changed["train"], "learning_rate": 0.125}
+    missing, different, *rest = sorted(collecting.stale(made, suite), key=lambda text: "learning_rate" in text)
+    assert missing == f"{first.replace('--', ' on ')} is missing"
+    assert different.startswith(f"{others[0].replace('--', ' on ')}: train.learning_rate is 0.125, not ")
+    assert rest == []
+
+
 def test_a_stale_page_of_results_fails_the_check(tmp_path, monkeypatch, capsys):
     spec = importlib.util.spec_from_file_location("results", ROOT / "docs/results.py")
     results = importlib.util.module_from_spec(spec)

@@ -20,9 +20,12 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from typer.testing import CliRunner
 
 import rlzoo.testing
 from rlzoo import cli
+from rlzoo.config.layers import user_layer
+from rlzoo.config.resolve import resolve
 
 TOYS = Path(rlzoo.testing.__file__).parent / "toy_runs.py"
 ON_TOYS = ["--plugin", str(TOYS), "--policy", "toy-gaussian", "--prompts", "toy", "--set", "policy.pretrain_steps=0"]
@@ -157,6 +160,17 @@ def test_config_show_prints_a_run_file_that_gives_the_same_run(rlzoo_, here):
     (here / "run.toml").write_text(shown.out)
     again = rlzoo_("config", "show", "--plugin", TOYS, "--config", "run.toml")
     assert again.out == shown.out
+
+
+def test_config_new_writes_what_a_run_without_the_file_does(registry, tmp_path):
+    """Whatever the algorithm's default preset and the policy bring along."""
+    for algorithm in registry.names("algorithm"):
+        if any(field.is_required() for field in registry.algorithm(algorithm).options.model_fields.values()):
+            continue
+        made = CliRunner().invoke(cli.app, ["config", "new", "--algo", algorithm, "--reward", "distillmos"])
+        user = user_layer(algorithm=algorithm, rewards=["distillmos"])
+        plain, written = (resolve(data, registry).to_dict() for data in (user, tomllib.loads(made.output)))
+        assert written == plain, algorithm
 
 
 def test_config_new_writes_a_commented_file_that_resolves(rlzoo_, here):

@@ -1,12 +1,12 @@
 #!/bin/sh
 # The voice of gradtts that ships, from a file of sentences and nothing else: sh benchmarks/voice/heart.sh SENTENCES OUT
-# Two CPU cores: five minutes of speaking, four of measuring pitch, then training. Needs the extras `hibari` and `corpus`.
-# Call it again after an interruption.
+# Two CPU cores: seven minutes of speaking, four of measuring pitch, then some two hours of training on one core. Needs the
+# extras `hibari` and `corpus`. Call it again after an interruption.
 set -eu
 sentences=$1 out=$2
 mkdir -p "$out"
 
 rlzoo corpus speak --engine hibari --text "$sentences" --out "$out/corpus" --limit 4000 --min-characters 16 \
     --max-characters 100 --rate 16000 --conditions found
-rlzoo pretrain --policy gradtts --data "$out/corpus" --out "$out/voice" --set steps=20000 --set half=true \
-    $(test -e "$out/voice/train.pt" && echo --resume || true)
+rlzoo pretrain --policy gradtts --data "$out/corpus" --out "$out/voice" --set mean_steps=16000 --set steps=20000 \
+    --set half=true $(test -e "$out/voice/train.pt" && echo --resume || true)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rlzoo.bench.cell import Document, Unfit, read_cell
-from rlzoo.bench.jobs import Job
+from rlzoo.bench.jobs import Job, strays
 from rlzoo.bench.suite import Cell, Suite
 from rlzoo.errors import DataError
 from rlzoo.files.evaluations import own_file
@@ -84,6 +84,22 @@ def published(folder: Path) -> dict[str, Document]:
         if isinstance(content, dict) and str(content.get("format", "")).startswith(FORMAT.partition("/")[0] + "/"):
             found[path.name] = read(path)
     return found
+
+
+def stale(document: Document, suite: Suite) -> list[str]:
+    """How published systems differ from what the suite asks for today: values of their runs, and systems without one.
+
+    ConfigError or PluginError where the document's values are no run's.
+    """
+    found = []
+    for cell in suite.cells():
+        config = document["configs"].get(f"{cell.algorithm}--{cell.reward}")
+        if config is None:
+            found.append(f"{cell.algorithm} on {cell.reward} is missing")
+        elif cell.seed == suite.table.seeds[0]:
+            different = strays(suite, cell, {**config, "seed": cell.seed, "plugin_files": []})
+            found += [f"{cell.algorithm} on {cell.reward}: {text}" for text in different]
+    return list(dict.fromkeys(found))
 
 
 def dumps(document: Mapping[str, Any]) -> str:

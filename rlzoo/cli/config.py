@@ -26,7 +26,7 @@ from rlzoo.cli._shared import (
 )
 from rlzoo.cli.plugins import find, option_type
 from rlzoo.config import toml
-from rlzoo.config.layers import DEFAULT_POLICY, prompts_table
+from rlzoo.config.layers import DEFAULT_POLICY, build_layers, prompts_table
 from rlzoo.config.registry import discover
 from rlzoo.config.resolve import RewardTable, SeedTable
 from rlzoo.config.schema import CORE_TABLES
@@ -87,19 +87,28 @@ def new(
     out_file: Annotated[Path | None, typer.Option("--out", help="File to write; default: print it.")] = None,
     plugin: PluginFiles = [],  # noqa: B006
 ) -> None:
-    """Write a run file in which every option stands with its default and its meaning."""
+    """Write a run file in which every option stands with its meaning and the value that a run without the file has."""
     registry = discover(files=plugin)
     lines = [*_commented(SeedTable, {})]
-    speaks = registry.policy(policy)
-    lines += ["", "[policy]", *_commented(speaks.options, {"name": policy})]
+    layers = build_layers({"algorithm": {"name": algo}, "policy": {"name": policy}}, registry)
+
+    def suits(table: str) -> dict[str, Any]:
+        return {key: value for key, value in layers.get(table, {}).items() if key != "name"}
+
+    speaks = registry.policy(policy).options
+    lines += ["", "[policy]", *_commented(speaks, {"name": policy}, suits=suits("policy"))]
     for name in reward:
         core = [line for line in _commented(RewardTable, {"name": name}, leave_out=("requested",)) if line]
         lines += ["", "[[rewards]]", *core, *_commented(registry.reward(name).options, {})]
-    lines += ["", "[algorithm]", *_commented(registry.algorithm(algo).options, {"name": algo})]
+    lines += [
+        "",
+        "[algorithm]",
+        *_commented(registry.algorithm(algo).options, {"name": algo}, suits=suits("algorithm")),
+    ]
     asked = prompts_table(prompts)
     lines += ["", "[prompts]", *_commented(registry.prompts(asked["name"]).options, asked)]
     for table, model in CORE_TABLES.items():
-        lines += ["", f"[{table}]", *_commented(model, {}, table, suits=speaks.run.get(table, {}))]
+        lines += ["", f"[{table}]", *_commented(model, {}, table, suits=suits(table))]
     text = "\n".join(lines).lstrip("\n") + "\n"
     if out_file is None:
         out.print(text, end="")
@@ -147,7 +156,11 @@ def _commented(
         if name in values or name in leave_out:
             continue
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            nested += ["", f"[{path}.{name}]", *_commented(field.annotation, {}, f"{path}.{name}")]
+            nested += [
+                "",
+                f"[{path}.{name}]",
+                *_commented(field.annotation, {}, f"{path}.{name}", suits=suits.get(name, {})),
+            ]
             continue
         about = schema["properties"][name]
         lines += [f"# {line}" for line in about.get("description", "").splitlines()]

@@ -143,7 +143,9 @@ class Pretraining:
             self.read_losses()
         description = self.task.describe()
         made = {"step": self.step, "minutes": round(self.seconds / 60, 2)}
-        card = {**made, **description.get("card", {}), "options": self.options.model_dump(mode="json")}
+        # A voice is given to others: it tells the names of files, not in whose folders they were.
+        names = {key: value.name for key, value in self.options if isinstance(value, Path)}
+        card = {**made, **description.get("card", {}), "options": {**self.options.model_dump(mode="json"), **names}}
         self.task.voices.save(self.voice, self.average, {**description, "card": card}, half=self.options.half)
         state = {
             "losses": self.task.trained.state_dict(),

@@ -328,6 +328,7 @@ def test_fine_tuning_starts_from_the_weights_of_a_voice(corpus: Path, tmp_path: 
         if "running_" not in name and "num_batches" not in name:
             torch.testing.assert_close(after[0][name], value, rtol=0, atol=1e-6)
     assert (after[1]["text"], after[1]["init"], after[1]["network"]) == ("cmu", voice.name, before[1]["network"])
+    assert after[1]["card"]["options"]["init"] == voice.name  # and no folder of whoever made it
     with pytest.raises(ConfigError, match="preset and init"):
         pretrain(corpus, tmp_path / "both", PretrainOptions(**FAST, init=voice))
 
