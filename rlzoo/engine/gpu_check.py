@@ -9,6 +9,7 @@ import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -54,10 +55,10 @@ def check(registry: Registry, device: torch.device, timed: bool) -> Iterator[Lin
     """
     started = time.monotonic()
     parts: list[tuple[str, Callable[[], Iterator[Line]]]] = []
-    for spec in registry.specs["policy"].values():
-        parts.append((spec.name, lambda spec=spec: _policy(spec, device, timed)))  # type: ignore[misc]
-    for spec in registry.specs["reward"].values():
-        parts.append((spec.name, lambda spec=spec: _reward(spec, device, timed)))  # type: ignore[misc]
+    for name in registry.names("policy"):
+        parts.append((name, partial(_policy, registry.policy(name), device, timed)))
+    for name in registry.names("reward"):
+        parts.append((name, partial(_reward, registry.reward(name), device, timed)))
     for name, part in parts:
         if time.monotonic() - started > SECONDS:
             yield Line(name, f"skipped: {SECONDS:.0f} s are over")

@@ -9,7 +9,7 @@ from typing import cast
 import torch
 import torch.distributed
 from lightning_fabric import Fabric
-from lightning_fabric.accelerators import CUDAAccelerator
+from lightning_fabric.accelerators.cuda import CUDAAccelerator
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from torch import Tensor
 

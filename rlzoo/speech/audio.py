@@ -250,7 +250,7 @@ def active_power(samples: Samples) -> Tensor:
 
 
 def _mean_where(both: Tensor, active: Tensor) -> Tensor:
-    energy, count = (both * active).sum(-1)
+    energy, count = (both * active).sum(-1).unbind()
     return energy / count.clamp(min=1)
 
 

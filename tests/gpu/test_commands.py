@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import cast
 
 import pytest
 import rlzoo_gradtts.pretrain
@@ -20,7 +18,7 @@ from typer.testing import CliRunner
 
 from rlzoo.api import Batch
 from rlzoo.cli import app
-from rlzoo.config.registry import Registry, discover
+from rlzoo.config.registry import discover
 from rlzoo.config.resolve import ResolvedRun
 from rlzoo.engine.gpu_check import Line, check
 from rlzoo.engine.loop import train
@@ -74,12 +72,10 @@ class AnotherStep(GaussianToy):
 
 def pages(policy: PolicySpec) -> dict[str, Line]:
     """What `rlzoo doctor --gpu` finds where this is the only policy of one's own."""
-    registry, known = discover(), SimpleNamespace()
-    known.specs = {
-        "policy": {"own": policy, "f5tts": registry.policy("f5tts")},
-        "reward": {name: registry.reward(name) for name in ("guard", "utmos", "process")},
-    }
-    return {line.what: line for line in check(cast(Registry, known), torch.device("cuda"), timed=False)}
+    registry = discover()
+    registry.specs["policy"] = {policy.name: policy, "f5tts": registry.policy("f5tts")}
+    registry.specs["reward"] = {name: registry.reward(name) for name in ("guard", "utmos", "process")}
+    return {line.what: line for line in check(registry, torch.device("cuda"), timed=False)}
 
 
 def test_doctor_tries_what_is_at_hand(gpu: FakeCuda) -> None:
