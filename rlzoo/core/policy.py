@@ -274,15 +274,15 @@ class GaussianDiffusionPolicy(Policy):
         Steps that the schedule makes deterministic are DDIM's with eta = 0 (arXiv:2010.02502, Eq. 12), which keep the
         marginals; the posterior's mean alone would lose its variance.
         """
-        t, of_x0, of_x, std = self._steps(schedule.to(x.device), x.dtype)[:, k].unbind()
+        t, of_x0, of_x, std = self._coefficients(schedule.to(x.device), x.dtype)[:, k].unbind()
         x0 = self.clean(x, self.predict(x, t, cond) if prediction is None else prediction, t)
         if self.clip_clean is not None:
             x0 = x0.clamp(-self.clip_clean, self.clip_clean)
         return Gaussian(per_row(of_x0, x) * x0 + per_row(of_x, x) * x, std, self.mask(cond))
 
-    def _steps(self, schedule: Schedule, dtype: torch.dtype) -> Tensor:
+    def _coefficients(self, schedule: Schedule, dtype: torch.dtype) -> Tensor:
         """(4, K): level, what the mean takes of x0 and of x, std. Computed once for a schedule, in float64."""
-        known: dict[Any, Tensor] = schedule.__dict__.setdefault("_steps", {})
+        known: dict[Any, Tensor] = schedule.__dict__.setdefault("_coefficients", {})
         key = self.posterior, dtype
         if key not in known:
             sigma_t, sigma_s, random = schedule.times[:-1], schedule.times[1:], schedule.stochastic

@@ -89,7 +89,8 @@ class _Rows:
     def spectra(self, waves: Tensor) -> Tensor:
         """(N, L) -> (N, F, T), complex."""
         pieces = waves.gather(1, self.mirrored).unfold(1, self.mel.fft, self.mel.hop)
-        return torch.fft.rfft(pieces * self.mel.window).transpose(1, 2)
+        found: Tensor = torch.fft.rfft(pieces * self.mel.window)
+        return found.transpose(1, 2)
 
     def waves(self, spectra: Tensor) -> Tensor:
         """(N, F, T), zero behind a row's frames -> (N, L), zero behind its end: the closest waveform."""
