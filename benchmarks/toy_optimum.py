@@ -107,7 +107,7 @@ class Goal:
 
 
 def goal(case: Case, reference: Policy) -> Goal | None:
-    """See the module's docstring; None where theory leads nowhere. `reference` is in float64."""
+    """See the module's docstring; None if theory leads nowhere. `reference` is in float64."""
     reward, beta = case.reward, float(case.options.get("beta", 0.0))
     own = theory.law(reference, PROMPTS)
     if case.goal == "kl, group":
@@ -231,22 +231,23 @@ def run(case: Case, toy: str, target: Goal, seed: int, steps: int) -> dict[str, 
 def table(results: list[dict[str, Any]]) -> str:
     """Markdown: mean, spread and worst share of the way over seeds."""
     lines = [
-        "| algorithm | rests at | toy | start | there | reached (mean) | share of the way | farthest | within 2 % |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| algorithm | rests at | toy | runs | start | there | reached (mean) | share of way | farthest | within 2 % |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for case in CASES:
+    for case in (case for case in CASES if any(r["case"] == case.name for r in results)):
         for toy in TOYS:
             rows = [r for r in results if r["case"] == case.name and r["toy"] == toy]
             if not rows and case.noise_form and toy != "flow":
                 continue
             if not rows:
-                lines.append(f"| {case.name} | {case.goal} | {toy} | | no rest | | | | |")
+                lines.append(f"| {case.name} | {case.goal} | {toy} | | | no rest | | | | |")
                 continue
             shares = [r["share"] for r in rows]
             farthest = max(shares, key=lambda share: abs(share - 1))
             end = statistics.fmean(r["end"] for r in rows)
             lines.append(
-                f"| {case.name} | {case.goal} | {toy} | {rows[0]['start']:.4f} | {rows[0]['best']:.4f} | {end:.4f} "
+                f"| {case.name} | {case.goal} | {toy} | {len(rows)} "
+                f"| {rows[0]['start']:.4f} | {rows[0]['best']:.4f} | {end:.4f} "
                 f"| {statistics.fmean(shares):.4f} ± {statistics.pstdev(shares):.4f} | {farthest:.4f} "
                 f"| {'yes' if abs(farthest - 1) <= 0.02 else 'no'} |"
             )

@@ -211,7 +211,7 @@ def rest(start: Policy, loss: Callable[[Policy], Tensor], last_step: bool = True
     """Follow the gradient of `loss` from `start` to where it vanishes; what `loss` detaches is followed, not climbed.
 
     Without `last_step` the knot of the deterministic last step stays as it is: a policy gradient does not train it.
-    None where the gradient does not vanish: whoever learns nothing but its own samples need not come to rest.
+    None if the gradient does not vanish: whoever learns nothing but its own samples need not come to rest.
     """
     policy = frozen_copy(start).requires_grad_(True)
     optimizer = torch.optim.Adam(policy.parameters(), lr=0.1)

@@ -229,7 +229,7 @@ def readme_page() -> str:
     for name in systems(document):
         gains = gains_of(document, reward, name)
         rows.append(
-            (statistics.fmean(gains), name, f"{min(gains):+.2f} to {max(gains):+.2f}", first_party().algorithm(name))
+            (statistics.median(gains), name, f"{min(gains):+.2f} to {max(gains):+.2f}", first_party().algorithm(name))
         )
     lines = [
         (
@@ -359,8 +359,8 @@ def plugins_page() -> str:
             rows.append((f"[`{name}`]({folder})", NOUN[kind], spec.tier, papers(spec.reference), spec.summary))
     intro = (
         "# Plugins in this repository\n\n"
-        "Each folder is an import package of its own; it uses only the public modules of `rlzoo`. A package has\n"
-        "`__init__.py` (hooks and options, light), its heavy modules, and a README.\n"
+        "Each folder is an import package. It uses only the public modules of `rlzoo`. A package has a light\n"
+        "`__init__.py` with hooks and options, its heavy modules, and a README.\n"
         "[How to write one](../docs/write-a-plugin.md).\n\n"
     )
     return NOTE + intro + table(("Name", "Kind", "Tier", "Paper", "Summary"), rows)
@@ -416,10 +416,10 @@ def config_page() -> str:
     """Every table and key of core, and where a plugin's keys are found."""
     intro = (
         "# Run file\n\n"
-        "A run file is TOML. `rlzoo config new` writes one with every option, `rlzoo config show` prints what a run\n"
-        "would use. Layers, later ones win: built-in choices, what suits the policy, the algorithm's preset\n"
-        "(`default` where none is named), the file, flags, `--set`. Unknown keys are errors. Relative paths are\n"
-        "relative to where the command runs.\n\n"
+        "A run file is TOML. `rlzoo config new` writes one with every option. `rlzoo config show` prints the\n"
+        "values that a run would use. There are several layers, and later ones win: built-in choices, values that\n"
+        "suit the policy, the preset of the algorithm (`default` if none is named), the file, flags, `--set`.\n"
+        "Unknown keys are errors. Paths are relative to the folder in which the command runs.\n\n"
         "```toml\n"
         "seed = 0\n\n"
         "[policy]\n"
@@ -434,8 +434,8 @@ def config_page() -> str:
         "[train]\n"
         "steps = 20\n"
         "```\n\n"
-        "`--set key.path=value`: the value is TOML, a bare word is a string; lists are indexed from 0\n"
-        "(`--set rewards.0.weight=2`); `--set 'algorithm={name=\"dlpo\"}'` replaces a whole table.\n"
+        "In `--set key.path=value` the value is TOML, and a bare word is a string. Lists are indexed from 0\n"
+        "(`--set rewards.0.weight=2`). `--set 'algorithm={name=\"dlpo\"}'` replaces a whole table.\n"
         "Options of plugins: `rlzoo plugins show NAME`.\n"
     )
     tables: list[tuple[str, type[BaseModel]]] = [
@@ -470,9 +470,9 @@ def errors_page() -> str:
     rows = [(f"`{cls.__name__}`", f"`{cls.__mro__[1].__name__}`", str(cls.exit_code), doc(cls)) for cls in found]
     intro = (
         "# Errors and exit codes\n\n"
-        "Every expected failure is one of these. The command line prints `error:` with what happened to what, and\n"
-        "`hint:` with what to do; the traceback comes with `--debug`. Anything else is a bug: it keeps its traceback\n"
-        "and exits with 1. Exit code 2 is also that of a misspelt flag.\n\n"
+        "Every expected failure is one of these. The command line prints `error:` with the problem, and `hint:` with\n"
+        "a way to solve it. `--debug` adds the traceback. Any other exception is a bug. It keeps its traceback and\n"
+        "exits with 1. A misspelt flag exits with 2 too.\n\n"
     )
     return NOTE + intro + table(("Class in `rlzoo.errors`", "Base", "Exit code", "Meaning"), rows)
 
@@ -482,8 +482,8 @@ def hooks_page() -> str:
     hooks = [(f"`{HOOK[kind]}`", doc(getattr(plugin.Hooks, HOOK[kind]))) for kind in plugin.KINDS]
     parts = [
         NOTE + "# Hooks and records\n",
-        "A plugin package announces itself in the entry-point group `rlzoo`; its `__init__.py` implements one or\n"
-        "more of these with `@hookimpl` and imports nothing heavy. All of them only announce.\n",
+        "A plugin package announces itself in the entry-point group `rlzoo`. Its `__init__.py` implements one or\n"
+        "more of these hooks with `@hookimpl` and imports nothing heavy. The hooks only announce.\n",
         table(("Hook", "Meaning"), hooks),
     ]
     for cls in (plugin.Spec, plugin.AlgorithmSpec, plugin.PolicySpec, plugin.RewardSpec, plugin.PromptSpec):
@@ -511,7 +511,8 @@ def api_page() -> str:
     """Public names, with the first line of what they say of themselves."""
     parts = [
         NOTE + "# Public interface\n",
-        "Everything that these modules export, and nothing else, is promised. `tests/api.txt` has the signatures.\n",
+        "The public interface is everything that these modules export, and nothing else.\n"
+        "`tests/api.txt` has the signatures.\n",
     ]
     for name in PUBLIC:
         module = importlib.import_module(f"rlzoo.{name}")

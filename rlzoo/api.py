@@ -1,4 +1,4 @@
-"""What a plugin's heavy modules import. Re-exports only."""
+"""Interface for a plugin's heavy modules. Re-exports only."""
 
 from rlzoo.core.algorithm import Algorithm, Normalisation, TrainContext
 from rlzoo.core.policy import (

@@ -1,4 +1,4 @@
-"""What rlzoo raises for expected failures, and the exit code of each.
+"""Errors for expected failures, and the exit code of each.
 
 RlzooError                exit 1
  ├─ ConfigError           exit 2   the user can fix the run file or the command line
@@ -17,7 +17,7 @@ from typing import ClassVar
 
 
 class RlzooError(Exception):
-    """An expected failure: `message` says what happened to what, `hint` what to do about it."""
+    """An expected failure: `message` states what happened to what, `hint` what to do."""
 
     exit_code: ClassVar[int] = 1
 
@@ -35,7 +35,7 @@ class RlzooError(Exception):
 
 
 class ConfigError(RlzooError):
-    """The run file or the command line asks for something that cannot be."""
+    """The run file or the command line asks for something impossible."""
 
     exit_code = 2
 
@@ -47,11 +47,11 @@ class PluginError(RlzooError):
 
 
 class ContractError(PluginError):
-    """A plugin returned what its kind must not return (shape, value, ratio that is not 1 ...)."""
+    """A plugin violates the contract of its kind (shape, value, a ratio that is not 1 ...)."""
 
 
 class DataError(RlzooError):
-    """A file, a checkpoint, a recording or weights are missing, damaged or not what they should be."""
+    """A file, a checkpoint, a recording or weights are missing, damaged or unsuitable."""
 
     exit_code = 4
 

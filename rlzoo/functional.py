@@ -142,7 +142,7 @@ def step_std(distribution: object) -> Tensor:
 
 
 def clip_elements(reduction: Reduction, x: Tensor, mask: Tensor | None) -> Tensor | None:
-    """What `clipped_surrogate` needs as `elements` for log-probabilities of states x (M, *S) in this reduction."""
+    """Argument `elements` of `clipped_surrogate` for log-probabilities of states x (M, *S) in this reduction."""
     return num_elements(x, mask) if reduction == "sum" else None
 
 
@@ -151,7 +151,7 @@ def clipped_surrogate(
 ) -> Tensor:
     """(M,) each -> (M,) loss max(-A rho, -A clip(rho)), rho = exp(logp - logp_old) (PPO, arXiv:1707.06347, Eq. 7).
 
-    `elements` (M,) where log-probabilities are sums (see `ratio_bounds`), None where they are means.
+    `elements` (M,) where log-probabilities are sums (see `ratio_bounds`), None if they are means.
     """
     ratio = (logp - logp_old).exp()
     low, high = _bounds(ratio, clip, elements)
@@ -200,7 +200,7 @@ class RatioMeter:
 
 
 class MeanMeter:
-    """Collects the mean of one quantity over one step; 0 where nothing was added."""
+    """Collects the mean of one quantity over one step; 0 if nothing was added."""
 
     def __init__(self) -> None:
         self._totals, self._count = list[Tensor](), 0
@@ -222,7 +222,7 @@ def kl_estimate(logp: Tensor, logp_other: Tensor, estimator: Estimator, averaged
     With r = other / first (J. Schulman, "Approximating KL divergence", 2020): k1 = -log r, unbiased, any sign;
     k2 = (log r)^2 / 2, biased, never negative, its gradient is unbiased; k3 = r - 1 - log r, unbiased, never negative.
 
-    `averaged_over` (M,): how many elements the log-probabilities are means over, None where they are sums. k2 and k3
+    `averaged_over` (M,): how many elements the log-probabilities are means over, None if they are sums. k2 and k3
     are not linear in the log-ratio, so it is multiplied out first; the estimate is then per element, as they are.
     """
     log_r = (logp_other - logp) * (1 if averaged_over is None else averaged_over)
@@ -238,10 +238,10 @@ def kl_estimate(logp: Tensor, logp_other: Tensor, estimator: Estimator, averaged
 # --- weights of samples ----------------------------------------------------------------------------------------------
 
 
-def softmax_weights(values: Tensor, everyone: Tensor, inverse_temperature: float) -> Tensor:
+def softmax_weights(values: Tensor, all_values: Tensor, inverse_temperature: float) -> Tensor:
     """(N,) scores of this rank, (N',) of all ranks -> (N,) weights exp(b r) / mean over all of exp(b r), mean 1."""
-    shift = everyone.max()
-    normaliser = (inverse_temperature * (everyone - shift)).exp().mean()
+    shift = all_values.max()
+    normaliser = (inverse_temperature * (all_values - shift)).exp().mean()
     return (inverse_temperature * (values - shift)).exp() / normaliser
 
 

@@ -1,4 +1,4 @@
-"""What a plugin's light `__init__` imports: records, options, hooks. Importing this must not import torch."""
+"""Records, options and hooks for a plugin's light `__init__`. Importing this must not import torch."""
 
 from rlzoo.core.specs import *
 from rlzoo.core.specs import __all__ as __all__

@@ -22,7 +22,6 @@ from rlzoo.engine.results import result_of
 from rlzoo.engine.source import policy_source
 from rlzoo.engine.start import Reporter
 from rlzoo.errors import ConfigError, DataError
-from rlzoo.evaluation.targets import Request, find_subjects, plan_evaluation
 from rlzoo.files.rundir import RunDirectory
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ def run(
     make; default: a new one under `runs/`. `strict` refuses the fallback of a reward whose weights are unavailable.
 
     Raises ConfigError for a wrong name or value, PluginError for a broken plugin, DataError for unavailable weights or
-    a full disk, Diverged where a loss stops being finite, and Interrupted after Ctrl-C, when all is saved.
+    a full disk, Diverged if a loss stops being finite, and Interrupted after Ctrl-C, when all is saved.
     """
     prepared = engine.prepare(
         Path(config) if isinstance(config, str) else config,
@@ -88,7 +87,7 @@ def resume(
     """Continue an interrupted run, or train a finished one further with a larger number of `steps`.
 
     `trust` runs the plugins and programs that it names although somebody else has made it.
-    Raises DataError where `path` is not a run, and what `run` raises.
+    Raises DataError if `path` is not a run, and what `run` raises.
     """
     result = engine.resume(Path(path), steps=steps, device=device, trust=trust, reporter=_reporter(progress))
     return Run(result.directory)
@@ -144,6 +143,7 @@ def evaluate(
     """
     from rlzoo.engine.scorecache import open_cache
     from rlzoo.evaluation.judge import judge
+    from rlzoo.evaluation.targets import Request, find_subjects, plan_evaluation
 
     tables: dict[str, Any] = {}
     for item in _assignments(overrides):
@@ -170,7 +170,7 @@ def evaluate(
 class Run:
     """A run on disk: its configuration, metrics, held-out scores, and the policy it has trained.
 
-    `Run(path)` opens one that was made before. DataError where `path` is not a run directory.
+    `Run(path)` opens one that was made before. DataError if `path` is not a run directory.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -178,7 +178,7 @@ class Run:
 
     @property
     def directory(self) -> Path:
-        """Where everything of the run is."""
+        """Directory of the run."""
         return self._folder.path
 
     @property
@@ -257,7 +257,7 @@ class Voice:
 
     @property
     def sample_rate(self) -> int:
-        """Of its audio, in Hz."""
+        """Sampling rate of its audio in Hz."""
         assert self.module.media.sample_rate is not None
         return self.module.media.sample_rate
 
@@ -286,7 +286,7 @@ class Speech:
 
     @property
     def seconds(self) -> float:
-        """How long it lasts."""
+        """Duration in seconds."""
         return len(self.wave) / self.sample_rate
 
     def numpy(self) -> np.ndarray:
@@ -334,7 +334,7 @@ class Evaluation:
 
     @property
     def hacked(self) -> bool | None:
-        """Whether the training reward has risen while an independent judge has fallen; None where nothing can tell."""
+        """True if the training reward has risen while an independent judge has fallen; None if nothing can tell."""
         verdict = self.document["hacking"]
         return None if verdict is None else bool(verdict["hacked"])
 

@@ -429,6 +429,8 @@ def test_systems_are_ranked_and_judged_by_their_gains():
     assert good.gain.low > 0.49
     assert good.beats_base.value == 1.0
     assert section.improvement()[1] == [1.0, 0.5, 1.0, 1.0]
+    little = Summary(document({"little": 0.001})).sections[0].rows[1]
+    assert little.beats_base.value == 1.0, "a run is compared with its own start, though starts differ by more"
     text = " ".join(report.findings(section))
     assert "Highest reward: good." in text
     assert "Below the base: worse." in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import tomllib
 import types
@@ -267,6 +268,12 @@ def test_mistakes_name_the_key_and_the_way_out(toys, item, message, hint):
     assert error.exit_code == 2
 
 
+def test_a_hint_names_the_default_that_suits_the_policy(registry):
+    user = {"policy": {"name": "gradtts"}, "algorithm": {"name": "dlpo"}, "rewards": [{"name": "guard"}]}
+    suits = registry.policy("gradtts").run["train"]["learning_rate"]
+    assert fails(registry, user, "train.learning_rate=5").hint == f"the default is {suits}"
+
+
 def test_several_mistakes_are_all_named(toys):
     message = fails(toys, BASE, "algorithm.clp=1", "train.stpes=1").message
     assert "algorithm.clp" in message
@@ -340,6 +347,30 @@ def test_a_need_nobody_meets_is_refused_with_who_lacks_it(toys):
 
 def test_a_need_that_every_reward_meets_is_enough(toys):
     resolve({**BASE, "algorithm": {"name": "draft"}, "rewards": [{"name": "smooth"}]}, toys)
+
+
+@pytest.mark.parametrize(("algorithm", "sets"), [("grpo", []), ("bon", []), ("dpo", ["train.advantage=batch"])])
+def test_one_sample_of_a_prompt_is_refused_where_samples_are_compared(registry, algorithm, sets):
+    user = user_layer(algorithm=algorithm, rewards=["dnsmos"])
+    with pytest.raises(ConfigError, match="compares the samples of a prompt") as caught:
+        resolve(user, registry, overrides=[*sets, "rollout.samples_per_prompt=1"])
+    assert "2 or more" in caught.value.hint
+    resolve(user, registry, overrides=[*sets, "rollout.samples_per_prompt=2"])
+
+
+def test_one_sample_of_a_prompt_is_enough_where_nothing_is_compared_within_it(registry):
+    one = ["rollout.samples_per_prompt=1"]
+    resolve(user_layer(algorithm="grpo", rewards=["dnsmos"]), registry, overrides=[*one, "train.advantage=batch"])
+    resolve(user_layer(algorithm="sft", rewards=["dnsmos"]), registry, overrides=one)
+
+
+def test_every_algorithm_says_what_it_compares(registry):
+    for name in registry.names("algorithm"):
+        spec = registry.get("algorithm", name)
+        code = Path(importlib.util.find_spec(spec.target.split(":")[0]).origin).read_text()
+        assert (spec.compares != "") == (
+            "ctx.advantages(" in code or "samples_per_prompt to 2" in code or name == "bon"
+        )
 
 
 def test_a_reward_must_take_what_the_policy_makes(toys):

@@ -170,7 +170,7 @@ def dlpo_has_fresh_noise_and_its_reference() -> None:
     ctx = local(recordings=True)
     traj, dlpo, heard, noisy = ctx.rollout(), DLPO(DLPOOptions(target="data")), [], ctx.policy.noisy
     ctx.policy.noisy = lambda x, noise, t: heard.append(noise) or noisy(x, noise, t)  # type: ignore[method-assign]
-    dlpo.charge(ctx, traj, dlpo.teacher(ctx, traj))
+    dlpo.penalty(ctx, traj, dlpo.denoising_target(ctx, traj))
     assert len({float(noise.flatten()[0]) for noise in heard}) == len(heard) > 1
     ends = []
     for shift in (0.0, 5.0):

@@ -93,6 +93,12 @@ def test_half_a_text_leaves_speech_over(tmp_path):
     assert "have no words in the text" in report.failed["u1"] or "not heard" in report.failed["u1"]
 
 
+def test_integers_in_floats_are_refused_with_their_own_hint(tmp_path):
+    with pytest.raises(DataError, match="in the scale of integers") as caught:
+        align_corpus(copy_cases(tmp_path, "corpus_float_int_scale"), progress=False)
+    assert "English" not in caught.value.hint
+
+
 @pytest.mark.parametrize("case", ["corpus_header_line", "corpus_id_space", "corpus_nfd_name", "corpus_quoted_pipe"])
 def test_metadata_as_people_have_it_is_aligned_whole(tmp_path, case):
     folder = copy_cases(tmp_path, case)

@@ -83,14 +83,29 @@ def test_two_processes_equal_one(tmp_path, advantage):
     assert evaluations[0].count('"prompt"') == evaluations[1].count('"prompt"') == 6
 
 
+TABLES = (
+    {"advantage": "group", "ema_decay": 0.5},
+    {"advantage": "batch", "weight_decay": 0.1},
+    {"advantage": "group", "advantage_std": "batch", "grad_clip": 1e-3},
+    {"advantage": "prompt", "advantage_min_count": 6, "advantage_per_reward": True},
+)
+"""In turns, so that every kind of advantage meets the engine's own exchange between processes."""
+
+
 def test_two_processes_equal_one_for_every_algorithm(tmp_path):
     """One launch for all, on the toy, with several updates per rollout: means, counts and copies are everybody's."""
     names, pairs = discover().names("algorithm"), {}
-    for name in names:
+    for number, name in enumerate(names):
         run = toy_run(
             algorithm={"name": name},
             rollout={"prompts_per_step": 3, "samples_per_prompt": 4},
-            train={"steps": 2, "learning_rate": 1e-3, "num_minibatches": 2, "eval_every": 0},
+            train={
+                "steps": 2,
+                "learning_rate": 1e-3,
+                "num_minibatches": 2,
+                "eval_every": 0,
+                **TABLES[number % len(TABLES)],
+            },
             eval={"prompts": 2, "samples_per_prompt": 1},
         )
         pairs[name] = start(run, tmp_path / f"{name}-one"), start(run, tmp_path / f"{name}-two")

@@ -45,6 +45,13 @@ def lines(template="{id}|{text}", **changed):
         (lines("{id}|p225|{text}"), "column 2 holds speakers (1: p225)"),
         (lines("{id}|{text}|{text}|12"), "column 4 holds speakers"),
         (lines().replace("birch ", "birch\u2028"), "U+2028 LINE SEPARATOR"),
+        (lines().replace("\n", "\r"), "carriage return"),
+        (lines('"{id}"|"{text}"'), ""),
+        (lines("{id}|{text}|{text}|"), ""),
+        ("text|id\n" + lines("{text}|{id}"), "line 1 is a header"),
+        (lines("{id}.wav|me|EN|{text}"), "column 3 holds speakers"),
+        ("audio_file|text|speaker_name\n" + lines("{id}.wav|{text}|bob"), "speakers (1: bob)"),
+        (lines("/data/me/wavs/{id}.WAV|{text}"), "paths"),
         (lines().replace("birch ", "birch\u200b "), "U+200B ZERO WIDTH SPACE"),
     ],
 )
@@ -73,6 +80,7 @@ def test_a_bar_inside_a_text_is_part_of_it(tmp_path, line):
     [
         (b"u1|caf\xe9\n", r"line 1: byte 0xe9 is not UTF-8 text"),
         ("u1|one".encode("utf-16"), "is UTF-16 text"),
+        ("u1|one two three".encode("utf-16-le"), "is UTF-16 text"),
         ("u1|one\x00two\n", "line 1: a control character (U+0000)"),
         ("u1|one\nu2\n", "line 2: 1 columns"),
         ("u1\tone two\nu2\tthree\n", "separated by tabs"),
@@ -254,6 +262,58 @@ def test_check_counts_the_words_that_would_be_gibberish(tmp_path):
     report = check_corpus(tmp_path)
     assert report.lacking == {"the": 1}
     assert not report.ready
+
+
+BIRCH = "The birch canoe slid on the smooth planks."
+
+
+@pytest.mark.parametrize(
+    ("case", "first", "note"),
+    [
+        ("align_norm", "It costs $3.50.", ""),
+        ("corpus_bom", BIRCH, ""),
+        ("corpus_float_int_scale", BIRCH, ""),
+        ("corpus_header_line", BIRCH, "header"),
+        ("corpus_id_space", BIRCH, ""),
+        ("corpus_nfd_name", BIRCH, ""),
+        ("corpus_pipe_in_text", "The birch canoe | slid on the smooth planks.", "inside"),
+        ("corpus_quoted_pipe", "The birch canoe | slid on the smooth planks.", "inside"),
+        ("corpus_spk_last", BIRCH, "column 3 holds speakers"),
+        ("corpus_u2028", BIRCH, "U+2028"),
+        ("corpus_wrong_text", BIRCH, ""),
+    ],
+)
+def test_every_corpus_of_the_cases_is_read_whole(case, first, note):
+    if not CASES.is_dir():
+        pytest.skip("no cases in ../shared")
+    found = read_metadata(CASES / case / "metadata.csv")
+    assert next(iter(found.texts.values())) == first
+    assert note in " ".join(found.notes)
+    assert found.texts.keys() == recordings_in(CASES / case / "wavs").keys()
+
+
+def test_text_that_is_not_utf8_and_other_formats_beside_each_other():
+    if not CASES.is_dir():
+        pytest.skip("no cases in ../shared")
+    with pytest.raises(DataError, match="line 1: byte 0xe9 is not UTF-8"):
+        open_source(CASES / "eval_latin1")
+    assert sorted(open_source(CASES / "eval_one_ogg").recordings) == ["u1", "u2"]
+
+
+@pytest.mark.parametrize(("grids", "said"), [("tg_mfa", ""), ("tg_short1s", "end at 1.470 s, 1.0 s before its audio")])
+def test_textgrids_of_the_cases_are_held_against_their_audio(tmp_path, grids, said):
+    if not CASES.is_dir():
+        pytest.skip("no cases in ../shared")
+    shutil.copytree(CASES / "corpus_bom/wavs", tmp_path / "wavs")
+    written(tmp_path, f"u1|{BIRCH}\n")
+    report = check_corpus(tmp_path, textgrids=CASES / grids)
+    assert said in report.broken.get("u1", "")
+    assert report.ready == (not said)
+    if said:
+        with pytest.raises(DataError, match=r"end at 1\.470 s"):
+            SpeechCorpus.open(tmp_path, textgrids=CASES / grids)
+    else:
+        assert SpeechCorpus.open(tmp_path, textgrids=CASES / grids)[0].phones[:3] == ("sil", "DH", "AH0")
 
 
 def test_the_macos_case(tmp_path):

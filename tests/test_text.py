@@ -81,7 +81,7 @@ def flite() -> TextFrontend:
         ("call 555-1234", "call five five five , one two three four"),
         ("agent 007 on v1.2.3", "agent zero zero seven on v one point two point three"),
         ("chapter IV, Henry VIII, World War II", "chapter four , henry the eighth , world war two"),
-        ("The U.S. XQR's CDs, CEOs' GPUs", "the u. s. x. q. r.'s c. d.'s , ceos gpus"),
+        ("The U.S. XQR's CDs, CEOs' GPUs", "the u. s. x. q. r.'s c. d.'s , c. e. o.'s g. p. u.'s"),
         ("IT is not it; US and us", "i. t. is not it , u. s. and us"),
         ("NASA flew COVID-19 tests, THE END", "nasa flew covid nineteen tests , the end"),
         ("THE QUICK BROWN FOX IS HERE", "the quick brown fox is here"),
@@ -156,6 +156,27 @@ def test_a_word_with_several_readings_is_read_by_its_sentence(style: str, text: 
     assert " ".join(phone.rstrip("012") for phone in found) == phones
 
 
+def test_more_of_every_kind_is_read(cmu: TextFrontend) -> None:
+    wrong = [
+        (text, found)
+        for _, text, words in rows_of("readings-2.tsv")
+        if (found := cmu.say(text).replace(".", "")) != words
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize("style", ["cmu", "flite"])
+def test_more_words_with_several_readings(style: str) -> None:
+    frontend = TextFrontend(style)  # type: ignore[arg-type]
+    wrong = []
+    for text, word, phones in rows_of("heteronyms-2.tsv"):
+        words = frontend.words(text)
+        found = " ".join(phone.rstrip("012") for phone in frontend.pronunciations(words)[words.index(word)])
+        if found != phones:
+            wrong.append((text, found))
+    assert not wrong
+
+
 @pytest.mark.parametrize(
     ("text", "name"),
     [
@@ -189,7 +210,8 @@ def test_words_that_the_dictionary_lacks_or_has_wrong(cmu: TextFrontend, word: s
 
 def test_a_perfect_reading_is_the_text() -> None:
     """`transcript` of what is said is `transcript` of what was written: the property that `wer` rests on."""
-    texts = [text for _, text, _ in rows_of("readings.tsv") + rows_of("../cases/text-readings.tsv")]
+    lists = ("readings.tsv", "readings-2.tsv", "../cases/text-readings.tsv")
+    texts = [text for name in lists for _, text, _ in rows_of(name)]
     prompts = Path(__file__).parents[1] / "plugins/prompts/rlzoo_prompts/data"
     texts += [line for path in sorted(prompts.glob("*.txt")) for line in path.read_text().splitlines()]
     texts += [
@@ -387,6 +409,19 @@ def test_phone_error_rate_on_held_out_words(tmp_path: Path) -> None:
 
 
 # Whole
+
+
+def test_data_that_others_made_is_attributed() -> None:
+    root = Path(__file__).parents[1]
+    notice = (root / "NOTICE").read_text(encoding="utf-8")
+    readme = (root / "rlzoo/speech/text/README.md").read_text(encoding="utf-8")
+    models = sorted((root / "rlzoo/speech/text").glob("*.xz"))
+    assert len(models) == 2
+    for path in models:
+        assert str(path.relative_to(root)) in notice
+        assert f"rlzoo.speech.text.train_{path.stem}" in readme
+    assert "CC BY-SA 4.0" in notice
+    assert "CC BY-SA 4.0" in readme
 
 
 def test_the_front_end_is_light() -> None:

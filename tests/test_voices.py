@@ -15,7 +15,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import rlzoo.files.voices as module
+from rlzoo.audio import read_audio
 from rlzoo.errors import DataError
+from rlzoo.files.safepickle import load_untrusted
 from rlzoo.voices import VoiceFormat
 
 State = dict[str, Tensor]
@@ -100,7 +102,7 @@ def test_damaged_and_foreign_voices(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not a voice for toy"):
         VOICES.load(path)
     VoiceFormat("other", Size, VOICES.network).save(path, weights(), DESCRIPTION)
-    with pytest.raises(DataError, match="not a voice for toy"):
+    with pytest.raises(DataError, match="is a voice for other, not for toy"):
         VOICES.load(path)
     with pytest.raises(DataError, match="does not exist"):
         VOICES.load(tmp_path / "none.safetensors")
@@ -144,3 +146,72 @@ def test_weights_that_do_not_fit_are_named(change: dict[str, Tensor | None], com
         VOICES.check(state, Size(), "a.ckpt")
     assert complaint in caught.value.message
     assert "'a.ckpt'" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [
+        (b"RIFF$\x00\x00\x00WAVE", "is a recording \\(WAV\\) and not weights"),
+        (b"\x1f\x8b\x08", "is a gzip archive and not weights"),
+        (b"\x80\x02}q\x00.", "is a checkpoint of PyTorch"),
+        (b"", "is empty"),
+    ],
+)
+def test_files_of_another_kind_are_named(tmp_path: Path, start: bytes, said: str) -> None:
+    (tmp_path / "v.safetensors").write_bytes(start)
+    with pytest.raises(DataError, match=said):
+        VOICES.load(tmp_path / "v.safetensors")
+
+
+def test_a_folder_a_published_model_and_another_policys_voice_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is a directory"):
+        VOICES.load(tmp_path)
+    torch.save({"model": {"decoder.estimator.downs.0.weight": torch.zeros(2)}}, tmp_path / "grad-tts.pt")
+    with pytest.raises(DataError, match=r"a checkpoint of PyTorch \(a published Grad-TTS model"):
+        VOICES.load(tmp_path / "grad-tts.pt")
+    save_file({"ups.0.weight": torch.zeros(2)}, tmp_path / "g.safetensors")
+    with pytest.raises(DataError, match="it holds a HiFi-GAN"):
+        VOICES.load(tmp_path / "g.safetensors")
+    save_file({"a": torch.zeros(2)}, tmp_path / "w.safetensors", {"format": "rlzoo-wavegrad2"})
+    with pytest.raises(DataError, match="is a voice for wavegrad2, not for toy") as caught:
+        VOICES.load(tmp_path / "w.safetensors")
+    assert caught.value.hint == "give --policy wavegrad2"
+
+
+CASES = Path(__file__).parents[2] / "shared/cases/weights"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("ck/html.ckpt", "is a web page"),
+        ("ck/lfs.ckpt", "is a pointer of Git LFS"),
+        ("ck/grad-tts.pt", r"is a checkpoint of PyTorch \(a published Grad-TTS model"),
+        ("nested-tuples.ckpt", "is a checkpoint of PyTorch"),
+        ("st-bad_dtype.safetensors", "unknown variant"),
+        ("st-deep.safetensors", "recursion limit"),
+        ("st-huge_header.safetensors", "header too large"),
+        ("st-huge_shape.safetensors", "overflow"),
+        ("st-neg_offsets.safetensors", "not fully covered"),
+        ("wav-rate1.wav", "is a recording"),
+    ],
+)
+def test_the_weights_of_the_cases_are_refused_with_their_cause(name: str, said: str) -> None:
+    if not CASES.is_dir():
+        pytest.skip("no cases in ../shared")
+    with pytest.raises(DataError, match=said) as caught:
+        VOICES.load(CASES / name)
+    assert caught.value.hint
+    if name.endswith("ckpt"):
+        with pytest.raises(DataError):
+            load_untrusted(CASES / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("wav-rate0", "cannot be read"), ("wav-rate1", "a rate of 1 Hz"), ("wav-rate_max", "2147483647")]
+)
+def test_recordings_with_impossible_rates_are_refused(name: str, said: str) -> None:
+    if not CASES.is_dir():
+        pytest.skip("no cases in ../shared")
+    with pytest.raises(DataError, match=said):
+        read_audio(CASES / f"{name}.wav")

@@ -97,6 +97,13 @@ def gradient_of(loss: Tensor, ctx: LocalContext) -> Tensor:
     return torch.cat([g.flatten() for g in grads])
 
 
+def bounded(ratio: Tensor, ctx: LocalContext, traj: Trajectory, below: float, above: float) -> Tensor:
+    """(..., N) ratios in [1 - below, 1 + above]; with sums each bound is taken to the power of the row's elements."""
+    summed = ctx.logprob_reduction == "sum"
+    elements = ctx.policy.mask(traj.cond).sum(1) if summed else torch.ones(len(traj))  # type: ignore[union-attr]
+    return torch.minimum(torch.maximum(ratio, (1 - below) ** elements), (1 + above) ** elements)
+
+
 def steps_of(traj: Trajectory) -> list[int]:
     """The stochastic steps."""
     return [int(k) for k in traj.schedule.stochastic.nonzero()[:, 0]]

@@ -49,7 +49,7 @@ class Row:
     gflop: float
     """Of the literal implementation."""
     own_gflop: float
-    """Of ours, with its transforms; 0 where they were not counted."""
+    """Of ours, with its transforms; 0 if they were not counted."""
     ceiling: float
     """GFLOP/s of a large matrix product in our process."""
     peaks: dict[str, float]

@@ -16,7 +16,7 @@ from rlzoo.files.rundir import RunDirectory
 from rlzoo.version import __version__
 
 OVERRUN = 0.05
-"""How far beyond the budget an evaluation may lie: runs end with the step that uses it up. Later ones are cut."""
+"""Tolerance of an evaluation beyond the budget, as runs end with the step that uses it up. Later ones are cut."""
 
 Document = dict[str, Any]
 
@@ -26,7 +26,7 @@ class Unfit(Exception):
 
 
 def read_cell(suite: Suite, cell: Cell, job: Job) -> Document:
-    """What a report needs of one run. Unfit where the run directory is not a whole run of this cell."""
+    """Data of one run for a report. Unfit if the run directory is not a whole run of this cell."""
     try:
         return _read(suite, cell, job)
     except RlzooError as error:

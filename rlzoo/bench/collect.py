@@ -23,11 +23,11 @@ from rlzoo.version import __version__
 
 FORMAT = "rlzoo-bench/1"
 _BASE_TOLERANCE = 0.02
-"""Of the base's standard deviation between samples: how far bases of one seed may differ between machines."""
+"""Tolerance between bases of one seed on different machines, in standard deviations between samples."""
 
 
 def collect(suite: Suite, folder: Path) -> Document:
-    """The document of a suite's folder. DataError where no run counts."""
+    """The document of a suite's folder. DataError if no run counts."""
     cells: list[Document] = []
     left_out: list[dict[str, str]] = []
     missing: list[str] = []
@@ -67,7 +67,7 @@ def collect(suite: Suite, folder: Path) -> Document:
 
 
 def read(path: Path) -> Document:
-    """A document that was written before. DataError where it is none, or of another version."""
+    """A document that was written before. DataError if it is none, or of another version."""
     document = read_json(path, "give a results file of `rlzoo bench report`")
     found = document.get("format") if isinstance(document, dict) else None
     if found != FORMAT:
@@ -139,7 +139,7 @@ def _configs(suite: Suite, cells: Iterable[Document]) -> Document:
 
 
 def _origin(origins: Sequence[Document]) -> Document:
-    """Where the runs come from: every commit, machine and version, once."""
+    """Origin of the runs: every commit, machine and version, once."""
 
     def once(values: Iterable[str]) -> list[str]:
         return sorted(set(values))
@@ -179,8 +179,8 @@ def _audio(suite: Suite, cells: Sequence[Document], folder: Path) -> Document:
     found: Document = {}
     for reward in suite.table.rewards:
         mine = [cell for cell in cells if cell["reward"] == reward.label]
-        everyone = {cell["algorithm"] for cell in mine}
-        whole = [s for s in suite.table.seeds if {c["algorithm"] for c in mine if c["seed"] == s} == everyone]
+        all_systems = {cell["algorithm"] for cell in mine}
+        whole = [s for s in suite.table.seeds if {c["algorithm"] for c in mine if c["seed"] == s} == all_systems]
         chosen = [cell for cell in mine if whole and cell["seed"] == whole[0]]
         prompts = list(chosen[0]["files"]["base"])[: suite.table.listen] if chosen else []
         entries = [_clips(prompt, chosen, folder) for prompt in prompts]

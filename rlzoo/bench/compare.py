@@ -59,7 +59,7 @@ class Point:
 
 
 def evaluated(path: Path) -> Evaluated:
-    """Read a run. DataError where it is none or was never evaluated."""
+    """Read a run. DataError if it is none or was never evaluated."""
     rundir = RunDirectory.open(path)
     rows = {row["step"]: row for row in rundir.metrics()}
     documents = read_evaluations(rundir.path)
@@ -124,7 +124,7 @@ def _notes(first: Evaluated, other: Evaluated) -> tuple[str, ...]:
 
 
 def against(document: Document, run: Evaluated) -> tuple[str, list[Point], list[str]]:
-    """(system, points, how its values differ from the reference's). DataError where the reference has no such system.
+    """(system, points, how its values differ from the reference's). DataError if the reference has no such system.
 
     At every evaluation of the run within the reach of the reference's curves: the band that holds a further run of the
     same kind with 95 % probability. The reference's runs are read off at the same use of the budget, linearly between

@@ -33,7 +33,7 @@ UNITS = {
 
 
 def colour(summary: Summary, system: str) -> str:
-    """Of a system, the same in every plot."""
+    """Colour of a system, the same in every plot."""
     order = [entry["label"] for entry in summary.document["suite"]["algorithms"]]
     return COLOURS[order.index(system) % len(COLOURS)]
 
@@ -100,7 +100,7 @@ def curves(summary: Summary, section: Section) -> list[tuple[str, str]]:
 
 
 def frontier(summary: Summary, section: Section) -> str:
-    """Headline score against KL to the base, from the base outwards; empty where no KL was measured."""
+    """Headline score against KL to the base, from the base outwards; empty if no KL was measured."""
     shown = [row.system for row in section.rows if row.gains and row.kl is not None]
     with _figure(f"frontier-{section.label}", 5.6, 3.9) as (figure, drawn):
         axes = figure.subplots()

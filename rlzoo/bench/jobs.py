@@ -32,7 +32,7 @@ from rlzoo.files.rundir import RunDirectory, is_torn
 
 State = Literal["new", "torn", "resume", "done", "diverged", "failed"]
 ATTEMPTS = 3
-"""How often a run is continued whose process was killed from outside (memory, preemption)."""
+"""Number of times that a run is continued after its process was killed from outside (memory, preemption)."""
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,14 @@ class Job:
 
     @classmethod
     def loads(cls, text: str) -> Self:
-        """What `dumps` made."""
+        """Inverse of `dumps`."""
         key, folder, files, threads = json.loads(text)
         return cls(key, Path(folder), tuple(map(Path, files)), threads)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job went. `seconds` is wall-clock time over all attempts, start-up included."""
+    """Outcome of a job. `seconds` is wall-clock time over all attempts, start-up included."""
 
     key: str
     state: Literal["done", "diverged", "failed", "interrupted"]
@@ -86,7 +86,7 @@ Attempt = Callable[[Job], int]
 def make(suite: Suite, cell: Cell, folder: Path, *, dry: bool = False) -> Job:
     """Write the cell's run file (but not `dry`) and return its job.
 
-    ConfigError where its directory holds a run of something else.
+    ConfigError if its directory holds a run of something else.
     """
     job = Job(cell.key, folder.absolute(), suite.plugin_files, suite.table.threads)
     if state_of(job) not in ("new", "torn"):
@@ -103,9 +103,9 @@ def make(suite: Suite, cell: Cell, folder: Path, *, dry: bool = False) -> Job:
 
 
 def strays(suite: Suite, cell: Cell, config: Mapping[str, Any]) -> list[str]:
-    """How a run's values differ from the cell's. An option that is newer than the run has its default in both.
+    """Differences between the values of a run and of its cell. An option newer than the run has its default in both.
 
-    ConfigError or PluginError where the values are no run's.
+    ConfigError or PluginError if the values are no run's.
     """
     return differences(suite.resolved(cell).to_dict(), ResolvedRun.from_dict(config, suite.registry).to_dict())
 
@@ -125,7 +125,7 @@ def differences(expected: Any, found: Any, path: str = "") -> list[str]:
 
 
 def state_of(job: Job) -> State:
-    """What is left to do. DataError where `status.json` is damaged."""
+    """State of the job's run. DataError if `status.json` is damaged."""
     if not job.run.is_dir() or not any(job.run.iterdir()):
         return "new"
     if not (job.run / "config.json").is_file():
@@ -140,7 +140,7 @@ def state_of(job: Job) -> State:
 
 
 def read_outcome(job: Job) -> Outcome | None:
-    """How the job's last attempt went, or None where none ended. DataError where the file is damaged."""
+    """Outcome of the job's last attempt, or None if none has ended. DataError if the file is damaged."""
     path = job.beside(".json")
     if not path.is_file():
         return None
@@ -231,7 +231,7 @@ class _Figures(Shape):
 
 
 def _figures(job: Job) -> list[dict[str, Any]]:
-    """What the last attempt wrote down: one, or none where it was killed before it could."""
+    """Figures of the last attempt: one row, or none if it was killed before."""
     path = job.beside(".result")
     if not path.is_file():
         return []

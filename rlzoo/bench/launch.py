@@ -1,4 +1,4 @@
-"""Where jobs run: processes of this machine, a Ray cluster, SLURM. All of them call `jobs.execute`. Light."""
+"""Launchers: processes of this machine, a Ray cluster, SLURM. All of them call `jobs.execute`. Light."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from rlzoo.bench.jobs import Attempt, Job, Outcome, execute, spawned
 from rlzoo.errors import ConfigError, DataError, PluginError
 
 RETRIES = 5
-"""How often Ray gives a run to another node when its own dies."""
+"""Number of times that Ray gives a run to another node when its own dies."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """What a launcher may use."""
+    """Resources of a launcher."""
 
     jobs: int = 1
     """Runs at once; 0 leaves it to the cluster."""
     gpus: float = 0.0
     """GPUs of each run, where a scheduler has to know."""
     address: str = ""
-    """Of the Ray cluster; empty: one on this machine."""
+    """Address of the Ray cluster; empty: one on this machine."""
     slurm: Mapping[str, str] = field(default_factory=dict)
     """Parameters of submitit, e.g. timeout_min, slurm_partition."""
 
@@ -104,7 +104,7 @@ def ray(jobs: Sequence[Job], place: Place) -> Iterator[Outcome]:
 
 
 def _answers(address: str) -> None:
-    """DataError where nobody listens at HOST:PORT; Ray itself tries for minutes. Other forms, such as `auto`, pass."""
+    """DataError if nobody listens at HOST:PORT; Ray itself tries for minutes. Other forms, such as `auto`, pass."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdecimal():
         try:

@@ -116,7 +116,7 @@ def results_page(documents: Mapping[str, Document]) -> str:
 
 
 def findings(section: Section) -> list[str]:
-    """What the intervals allow to say, in plain words."""
+    """Findings that the intervals support, in plain words."""
     rows = [row for row in section.rows if row.beats_base is not None]
     better = [row.system for row in rows if row.gain.low is not None and row.gain.low > 0]
     worse = [row.system for row in rows if row.gain.high is not None and row.gain.high < 0]

@@ -48,7 +48,7 @@ class AlgorithmEntry(Options):
     name: str
     """The algorithm."""
     label: Name = ""
-    """What tables and folders call it; default: its name."""
+    """Label in tables and folders; default: its name."""
     options: dict[str, Any] = Field(default_factory=dict)
     """The algorithm's options."""
     run: dict[str, Any] = Field(default_factory=dict)
@@ -66,7 +66,7 @@ class RewardEntry(Options):
     """One `[[rewards]]` table: what is trained on."""
 
     label: Name
-    """What tables and folders call it."""
+    """Label in tables and folders."""
     terms: Annotated[tuple[str | dict[str, Any], ...], Field(min_length=1)]
     """Rewards by name, or `[[rewards]]` tables of a run file."""
     optimum: float | None = None
@@ -82,7 +82,7 @@ class SuiteTable(Options):
     algorithms: Annotated[tuple[AlgorithmEntry, ...], Field(min_length=1)]
     rewards: Annotated[tuple[RewardEntry, ...], Field(min_length=1)]
     run: dict[str, Any]
-    """What every cell shares."""
+    """Run file shared by every cell."""
     plugins: tuple[str, ...] = ()
     """Modules or files of one-file plugins."""
     threads: Count = 1
@@ -116,7 +116,7 @@ class Suite:
 
     @property
     def name(self) -> str:
-        """Of the suite."""
+        """Name of the suite."""
         return self.table.name
 
     @cached_property
@@ -162,7 +162,7 @@ class Suite:
         return next(entry for entry in self.table.rewards if entry.label == label)
 
     def run_file(self, cell: Cell) -> dict[str, Any]:
-        """What the cell's run file holds, presets excepted: `rlzoo run` adds them."""
+        """Content of the cell's run file without presets, which `rlzoo run` adds."""
         entry, reward = self.algorithm(cell.algorithm), self.reward(cell.reward)
         shared = layers.merge(self.table.run, entry.run)
         terms = [{"name": term} if isinstance(term, str) else dict(term) for term in reward.terms]
@@ -185,7 +185,7 @@ class Suite:
     def check(self, *, weights: bool) -> None:
         """Resolve every algorithm with every reward, so that mistakes show before anything runs.
 
-        ConfigError, PluginError; with `weights`, DataError where a reward's weights cannot be had (they are fetched
+        ConfigError, PluginError; with `weights`, DataError if a reward's weights cannot be had (they are fetched
         first): a benchmark never uses stand-ins.
         """
         for algorithm in self.table.algorithms:
@@ -222,7 +222,7 @@ def load(source: str) -> Suite:
 
 
 def suites_folder() -> Path:
-    """Where the suites that ship lie: `benchmarks/suites` of a checkout, else beside this file (a wheel)."""
+    """Folder of the shipped suites: `benchmarks/suites` of a checkout, else beside this file (a wheel)."""
     root = Path(__file__).resolve().parents[2] / "benchmarks" / "suites"
     return root if root.is_dir() else Path(__file__).resolve().parent / "suites"
 

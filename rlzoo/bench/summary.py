@@ -29,7 +29,7 @@ from rlzoo.stats.statistics import (
 _ORDER = ("total", "utmos", "nisqa", "nisqa-tts", "dnsmos", "dnsmos-pro", "wer", "cer", "similarity", "guard")
 COLLAPSE = 2.0
 COVERAGE = {3: 0.75, 4: 0.87, 5: 0.89}
-"""How often the 95 % bootstrap interval of so many runs covers the true value; `tests/test_statistics.py` simulates."""
+"""Coverage of the 95 % bootstrap interval by number of runs; `tests/test_statistics.py` simulates it."""
 _ERROR_RATES = frozenset({"wer", "cer"})
 """Rewards that are minus an error rate; shown as the rate in percent."""
 
@@ -40,7 +40,7 @@ class Column:
 
     name: str
     trained: bool
-    """Whether it is a term of the reward: then it does not judge."""
+    """True if it is a term of the reward: then it does not judge."""
 
     @property
     def title(self) -> str:
@@ -80,13 +80,13 @@ class Row:
     """Runs that ended more than `COLLAPSE` standard deviations of the base's samples below their base."""
     scores: Mapping[str, Estimate]
     gain: Estimate
-    """Of the headline score over the base of the same seed."""
+    """Gain of the headline score over the base of the same seed."""
     gains: tuple[float, ...]
     """The same for every run."""
     beats_base: Estimate | None
     """Probability that a run ends above the base of its own seed."""
     kl: Estimate | None
-    """None where it was not measured, or only steps without noise were trained, which have none."""
+    """None if it was not measured, or only steps without noise were trained, which have none."""
     used: Mapping[str, float]
     """Mean over runs of what was spent."""
     wall_seconds: float | None
@@ -96,7 +96,7 @@ class Row:
     """None without a judge that did not train."""
     search_trials: int
     cut: bool
-    """Whether an evaluation beyond the budget was cut."""
+    """True if an evaluation beyond the budget was cut."""
     preference: Mapping[str, float] | None
 
 
@@ -123,7 +123,7 @@ class Section:
 
     @cached_property
     def columns(self) -> list[Column]:
-        """What trained, then the judges; the sum only where it is more than its one term."""
+        """Training rewards, then the judges; the sum only if it has several terms."""
         names = sorted({name for cell in self.cells for name in cell["curve"][0]["scores"]})
         terms = self.reward["terms"]
         if len(terms) == 1 and terms[0]["weight"] == 1.0 and len(names) > 1:
@@ -235,7 +235,7 @@ class Section:
         return hacking_flag(both("total"), {name: both(name) for name in judges})
 
     def curve(self, system: str) -> list[dict[str, Any]]:
-        """What was used, headline score and KL after each evaluation that all runs of the system have."""
+        """Budget use, headline score and KL after each evaluation that all runs of the system have."""
         cells = self.of(system)
         length = min(cell["counted"] for cell in cells) + 1
         points = []
@@ -270,7 +270,7 @@ class Summary:
 
     @cached_property
     def limit(self) -> str:
-        """What the budget limits; the first, where there are several."""
+        """Quantity that the budget limits; the first if there are several."""
         return str(next(iter(self.document["suite"]["budget"])))
 
     def profile(self, thresholds: Sequence[float]) -> dict[str, Any]:
@@ -288,7 +288,7 @@ class Summary:
 
     @property
     def warnings(self) -> list[str]:
-        """What a reader must know before believing a figure."""
+        """Cautions for the reader."""
         document, notes = self.document, []
         if document["missing"]:
             some = ", ".join(document["missing"][:5]) + (" ..." if len(document["missing"]) > 5 else "")

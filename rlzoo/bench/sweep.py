@@ -73,7 +73,7 @@ class Dimension:
 
 @dataclass(frozen=True)
 class Search:
-    """What a sweep does."""
+    """Settings of a sweep."""
 
     user: Mapping[str, Any]
     """The run file that every trial starts from."""
@@ -88,7 +88,7 @@ class Search:
 def sweep(search: Search, attempt: Attempt | None = None) -> dict[str, Any]:
     """Do the trials that are left; write `sweep.json` and `best.toml`; return the former.
 
-    ConfigError before the first trial where the space does not fit the run; PluginError without Optuna; DataError where
+    ConfigError before the first trial where the space does not fit the run; PluginError without Optuna; DataError if
     the folder holds another sweep or no trial ended.
     """
     optuna = _optuna()
@@ -128,7 +128,7 @@ def sweep(search: Search, attempt: Attempt | None = None) -> dict[str, Any]:
 
 
 def _run(search: Search, folder: Path, number: int, values: Mapping[str, Any], attempt: Attempt | None) -> float | None:
-    """Value of one trial, None where it diverged: it counts as spent."""
+    """Value of one trial, None if it diverged: it counts as spent."""
     job = Job(f"trial-{number:04d}", folder, search.plugin_files, search.threads)
     job.beside("").parent.mkdir(parents=True, exist_ok=True)
     job.beside(".toml").write_text(toml.dumps(_with(search, values)), encoding="utf-8")

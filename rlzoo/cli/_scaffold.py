@@ -15,7 +15,7 @@ _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
 def write(kind: str, name: str, where: Path) -> Path:
-    """Make `where/rlzoo-<name>`. ConfigError for a bad name, DataError where the folder exists or cannot be written."""
+    """Make `where/rlzoo-<name>`. ConfigError for a bad name, DataError if the folder exists or cannot be written."""
     if not _NAME.fullmatch(name):
         raise ConfigError(f"'{name}' cannot be a plugin's name", "use lower-case letters, digits and single hyphens")
     folder = where / f"rlzoo-{name}"

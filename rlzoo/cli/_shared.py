@@ -36,7 +36,7 @@ OfSets = Annotated[
 ]
 Trust = Annotated[
     bool,
-    typer.Option("--trust", help="Run what a run directory names (plugins, programs) although somebody else made it."),
+    typer.Option("--trust", help="Allow the plugins and programs that a run directory of somebody else would start."),
 ]
 PluginFiles = Annotated[list[Path], typer.Option("--plugin", help="A one-file plugin to load; repeatable.")]
 

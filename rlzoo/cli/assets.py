@@ -53,7 +53,7 @@ def _state(asset: Asset) -> str:
 def show(
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable, with addresses and checksums.")] = False,
 ) -> None:
-    """Name, size, state, users, licence and source of every weight file."""
+    """List name, size, state, users, licence and source of every weight file."""
     known = announced(discover())
     if as_json:
         rows = [
@@ -89,9 +89,9 @@ def pull(
     names: Names,
     force: Annotated[bool, typer.Option("--force", help="Fetch again even if it is there.")] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Do not use the network; fail if one is missing.")] = False,
-    timeout: Annotated[float, typer.Option(min=1.0, help="Seconds the server may stay silent.")] = 30.0,
+    timeout: Annotated[float, typer.Option(min=1.0, help="Seconds to wait for the server.")] = 30.0,
 ) -> None:
-    """Fetch weight files into the cache; a broken download is continued where it stopped."""
+    """Fetch weight files into the cache. A broken download is continued."""
     for asset in _chosen(names):
         if (there := assets.cached(asset)) is not None and not force:
             out.print(f"{asset.name} is here: {there}")
@@ -106,9 +106,9 @@ def pull(
 
 @app.command()
 def verify(
-    names: Annotated[list[str] | None, typer.Argument(help="Names; none: all that are here.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Names; default: all files in the cache.")] = None,
 ) -> None:
-    """Compare size and SHA-256 of cached files with what was published; exit 4 when one differs."""
+    """Compare size and SHA-256 of cached files with the published values; exit 4 if one differs."""
     chosen = _chosen(names) if names else [a for a, _ in announced(discover()).values() if a.path.exists()]
     failures: list[DataError] = []
     for asset in chosen:
@@ -125,7 +125,7 @@ def verify(
 
 @app.command()
 def path(name: Annotated[str, typer.Argument(help="Name as in `rlzoo assets list`.")]) -> None:
-    """Print where a weight file is; exit 4 when it is not there."""
+    """Print the path of a weight file; exit 4 if it is missing."""
     (asset,) = _chosen([name])
     if assets.cached(asset) is None:
         raise DataError(f"'{name}' is not at '{asset.path}'", f"run `rlzoo assets pull {name}`")

@@ -43,7 +43,7 @@ def run(
     suite: SuiteName,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=0, max=10_000, help="Runs at once.")] = 1,
     launcher: Annotated[str, typer.Option(help="local, ray or slurm.")] = "local",
-    address: Annotated[str, typer.Option(help="Of the Ray cluster; default: one on this machine.")] = "",
+    address: Annotated[str, typer.Option(help="Address of the Ray cluster; default: one on this machine.")] = "",
     gpus: Annotated[float, typer.Option(min=0, help="GPUs of each run, for Ray and SLURM.")] = 0.0,
     slurm: Annotated[
         list[str], typer.Option("--slurm", help="key=value for submitit, e.g. timeout_min=240; repeatable.")
@@ -51,9 +51,9 @@ def run(
     only: Only = [],  # noqa: B006
     seeds: Seeds = [],  # noqa: B006
     out_dir: Folder = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is left to do, and do nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the remaining runs and stop.")] = False,
 ) -> None:
-    """Do the runs of a suite, or those that are left. Unavailable weights are an error."""
+    """Run a suite, or the rest of it. Unavailable weights are an error."""
     from rlzoo.bench import jobs as jobs_
     from rlzoo.bench.launch import LAUNCHERS, Place
     from rlzoo.bench.suite import load
@@ -115,7 +115,7 @@ def report(
         Path | None, typer.Option("--publish", help="Also write the results, without audio, to this JSON file.")
     ] = None,
 ) -> None:
-    """Tables, plots and one self-contained page from the runs of a suite. The same runs give the same bytes."""
+    """Write tables, plots and one self-contained page from the runs of a suite. The same runs give the same bytes."""
     from rlzoo.bench import collect, report
     from rlzoo.bench.suite import load
 
@@ -169,7 +169,7 @@ def compare(
         Path | None, typer.Option("--baseline", help="Published results (JSON): is the run inside their band?")
     ] = None,
 ) -> None:
-    """Compare runs on the same held-out prompts, or one run with a published curve (exit 1 where it lies outside)."""
+    """Compare runs on the same held-out prompts, or one run with a published curve (exit 1 if it lies outside)."""
     from rlzoo.bench import collect
     from rlzoo.bench.compare import against, evaluated
     from rlzoo.bench.compare import compare as compared
@@ -221,8 +221,8 @@ def sweep(
         list[str],
         typer.Option("--space", help="key=log:LOW:HIGH, float:LOW:HIGH, int:LOW:HIGH or a,b,c; repeatable."),
     ],
-    trials: Annotated[int, typer.Option(min=1, max=1_000_000, help="Runs to spend in all.")],
-    out_dir: Annotated[Path, typer.Option("--out", help="Folder of the sweep; given again, it goes on.")],
+    trials: Annotated[int, typer.Option(min=1, max=1_000_000, help="Total number of runs.")],
+    out_dir: Annotated[Path, typer.Option("--out", help="Folder of the sweep; an existing sweep is continued.")],
     algo: Algo = "",
     reward: Rewards = [],  # noqa: B006
     policy: PolicyName = "",
@@ -235,7 +235,7 @@ def sweep(
     sets: Sets = [],  # noqa: B006
     plugin: PluginFiles = [],  # noqa: B006
 ) -> None:
-    """Search for options by the reward of the training samples; held-out prompts are never looked at."""
+    """Search for options by the reward of the training samples; held-out prompts are never used."""
     import tomllib
 
     from rlzoo.bench.sweep import Dimension, Search

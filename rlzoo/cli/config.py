@@ -87,7 +87,7 @@ def new(
     out_file: Annotated[Path | None, typer.Option("--out", help="File to write; default: print it.")] = None,
     plugin: PluginFiles = [],  # noqa: B006
 ) -> None:
-    """Write a run file in which every option stands with its meaning and the value that a run without the file has."""
+    """Write a run file with every option, its meaning and its default."""
     registry = discover(files=plugin)
     lines = [*_commented(SeedTable, {})]
     layers = build_layers({"algorithm": {"name": algo}, "policy": {"name": policy}}, registry)
@@ -126,7 +126,7 @@ def new(
 @app.command()
 def schema(
     name: Annotated[str, typer.Argument(help="A plugin's name, or one of core's tables: rollout, train, eval.")],
-    kind: Annotated[str, typer.Option(help="Its kind, where two kinds share the name.")] = "",
+    kind: Annotated[str, typer.Option(help="Its kind, if two kinds share the name.")] = "",
     plugin: PluginFiles = [],  # noqa: B006
 ) -> None:
     """Print the JSON Schema of a plugin's options or of one of core's tables."""

@@ -17,7 +17,7 @@ app = typer.Typer(help="Make speech corpora for pretraining.", no_args_is_help=T
 
 
 class EngineName(Enum):
-    """What can speak a corpus."""
+    """Engines that can speak a corpus."""
 
     hibari = "hibari"
     flite = "flite"
@@ -26,7 +26,7 @@ class EngineName(Enum):
 
 
 class ConditionsName(Enum):
-    """How the recordings of a corpus differ."""
+    """Recording conditions of a corpus."""
 
     none = "none"
     found = "found"
@@ -37,7 +37,10 @@ def speak(
     text: Annotated[Path, typer.Option("--text", help="UTF-8 text, one sentence a line; '-' reads standard input.")],
     out: Annotated[Path, typer.Option("--out", help="Folder to make, or to continue.")],
     engine: Annotated[
-        EngineName, typer.Option("--engine", help="What speaks: hibari is natural, flite a robot; any other program.")
+        EngineName,
+        typer.Option(
+            "--engine", help="Speech synthesiser: hibari sounds natural, flite like a robot; command: any program."
+        ),
     ] = EngineName.hibari,
     voice: Annotated[
         str, typer.Option("--voice", help="flite: one of `flite -lv` (default rms). piper: a voice file, FILE.onnx.")
@@ -52,7 +55,7 @@ def speak(
     rate: Annotated[
         int | None, typer.Option("--rate", min=4000, max=192_000, help="Hertz; default: the engine's own.")
     ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Speak only the first so many lines.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Speak at most this many lines.")] = None,
     min_characters: Annotated[int, typer.Option("--min-characters", min=1, help="Skip shorter lines.")] = 1,
     max_characters: Annotated[int, typer.Option("--max-characters", min=1, help="Skip longer lines.")] = 1000,
     jobs: Annotated[
@@ -63,7 +66,7 @@ def speak(
         list[str] | None, typer.Option("--feature", help="KEY=VALUE for flite; may be repeated.")
     ] = None,
     monotone: Annotated[
-        float | None, typer.Option("--monotone", min=50, max=400, help="Flatten the pitch to so many hertz.")
+        float | None, typer.Option("--monotone", min=50, max=400, help="Flatten the pitch to this frequency in hertz.")
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
@@ -109,7 +112,7 @@ def _engine(name: EngineName, voice: str, command: str, features: list[str]) -> 
 
 @app.command("sentences")
 def sentences(
-    count: Annotated[int, typer.Option("--count", min=1, max=10_000_000, help="How many distinct sentences.")] = 6000,
+    count: Annotated[int, typer.Option("--count", min=1, max=10_000_000, help="Number of distinct sentences.")] = 6000,
     seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same sentences.")] = 0,
     out: Annotated[Path | None, typer.Option("--out", help="Text file to write; default: standard output.")] = None,
 ) -> None:

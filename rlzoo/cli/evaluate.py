@@ -34,17 +34,19 @@ def evaluate(
         typer.Option("--judges", help="Rewards that judge, as in nisqa,dnsmos,wer; a run's own always do."),
     ] = [],  # noqa: B006
     base: Annotated[
-        Path | None, typer.Option("--base", help="What to compare with; default: what a run started from.")
+        Path | None, typer.Option("--base", help="Base of the comparison; default: the policy that a run started from.")
     ] = None,
     prompts: OfPrompts = "heldout",
     count: Annotated[int, typer.Option(min=0, help="Prompts to use, from the first; 0: all.")] = 0,
-    samples_per_prompt: Annotated[int, typer.Option(min=1, max=10_000, help="Of each prompt; 1: no diversity.")] = 2,
+    samples_per_prompt: Annotated[
+        int, typer.Option(min=1, max=10_000, help="Samples of each prompt; 1: no diversity.")
+    ] = 2,
     num_steps: DenoisingSteps = None,
     policy: PolicyName = "",
     seed: Seed = None,
     device: Device = "auto",
     sets: OfSets = [],  # noqa: B006
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Compute every score, known or not.")] = False,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Do not use the score cache.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     out_file: Annotated[Path | None, typer.Option("--out", help="JSON file with every score.")] = None,
     plugin: PluginFiles = [],  # noqa: B006
@@ -90,7 +92,7 @@ def evaluate(
 
 
 def _check_free(path: Path) -> None:
-    """DataError where the file could not be written, before hours are spent on what goes into it."""
+    """DataError if the file could not be written, before hours are spent on what goes into it."""
     if path.exists():
         raise DataError(f"'{path}' exists already", "choose another --out")
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):

@@ -14,9 +14,9 @@ from rlzoo.errors import DataError
 def export(
     run: Annotated[Path, typer.Argument(help="A run directory, or one checkpoint in it.")],
     out_file: Annotated[Path, typer.Option("--out", help="File to write, in the policy's own published layout.")],
-    force: Annotated[bool, typer.Option("--force", help="Replace the file where it exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
 ) -> None:
-    """Write a run's weights as a file that other programs load, adapters merged.
+    """Write the weights of a run as a file for other programs, adapters merged.
 
     For f5tts that is the layout of its published models, which F5-TTS's own tools read.
     """

@@ -35,7 +35,7 @@ app = typer.Typer(
     help="Blind listening tests: `rlzoo listen RUN_A RUN_B` serves one, `report` counts, `export` writes pairs.",
 )
 
-Folder = Annotated[Path, typer.Argument(help="The test's folder, as `rlzoo listen` has printed it.", metavar="TEST")]
+Folder = Annotated[Path, typer.Argument(help="Folder of the test, as `rlzoo listen` printed it.", metavar="TEST")]
 MinAnchors = Annotated[
     float,
     typer.Option("--min-anchors", help="Leave out raters who found a smaller share of the noisy anchors, e.g. 0.75."),
@@ -53,28 +53,28 @@ def serve(
     ],
     folder: Annotated[
         Path | None,
-        typer.Option("--out", help="The test's folder; an existing one goes on. Default: listening/A-vs-B."),
+        typer.Option("--out", help="Folder of the test; an existing test is continued. Default: listening/A-vs-B."),
     ] = None,
     host: Annotated[
         str | None,
         typer.Option(help="Address to listen on. Without it only this machine can take part; 0.0.0.0: everybody."),
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8765,
-    pairs: Annotated[int, typer.Option(min=1, max=10_000, help="Pairs that each rater hears.")] = 20,
-    repeats: Annotated[int, typer.Option(min=0, max=10_000, help="Of them heard again, sides swapped.")] = 2,
+    pairs: Annotated[int, typer.Option(min=1, max=10_000, help="Pairs per rater.")] = 20,
+    repeats: Annotated[int, typer.Option(min=0, max=10_000, help="Pairs that are repeated with sides swapped.")] = 2,
     anchors: Annotated[int, typer.Option(min=0, max=12, help="Extra pairs in which one side has noise added.")] = 2,
     anchor_snr: Annotated[
-        float, typer.Option(min=-20, max=40, help="How far the noise is below the speech, dB.")
+        float, typer.Option(min=-20, max=40, help="Level of the noise below the speech, in dB.")
     ] = 5.0,
-    raters: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many people.")] = 100,
-    question: Annotated[str, typer.Option(help="What is asked.")] = "Which one sounds more natural?",
-    text: Annotated[bool, typer.Option("--text/--no-text", help="Show what is said.")] = True,
+    raters: Annotated[int, typer.Option(min=1, max=10_000, help="Largest number of raters.")] = 100,
+    question: Annotated[str, typer.Option(help="The question to raters.")] = "Which one sounds more natural?",
+    text: Annotated[bool, typer.Option("--text/--no-text", help="Show the text.")] = True,
     level: Annotated[bool, typer.Option("--match-level/--own-level", help="Play everything equally loud.")] = True,
     step_a: Annotated[int | None, typer.Option(min=0, help="Step of RUN_A; default: its last evaluation.")] = None,
     step_b: Annotated[int | None, typer.Option(min=0, help="Step of RUN_B; default: its last evaluation.")] = None,
-    seed: Annotated[int, typer.Option(help="Order and sides of every rater follow from it.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the order and the sides for every rater.")] = 0,
 ) -> None:
-    """Serve a test until Ctrl-C. The same command goes on with the same test; every answer so far is kept."""
+    """Serve a test until Ctrl-C. The same command continues the same test with all its answers."""
     from rlzoo.listen import serve as server
     from rlzoo.listen.prepare import prepare
     from rlzoo.listen.sources import match, open_sources, unequal_rates
@@ -104,7 +104,7 @@ def report(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     out_file: Annotated[Path | None, typer.Option("--out", help="Write the JSON to this file as well.")] = None,
 ) -> None:
-    """Preference with ties, its interval and test, agreement, consistency. Also while the test is being served."""
+    """Report the preference with its interval and test, agreement and consistency. Works during the test."""
     from rlzoo.listen.report import report as count
     from rlzoo.listen.study import Study
 
@@ -209,10 +209,10 @@ def _tables(found: dict[str, Any]) -> str:
         columns(rows),
         "",
         f"agreement between raters (Krippendorff's alpha, ordinal): {agreed}",
-        f"anchors: noise heard in {anchors['found']} of {anchors['heard']}",
+        f"anchors: noise recognised in {anchors['found']} of {anchors['heard']}",
         f"repeats: answered as before in {repeats['equal']} of {repeats['heard']}, the other way round in "
         f"{repeats['reversed']}",
-        f"heard on the left: chosen in {first['chosen']} of {first['count']} decided answers",
+        f"left side: chosen in {first['chosen']} of {first['count']} decided answers",
         "",
         columns(raters),
     ]

@@ -26,7 +26,7 @@ CHANCE = 0.05
 
 def noise_scale(
     target: Annotated[Path | None, typer.Argument(help="A run, or a policy's weight file; unset: --policy.")] = None,
-    rewards: Annotated[list[str], typer.Option("--reward", help="Reward to ask about; repeatable.")] = [],  # noqa: B006
+    rewards: Annotated[list[str], typer.Option("--reward", help="Reward to test; repeatable.")] = [],  # noqa: B006
     prompts: OfPrompts = "train",
     count: Annotated[int, typer.Option(min=1, help="Prompts to use, from the first.")] = 24,
     samples_per_prompt: Annotated[int, typer.Option(min=2, max=10_000, help="Samples of each prompt.")] = 8,
@@ -39,14 +39,14 @@ def noise_scale(
     plugin: PluginFiles = [],  # noqa: B006
     trust: Trust = False,
 ) -> None:
-    """Ask whether a policy can learn a reward, and with how many samples, before a run is started.
+    """Estimate before a run whether a policy can learn a reward, and with how many samples.
 
-    A policy gradient is the mean of one noisy gradient per sample. Where the samples' gradients have something in
-    common, the noise scale says how many of them make a gradient that is half signal: a step needs about as many
-    (rollout.prompts_per_step times rollout.samples_per_prompt). Where they have nothing in common that chance does not
-    explain, a run of this many samples will drift and not learn, whatever the algorithm.
+    A policy gradient is the mean of one noisy gradient per sample. If these gradients have a common direction, the
+    noise scale is the number of samples whose mean is half signal. A step needs about as many
+    (rollout.prompts_per_step times rollout.samples_per_prompt). If chance alone explains the common direction, a run
+    with this many samples drifts and does not learn, with any algorithm.
 
-    All rewards are asked about the same samples, with the parameters that the policy trains.
+    All rewards score the same samples. The gradients are those of the parameters that the policy trains.
     """
     if not rewards:
         raise ConfigError("no reward is named", "add --reward NAME; rlzoo plugins list --kind reward shows them")

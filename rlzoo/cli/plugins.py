@@ -52,7 +52,7 @@ def list_plugins(
 @app.command()
 def show(
     name: Annotated[str, typer.Argument(help="A plugin's name.")],
-    kind: Annotated[str, typer.Option(help="Its kind, where two kinds share the name.")] = "",
+    kind: Annotated[str, typer.Option(help="Its kind, if two kinds share the name.")] = "",
     as_json: AsJson = False,
     plugin: PluginFiles = [],  # noqa: B006
 ) -> None:
@@ -73,11 +73,11 @@ def show(
 @app.command()
 def check(
     name: Annotated[str, typer.Argument(help="A plugin's name, or the name of one that failed to load.")],
-    kind: Annotated[str, typer.Option(help="Its kind, where two kinds share the name.")] = "",
+    kind: Annotated[str, typer.Option(help="Its kind, if two kinds share the name.")] = "",
     as_json: AsJson = False,
     plugin: PluginFiles = [],  # noqa: B006
 ) -> None:
-    """Hold one plugin against the contract of its kind; exit 3 where it breaks it."""
+    """Check one plugin against the contract of its kind; exit 3 if it violates it."""
     registry = discover(files=plugin)
     for provider in registry.providers:
         if provider.name == name and provider.error:
@@ -104,7 +104,7 @@ def new(
     name: Annotated[str, typer.Argument(help="The plugin's name, such as my-reward.")],
     out_dir: Annotated[Path, typer.Option("--out", help="Folder to make the package in.")] = Path("."),
 ) -> None:
-    """Write an installable package for a new plugin, with a test that holds it against the contract."""
+    """Write an installable package for a new plugin, with a test of its contract."""
     if kind not in KINDS:
         raise ConfigError(f"unknown kind '{kind}'", did_you_mean(kind, KINDS) or f"available: {', '.join(KINDS)}")
     from rlzoo.cli._scaffold import write
@@ -114,7 +114,7 @@ def new(
 
 
 def find(registry: Registry, name: str, kind: str = "") -> tuple[Kind, Spec]:
-    """The one plugin of this name. ConfigError where there is none or more than one."""
+    """The one plugin of this name. ConfigError if there is none or more than one."""
     found = [(k, spec) for k, spec in registry.find(name) if kind in ("", k)]
     if len(found) > 1:
         raise ConfigError(f"'{name}' is {' and '.join(NOUN[k] for k, _ in found)}", "say which with --kind")

@@ -16,6 +16,7 @@ from rich.progress import Progress
 
 from rlzoo.cli.corpus import app
 from rlzoo.engine.console import columns, duration, err, out
+from rlzoo.errors import DataError
 
 if TYPE_CHECKING:
     from rlzoo.speech.corpus.check import CorpusReport
@@ -26,7 +27,7 @@ _SHOWN = 8
 
 
 class LayoutName(Enum):
-    """How recordings and texts lie in a folder."""
+    """Layouts of recordings and texts in a folder."""
 
     auto = "auto"
     ljspeech = "ljspeech"
@@ -37,7 +38,7 @@ class LayoutName(Enum):
 
 
 class StyleName(Enum):
-    """How phones are spelled."""
+    """Spelling of phones."""
 
     cmu = "cmu"
     flite = "flite"
@@ -84,9 +85,9 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a page.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
-    """Say everything about a corpus that decides whether a voice can learn from it. Changes nothing.
+    """Report everything that decides whether a voice can learn from a corpus. Changes nothing.
 
-    Exits with 1 where something stands in the way of training, so that a script can ask.
+    Exits with 1 if a problem prevents training.
     """
     from rlzoo.speech.corpus.check import check_corpus
 
@@ -109,9 +110,9 @@ def _page(report: CorpusReport) -> None:
     rates = ", ".join(f"{rate} Hz ({count})" for rate, count in sorted(report.rates.items())) or "none"
     rows = [
         ["utterances", f"{report.utterances}, {duration(report.seconds)}"],
-        ["length", f"{low:.1f} to {high:.1f} s, median {middle:.1f} s"],
+        ["length", f"{low:.1f} to {high:.1f} s, median {middle:.1f} s" if report.rates else "unknown"],
         ["rate", rates],
-        ["level", f"{quiet:.0f} to {loud:.0f} dBFS, median {level:.0f} dBFS"],
+        ["level", f"{quiet:.0f} to {loud:.0f} dBFS, median {level:.0f} dBFS" if report.rates else "unknown"],
         ["speakers", str(report.speakers or "not told")],
         ["phone times", f"style '{report.style}'" if report.style else "none"],
     ]
@@ -132,7 +133,7 @@ def _page(report: CorpusReport) -> None:
     if report.guessed:
         out.print(f"words that no dictionary has ({len(report.guessed)}): {_some(report.guessed)}")
     if report.rare:
-        out.print(f"phones heard fewer than 20 times ({len(report.rare)}): {', '.join(report.rare)}")
+        out.print(f"phones that occur fewer than 20 times ({len(report.rare)}): {', '.join(report.rare)}")
     following = f"rlzoo pretrain --data {report.folder}" if report.style else f"rlzoo corpus align {report.folder}"
     out.print(f"next: {following}" if report.ready else "not ready: see above")
 
@@ -156,6 +157,11 @@ def align(
     """
     from rlzoo.speech.corpus.align import align_corpus, read_pronunciations
 
+    if textgrids is not None and not overwrite and any(textgrids.rglob("*.TextGrid")):
+        raise DataError(
+            f"'{textgrids}' holds TextGrids already",
+            "give another folder, or --overwrite to replace those of this corpus",
+        )
     words = read_pronunciations(lexicon) if lexicon else None
     report = align_corpus(folder, pronunciations=words, style=style.value, overwrite=overwrite, progress=not quiet)
     for note in report.notes:

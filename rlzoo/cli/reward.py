@@ -24,14 +24,14 @@ def group() -> None:
 
 @app.command("train-preference")
 def train_preference(
-    pairs: Annotated[Path, typer.Option("--pairs", help="What `rlzoo listen export` wrote.")],
+    pairs: Annotated[Path, typer.Option("--pairs", help="Pairs of `rlzoo listen export`.")],
     out_file: Annotated[Path, typer.Option("--out", help="The trained reward (.safetensors).")],
     reward: Annotated[str, typer.Option("--reward", help="Reward to train.")] = "preference",
     seed: Seed = None,
     sets: Annotated[list[str], typer.Option("--set", help="option=value of the training; repeatable.")] = [],  # noqa: B006
     plugin: PluginFiles = [],  # noqa: B006
 ) -> None:
-    """Train a reward from pairs, and say how often it agrees with answers it never saw."""
+    """Train a reward on pairs, and report its accuracy on held-out answers."""
     spec = discover(files=plugin).reward(reward)
     if not spec.train:
         raise ConfigError(f"reward '{reward}' is not trained from pairs", "leave out --reward, or see its README")

@@ -25,30 +25,30 @@ DenoisingSteps = Annotated[
 
 
 def synth(
-    text: Annotated[str, typer.Option("--text", help="What to say.")],
+    text: Annotated[str, typer.Option("--text", help="Text to speak.")],
     out_file: Annotated[Path, typer.Option("--out", help="WAV file to write; -: standard output, for a player.")],
     checkpoint: Checkpoint = None,
     policy: PolicyName = "",
     voice_file: Annotated[
         Path | None, typer.Option("--voice", help="Recording of the voice to speak in, for policies that imitate one.")
     ] = None,
-    voice_text: Annotated[str, typer.Option("--voice-text", help="What is said in --voice, word for word.")] = "",
+    voice_text: Annotated[str, typer.Option("--voice-text", help="Text spoken in --voice, word for word.")] = "",
     seed: Seed = None,
     num_steps: DenoisingSteps = None,
     device: Device = "auto",
     sets: Sets = [],  # noqa: B006
     plugin: PluginFiles = [],  # noqa: B006
     trust: Trust = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file where it exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
     stream: Annotated[
         bool, typer.Option("--stream", help="Sentence by sentence, each written while the next one is being made.")
     ] = False,
 ) -> None:
     """Speak a text into a WAV file.
 
-    Without --stream the text is one utterance. With it every sentence is one, with seed SEED, SEED + 1, ...: intonation
-    and pauses do not know of the neighbours, and memory and the wait for the first sound do not grow with the text. A
-    file that is being written can be played already, and keeps what is complete when the command is stopped.
+    Without --stream the text is one utterance. With it every sentence is one, with seed SEED, SEED + 1, ... Intonation
+    and pauses then ignore the sentences around, and memory and the time to the first sound do not grow with the text.
+    You can play the file while it is written. If the command is stopped, the file keeps the complete sentences.
 
     rlzoo synth --stream --text "First. Second." --out - | play -t wav -
 

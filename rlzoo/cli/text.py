@@ -14,12 +14,12 @@ from rlzoo.errors import ConfigError
 
 
 def text(
-    texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT...", help="What to read; quote it.")] = None,
+    texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT...", help="Texts, each in quotes.")] = None,
     file: Annotated[Path | None, typer.Option("--file", help="UTF-8 text, one line a text.")] = None,
     style: Annotated[StyleName, typer.Option("--style", help="Pronunciation: cmu has stress.")] = StyleName.cmu,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a text.")] = False,
 ) -> None:
-    """Show the words that a text is read as, and their phones. Words that are guessed are marked with '?'."""
+    """Show how a text is read: its words and their phones. Guessed words are marked with '?'."""
     from rlzoo.speech.corpus.metadata import read_text
     from rlzoo.speech.text import TextFrontend
     from rlzoo.speech.text.normalize import PAUSE

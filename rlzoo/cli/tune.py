@@ -17,8 +17,8 @@ DEFAULT_STEPS = (4, 6, 10, 25)
 
 
 def tune_schedule(
-    checkpoint: Annotated[Path, typer.Option("--checkpoint", help="Voice to tune, as `rlzoo pretrain` leaves it.")],
-    data: Annotated[Path, typer.Option("--data", help="Corpus whose validation recordings are listened to.")],
+    checkpoint: Annotated[Path, typer.Option("--checkpoint", help="Voice of `rlzoo pretrain` to tune.")],
+    data: Annotated[Path, typer.Option("--data", help="Corpus with validation recordings.")],
     steps: Annotated[
         list[int] | None,
         typer.Option("--steps", min=2, max=10_000, help="Denoising steps K; repeatable. [4, 6, 10, 25]"),
@@ -26,21 +26,25 @@ def tune_schedule(
     out_file: Annotated[
         Path | None, typer.Option("--out", help="File to write; default: --checkpoint itself gets the schedules.")
     ] = None,
-    utterances: Annotated[int, typer.Option("--utterances", min=1, max=10_000, help="Recordings to listen to.")] = 6,
-    textgrids: Annotated[Path | None, typer.Option("--textgrids", help="MFA TextGrids, where --data has them.")] = None,
+    utterances: Annotated[
+        int, typer.Option("--utterances", min=1, max=10_000, help="Validation recordings to use.")
+    ] = 6,
+    textgrids: Annotated[
+        Path | None, typer.Option("--textgrids", help="Folder of MFA TextGrids, if --data has them.")
+    ] = None,
     policy: Annotated[str, typer.Option("--policy", help="Policy of the checkpoint.")] = "wavegrad2",
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1.")] = "cpu",
     plugin: PluginFiles = [],  # noqa: B006
 ) -> None:
-    """Find the noise levels at which K denoising steps lose least, and keep them with the voice.
+    """Find the best noise levels for K denoising steps, and store them with the voice.
 
-    Speech starts as noise and is denoised at K noise levels. With 1,000 of them their places hardly matter; with 4
-    to 25 they decide how much hiss and blur is left. This command speaks validation recordings again, with their own
-    durations, under some 30 to 45 schedules for each K, and keeps the one whose log-mel spectra are nearest to the
-    recordings. Afterwards `--num-steps K` of `rlzoo synth`, and a run with `policy.num_steps = K`, use it by
-    themselves (`policy.schedule = "auto"`); `policy.schedule = "placed"` goes back to the untuned one.
+    Speech starts as noise and is denoised at K noise levels. With 1,000 levels their values hardly matter. With 4 to
+    25 they decide how much hiss and blur remains. This command speaks the validation sentences with the durations of
+    the recordings, under 30 to 45 schedules for each K. It keeps the schedule whose log-mel spectra are closest to the
+    recordings. `--num-steps K` of `rlzoo synth`, and a run with `policy.num_steps = K`, then use it by default
+    (`policy.schedule = "auto"`). `policy.schedule = "placed"` selects the untuned one.
 
-    The time grows with K and with --utterances. What is found for one K is stored before the next begins.
+    The time grows with K and with --utterances. The result for one K is stored before the next one starts.
     """
     spec = discover(files=plugin).policy(policy)
     if not spec.tune:

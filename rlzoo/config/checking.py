@@ -46,17 +46,23 @@ def validate(
     where: str,
     problems: list[tuple[str, str]],
     also: type[Options] | None = None,
+    defaults: Mapping[str, Any] | None = None,
 ) -> T | None:
-    """Validate one table; what is wrong is added to `problems` as (message, hint)."""
+    """Validate one table and add each problem to `problems` as (message, hint).
+
+    `defaults` replace the defaults of the model in hints, such as values that suit the policy of the run.
+    """
     try:
         return model.model_validate(dict(table))
     except ValidationError as error:
         for problem in error.errors():
-            problems.append(_explain(model, problem, where, also))
+            problems.append(_explain(model, problem, where, also, defaults or {}))
         return None
 
 
-def _explain(model: type[Options], problem: Any, where: str, also: type[Options] | None) -> tuple[str, str]:
+def _explain(
+    model: type[Options], problem: Any, where: str, also: type[Options] | None, defaults: Mapping[str, Any]
+) -> tuple[str, str]:
     loc = [str(part) for part in problem["loc"]]
     path = ".".join(([where] if where else []) + loc)
     if problem["type"] == "extra_forbidden":
@@ -69,11 +75,12 @@ def _explain(model: type[Options], problem: Any, where: str, also: type[Options]
     if not loc:  # about the table as a whole
         return f"{path}: {text}", ""
     field = _fields_at(model, loc[:-1]).get(loc[-1])
+    default = defaults.get(loc[0]) if len(loc) == 1 else None
     if isinstance(problem["input"], float) and problem["input"] != problem["input"]:
         # NaN fails whichever bound is checked first, which says nothing of the cause.
         wanted = text if problem["type"] == "literal_error" else "should be a finite number"
-        return f"{path}: {wanted}, and nan is not a number", _default(field)
-    return f"{path}: {text}, not {_short(problem['input'])}", _default(field)
+        return f"{path}: {wanted}, and nan is not a number", _default(field, default)
+    return f"{path}: {text}, not {_short(problem['input'])}", _default(field, default)
 
 
 def _short(value: Any) -> str:
@@ -84,7 +91,9 @@ def _short(value: Any) -> str:
     return text if len(text) <= 200 else f"{text[:200]} ..."
 
 
-def _default(field: FieldInfo | None) -> str:
+def _default(field: FieldInfo | None, instead: Any) -> str:
+    if instead is not None:
+        return f"the default is {instead!r}"
     if field is None or field.is_required() or field.default_factory is not None:
         return ""
     return "it may be left unset" if field.default is None else f"the default is {field.default!r}"
@@ -100,7 +109,7 @@ def _fields_at(model: type[BaseModel], loc: Sequence[str]) -> dict[str, FieldInf
 
 
 def _owner(key: str, fields: Sequence[str]) -> str:
-    """Where a misplaced key belongs, or what would be allowed here."""
+    """Name the table of a misplaced key, or the keys allowed here."""
     for table, model in CORE_TABLES.items():
         if key in model.model_fields:
             return f"'{key}' belongs to [{table}]"

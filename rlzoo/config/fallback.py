@@ -21,11 +21,11 @@ class Replacement:
 
 
 Fetch = Callable[[RewardSpec], None]
-"""Brings a reward's weight files into the cache; DataError where it cannot."""
+"""Brings a reward's weight files into the cache; DataError if it cannot."""
 
 
 def fetch_assets(spec: RewardSpec) -> None:
-    """Download what the reward announces, with size and checksum shown. DataError where that fails."""
+    """Download what the reward announces, with size and checksum shown. DataError if that fails."""
     from rlzoo.files import assets
 
     for asset in spec.assets:
@@ -80,7 +80,7 @@ def _how_to_get(spec: RewardSpec) -> str:
 
 
 def _unavailable(spec: RewardSpec, options: Options, fetch: Fetch | None) -> str:
-    """Why a reward cannot be used, empty where it can."""
+    """Why a reward cannot be used, empty if it can."""
     if weights_at_hand(spec, options):
         return ""
     if fetch is None or not spec.assets:

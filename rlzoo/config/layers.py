@@ -34,7 +34,7 @@ Data = dict[str, Any]
 
 
 def read(path: Path) -> Data:
-    """A run file. ConfigError where it cannot be read or is not valid TOML."""
+    """A run file. ConfigError if it cannot be read or is not valid TOML."""
     try:
         return _toml_of(read_text(path, "check the path; run files are TOML", MAX_TOML_BYTES))
     except DataError as error:
@@ -44,7 +44,7 @@ def read(path: Path) -> Data:
 
 
 def _toml_of(text: str) -> Data:
-    """ValueError where it is none, or nested too deep; a number of thousands of digits is one, too."""
+    """ValueError if it is none, or nested too deep; a number of thousands of digits is one, too."""
     try:
         found = tomllib.loads(text)
     except RecursionError as error:
@@ -65,7 +65,7 @@ def user_layer(
     device: str = "",
     steps: int | None = None,
 ) -> Data:
-    """What the user wrote: the run file with the command line's flags laid over it.
+    """The user's layer: the run file, overridden by the flags of the command line.
 
     `rewards` replaces the file's list, but a reward that the file has too keeps its table.
     """
@@ -152,7 +152,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Data:
 
 
 def override(data: Data, item: str) -> Data:
-    """Apply one `key.path=value`; the value is TOML, and a bare word is a string. ConfigError where it does not fit."""
+    """Apply one `key.path=value`; the value is TOML, and a bare word is a string. ConfigError if it does not fit."""
     path, equals, text = item.partition("=")
     keys = [key.strip() for key in path.split(".")]
     if not equals or not all(keys) or len(keys) > MAX_DEPTH:
@@ -206,7 +206,7 @@ def _short(text: str) -> str:
 
 
 def as_table(data: Mapping[str, Any], key: str) -> Data:
-    """A table of the run file, empty where it is not there; ConfigError where it is something else."""
+    """A table of the run file, empty if it is not there; ConfigError if it is something else."""
     table = data.get(key, {})
     if not isinstance(table, Mapping):
         raise ConfigError(f"invalid config: {key}: is a table", f"write [{key}]")
@@ -227,7 +227,7 @@ def presets(spec: Spec) -> list[str]:
 
 
 def preset_tables(spec: Spec, name: str) -> Data:
-    """The overlay of a preset, a partial run file. ConfigError where the plugin has no preset of that name."""
+    """The overlay of a preset, a partial run file. ConfigError if the plugin has no preset of that name."""
     there = presets(spec)
     if name not in there:
         hint = did_you_mean(name, there) or f"available: {', '.join(there) or 'none'}"

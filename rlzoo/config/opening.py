@@ -18,7 +18,7 @@ EVERYTHING: tuple[Use, ...] = ("policy", "rewards", "algorithm", "prompts")
 def open_run(rundir: RunDirectory, *, uses: Sequence[Use] = EVERYTHING, trust: bool = False) -> ResolvedRun:
     """The run of a directory, its one-file plugins loaded. `uses`: what of it will be built.
 
-    DataError where the directory was not written by this user on this machine and using it would run or contact what it
+    DataError if the directory was not written by this user on this machine and using it would run or contact what it
     names; with `trust` it does. ConfigError, PluginError as `ResolvedRun.from_dict`.
     """
     return open_with_registry(rundir, uses=uses, trust=trust)[0]
@@ -49,7 +49,7 @@ def _choices(run: ResolvedRun, uses: Sequence[Use]) -> Iterator[Choice[Any]]:
 
 
 def _acts(choice: Choice[Any], registry: Registry) -> Iterator[str]:
-    """What a plugin does besides computing; also one that its options name, as a part of a composite reward."""
+    """Side effects of a plugin, and of plugins that its options name, such as parts of a composite reward."""
     options = choice.options.model_dump(mode="json")
     if choice.spec.acts:
         yield f"{choice.spec.acts} ('{choice.spec.name}', {_shown(options)})"

@@ -1,4 +1,4 @@
-"""Which plugins there are: discovery through entry points, isolation of broken ones, look-up by name. Light.
+"""Registry of plugins: discovery through entry points, isolation of broken ones, look-up by name. Light.
 
 Every entry point of the group `rlzoo` is loaded and validated on its own; only what is valid as a whole is merged. A
 broken plugin therefore costs nobody else anything, and its error is kept for the moment somebody asks for it.
@@ -77,7 +77,7 @@ class Provider:
     """Import time."""
     provides: tuple[tuple[Kind, str], ...] = ()
     error: str = ""
-    """One line; empty where it loaded."""
+    """One line; empty if it loaded."""
     traceback: str = ""
     disabled: bool = False
 
@@ -87,7 +87,7 @@ class Provider:
 
 @dataclass
 class Registry:
-    """What the plugins of this environment announce."""
+    """Announcements of all plugins in this environment."""
 
     specs: dict[Kind, dict[str, Spec]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
     providers: list[Provider] = field(default_factory=list)
@@ -108,7 +108,7 @@ class Registry:
         return [(kind, self.specs[kind][name]) for kind in KINDS if name in self.specs[kind]]
 
     def get(self, kind: Kind, name: str) -> Spec:
-        """The record of a plugin. ConfigError for a name nobody provides, PluginError where its provider is broken."""
+        """The record of a plugin. ConfigError for a name nobody provides, PluginError if its provider is broken."""
         if (kind, name) in self.contested:
             first, second = self.contested[kind, name]
             raise PluginError(
@@ -172,7 +172,7 @@ class Registry:
         return provider
 
     def add_module(self, module: ModuleType) -> Provider:
-        """Register an imported module as a plugin, as tests and notebooks do. PluginError where it is invalid."""
+        """Register an imported module as a plugin, as tests and notebooks do. PluginError if it is invalid."""
         provider = self._add(module.__name__, module.__name__, "module", "", lambda: module)
         if provider.error:
             raise PluginError(f"module '{module.__name__}' is not a valid plugin: {provider.error}")
@@ -237,7 +237,7 @@ def discover(environ: Mapping[str, str] | None = None, files: Iterable[Path] = (
 
 
 def import_target(target: str, owner: str, extra: str = "") -> Any:
-    """Import `package.module:attribute` on behalf of `owner`; PluginError where that fails, with the cause chained."""
+    """Import `package.module:attribute` on behalf of `owner`; PluginError if that fails, with the cause chained."""
     module_name, attribute = target.split(":")
     try:
         module = importlib.import_module(module_name)
@@ -250,14 +250,14 @@ def import_target(target: str, owner: str, extra: str = "") -> Any:
 
 
 def weights_at_hand(spec: PolicySpec | RewardSpec, options: Options) -> bool:
-    """Whether a plugin's weights are available without a download. Imports what it announces, and no torch."""
+    """True if a plugin's weights are available without a download. Imports what it announces, and no torch."""
     if isinstance(spec, RewardSpec) and spec.available:
         return bool(import_target(spec.available, f"reward '{spec.name}'", spec.extra)(options))
     return at_hand(spec.assets, getattr(options, "checkpoint", None))
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """`did you mean 'dlpo'?`, or nothing where no choice is near."""
+    """`did you mean 'dlpo'?`, or nothing if no choice is near."""
     near = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
     return f"did you mean '{near[0]}'?" if near else ""
 

@@ -38,13 +38,13 @@ class RewardTable(Options):
     """Core's keys of a `[[rewards]]` table; every other key is an option of the reward."""
 
     name: str
-    """Which reward."""
+    """Name of the reward."""
     weight: Annotated[float, Field(allow_inf_nan=False)] = 1.0
-    """Factor in the sum of rewards; negative turns the reward round."""
+    """Factor in the sum of rewards; a negative weight reverses the reward."""
     on_missing: Literal["fallback", "error"] = "fallback"
-    """If its weights are unavailable: warn and use the fallback that it names, or refuse."""
+    """If its weights are unavailable: warn and use its fallback, or stop with an error."""
     requested: str = ""
-    """Written by rlzoo into `config.json` only: the name the user gave, where a fallback is used."""
+    """Written by rlzoo into `config.json` only: the name the user gave, if a fallback is used."""
 
 
 class SeedTable(Options):
@@ -62,7 +62,7 @@ class Choice(Generic[S]):
     options: Options
 
     def build(self) -> Any:
-        """Import the target and construct it. PluginError where that fails; the plugin's own errors get a note."""
+        """Import the target and construct it. PluginError if that fails; the plugin's own errors get a note."""
         target = reg.import_target(self.spec.target, f"plugin '{self.spec.name}'", self.spec.extra)
         try:
             return target(self.options)
@@ -125,7 +125,7 @@ class ResolvedRun:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], registry: Registry | None = None) -> ResolvedRun:
-        """Inverse of `to_dict`. ConfigError or PluginError where a plugin is gone or no longer takes these options.
+        """Inverse of `to_dict`. ConfigError or PluginError if a plugin is gone or no longer takes these options.
 
         The one-file plugins that it names are not loaded here: they are programs; see `open_run`.
         """
@@ -158,9 +158,13 @@ def resolve_layers(data: Mapping[str, Any], registry: Registry, files: tuple[Pat
     for key in sorted(data.keys() - set(TOP_KEYS)):
         problems.append((f"{key}: no such key", did_you_mean(key, TOP_KEYS) or f"available: {', '.join(TOP_KEYS)}"))
     top = validate(SeedTable, {k: data[k] for k in ("seed",) if k in data}, "", problems)
-    tables = {name: validate(model, as_table(data, name), name, problems) for name, model in CORE_TABLES.items()}
     choices = {
         table: _choice(kind, as_table(data, table), registry, problems, table) for table, kind in PLUGIN_TABLES.items()
+    }
+    suits = cast(PolicySpec, choices["policy"].spec).run if choices["policy"] else {}
+    tables = {
+        name: validate(model, as_table(data, name), name, problems, defaults=suits.get(name))
+        for name, model in CORE_TABLES.items()
     }
     rewards = _rewards(data.get("rewards"), registry, problems)
     raise_problems(problems)
@@ -243,11 +247,12 @@ def choose(
 
 
 def check_capabilities(run: ResolvedRun) -> None:
-    """ConfigError where the algorithm needs what the others do not offer, or a reward cannot judge the media."""
+    """ConfigError if the algorithm needs what the others do not offer, or a reward cannot judge the media."""
     for reward in run.rewards:
         check_accepts(reward.spec, run.policy.spec.emits, f"policy '{run.policy.spec.name}' makes")
     shared = frozenset.intersection(*(reward.spec.offers for reward in run.rewards))
     _check_windows(run)
+    _check_comparison(run)
     missing = run.algorithm.spec.needs - run.policy.spec.offers - shared
     if not missing:
         return
@@ -259,6 +264,19 @@ def check_capabilities(run: ResolvedRun) -> None:
     raise ConfigError(
         f"algorithm '{run.algorithm.spec.name}' needs {need}, which {' and '.join(lacking)} cannot offer",
         "choose another one; `rlzoo plugins show NAME` says what a plugin offers",
+    )
+
+
+def _check_comparison(run: ResolvedRun) -> None:
+    """One sample of each prompt leaves an algorithm nothing to compare that compares the samples of a prompt."""
+    compares, grouped = run.algorithm.spec.compares, run.train.advantage == "group"
+    if run.rollout.samples_per_prompt > 1 or not (compares == "samples" or (compares == "advantages" and grouped)):
+        return
+    what = "train.advantage = 'group'" if compares == "advantages" else f"algorithm '{run.algorithm.spec.name}'"
+    other = ", or train.advantage to 'batch' or 'prompt'" if compares == "advantages" else ""
+    raise ConfigError(
+        f"{what} compares the samples of a prompt, but rollout.samples_per_prompt = 1",
+        f"set rollout.samples_per_prompt to 2 or more{other}",
     )
 
 
@@ -278,7 +296,7 @@ def _check_windows(run: ResolvedRun) -> None:
 
 
 def check_accepts(reward: RewardSpec, media: str, who: str, role: str = "reward") -> None:
-    """ConfigError where a reward cannot judge this kind of media; `who` says whose it is: `policy 'x' makes`."""
+    """ConfigError if a reward cannot judge this kind of media; `who` says whose it is: `policy 'x' makes`."""
     if media in reward.accepts:
         return
     accepts = ", ".join(sorted(reward.accepts))

@@ -28,7 +28,7 @@ class RolloutTable(Options):
     micro_batch: Annotated[int, Field(ge=0, le=MANY)] = 16
     """Rows sampled at once by one process. Changes memory and speed, never results; 0: as many as in training."""
     score_ahead: bool | Literal["auto"] = "auto"
-    """Score the rows that are sampled already while the next are sampled. Changes memory and speed, never results;
+    """Score finished rows while the next ones are sampled. Changes memory and speed, never results;
     auto: on a GPU."""
     deterministic: bool = False
     """Sample without noise between the first state and the last: the ODE of a flow, DDIM of a diffusion. For methods
@@ -46,7 +46,7 @@ class BudgetTable(Options):
     updates: Limit | None = None
     """Optimiser steps."""
     seconds: Annotated[float, Field(gt=0)] | None = None
-    """Training time, evaluation left out; resumed runs go on counting."""
+    """Training time without evaluation; resumed runs continue the count."""
 
 
 class TrainTable(Options):
@@ -55,9 +55,9 @@ class TrainTable(Options):
     steps: Annotated[int, Field(ge=1, le=MANY)] = 14
     """Optimisation steps: each samples, scores and updates."""
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = 5e-4
-    """AdamW's. The default suits a few thousand parameters; whole networks want 1e-5 to 1e-4."""
+    """Of AdamW. The default suits a few thousand parameters; whole networks need 1e-5 to 1e-4."""
     learning_rate_schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """What the rate does after the warm-up: stays, or falls to 0 at the last of `steps`."""
+    """Learning rate after the warm-up: constant, or falling to 0 at the last of `steps`."""
     warmup_steps: Annotated[int, Field(ge=0, le=MANY)] = 0
     """Optimisation steps over which the rate rises linearly to `learning_rate`."""
     adam_betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
@@ -72,11 +72,11 @@ class TrainTable(Options):
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Exponential moving average of the weights, used for evaluation and synthesis; 0: off."""
     ema_warmup: bool = False
-    """Begin with a short average: update u = 1, 2 ... decays by (1 + u) / (10 + u), `ema_decay` at most."""
+    """Start with a short average: update u = 1, 2 ... decays by (1 + u) / (10 + u), `ema_decay` at most."""
     advantage: Literal["prompt", "group", "batch", "none"] = "group"
     """Standardise rewards per prompt with running statistics, within a prompt's group, over the batch, or not."""
     advantage_std: Literal["same", "batch", "none"] = "same"
-    """What the centred reward is divided by: the deviation of the same rewards that gave the mean; that of the batch,
+    """Divisor of the centred reward: the deviation of the same rewards that gave the mean; that of the batch,
     as published with Flow-GRPO, DiffusionNFT and AWM (their `global_std`); nothing (Dr. GRPO)."""
     advantage_per_reward: bool = False
     """Standardise every reward by itself and add the results up by weight (MixGRPO, GDPO), not the weighted sum."""
@@ -87,7 +87,7 @@ class TrainTable(Options):
     advantage_clip: Annotated[float, Field(gt=0)] | None = None
     """Largest advantage, either way; unset: 5, and none for raw scores (`advantage = "none"`)."""
     logprob_reduction: Literal["mean", "sum"] = "mean"
-    """Log-probabilities per element (as DDPO) or of the whole state; ratio clips are scaled accordingly."""
+    """Log-probabilities per element (as in DDPO) or of the whole state; ratio clips are scaled accordingly."""
     inner_epochs: Count = 1
     """Passes over the transitions of one step."""
     minibatch: Annotated[int, Field(ge=0, le=MANY)] = 0
@@ -100,7 +100,7 @@ class TrainTable(Options):
     time, gradients are the same to the last digit whatever the number of processes. 0: one on a CPU; on a GPU as many
     as fit, by what one row is measured to take, at most 256 in 60 % of the free memory."""
     step_selection: Literal["all", "fraction", "window"] = "all"
-    """Which denoising steps are trained: all stochastic ones, a random share of each row's, or a run of neighbours."""
+    """Trained denoising steps: all stochastic ones, a random share of each row's, or a run of neighbours."""
     step_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the stochastic steps for `fraction` and `window`."""
     window_frames: Annotated[int, Field(ge=0, le=MANY)] = 0
@@ -119,7 +119,7 @@ class TrainTable(Options):
     keep_checkpoints: Count = 2
     """Checkpoints to keep, newest first."""
     device: str = "auto"
-    """`auto` (cuda where there is one), `cpu`, `cuda`, `cuda:1`."""
+    """`auto` (cuda if available), `cpu`, `cuda`, `cuda:1`."""
     score_cache: bool = True
     """Look up scores of audio that was scored before, in any run; a reward's gradient is always computed."""
     self_checks: bool = True

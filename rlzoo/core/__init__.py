@@ -1,1 +1,1 @@
-"""What plugins are made of: data, policy, algorithm, reward, and the records that announce them."""
+"""Interfaces of plugins: data, policy, algorithm, reward, and the records that announce them."""

@@ -85,13 +85,13 @@ class TrainContext(Protocol):
         ...
 
     def recordings(self, prompts: Sequence[Prompt]) -> Samples:
-        """The recordings of these prompts at the policy's rate; DataError where the prompt set has none."""
+        """The recordings of these prompts at the policy's rate; DataError if the prompt set has none."""
         ...
 
     def advantages(
         self, scores: Scores | Tensor, trajectory: Trajectory, normalise: Normalisation | None = None
     ) -> Tensor:
-        """What `score` returned, or (N,) values of one's own -> (N,) advantages as `train.advantage` and its companions
+        """Scores of `score`, or (N,) own values -> (N,) advantages as `train.advantage` and its companions
         say, clipped to +-`train.advantage_clip`.
 
         Statistics run over all ranks; those per prompt survive checkpoints. Of values of one's own the single rewards
@@ -163,7 +163,7 @@ class Algorithm(ABC, Generic[O]):
     """An RL algorithm. Read `step` top to bottom: it is the paper's box."""
 
     uses_reward: bool = True
-    """False where no score enters the loss (supervised controls): the engine then checks no reward's way to it."""
+    """False if no score enters the loss (supervised controls): the engine then checks no reward's way to it."""
 
     def __init__(self, options: O) -> None:
         self.options = options

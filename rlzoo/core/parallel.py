@@ -26,17 +26,17 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 RowFunction = Callable[[int, Tensor], Tensor]
 
 _pool = local()
-"""Of this thread: how many work at the tiles it has to compute."""
+"""Number of threads that compute the tiles of this thread."""
 
 _memory = local()
-"""Of this thread: its scratch of each type."""
+"""Scratch memory of this thread, by type."""
 
 _SCRATCH, _FEWEST_ROWS = 2**19, 256
 """Numbers that stay in a core's cache, and rows of a product that are worth reading all weights for (measured)."""
 
 
 def size() -> int:
-    """How many tiles are computed at once."""
+    """Return the number of tiles that are computed at once."""
     count: int = getattr(_pool, "size", 1)
     return count
 
@@ -103,21 +103,21 @@ def each(work: Callable[..., None], pieces: Sequence[tuple[int, ...]]) -> None:
     threads = min(before, len(pieces))
     inference = torch.is_inference_mode_enabled()
 
-    def labour() -> None:
+    def work_through() -> None:
         for piece in waiting:  # whoever is free takes the next one
             work(*piece)
 
     def help_out() -> None:
         with torch.inference_mode(inference), torch.no_grad():
-            labour()
+            work_through()
 
     if threads <= 1:
-        labour()
+        work_through()
         return
     others = [_helpers(before - 1, os.getpid()).submit(help_out) for _ in range(threads - 1)]
     try:
         _pool.size = 1  # what is shared already is not shared again
-        labour()
+        work_through()
     finally:
         _pool.size = before
         wait(others)  # whatever went wrong, nobody works on behind the caller's back
@@ -246,7 +246,7 @@ def _helpers(count: int, process: int) -> ThreadPoolExecutor:
 
 
 def _alone() -> None:
-    torch.get_num_threads()  # a thread's first question sets its number to everyone's: let that be behind it
+    torch.get_num_threads()  # the first call in a thread sets the number of all threads, so make it now
     torch.set_num_threads(1)
 
 

@@ -113,7 +113,7 @@ class Policy(nn.Module, ABC):
     media: Media
     loss_norm: Literal["l1", "l2"] = "l2"
     zero_shot: bool = False
-    """Whether prompts bring the voice they are spoken in: attributes `voice`, a recording, and `voice_text`."""
+    """True if prompts bring the voice they are spoken in: attributes `voice`, a recording, and `voice_text`."""
 
     @abstractmethod
     def condition(self, prompts: Sequence[Prompt]) -> Batch:
@@ -151,7 +151,7 @@ class Policy(nn.Module, ABC):
 
     @abstractmethod
     def target(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """What `predict` should have said, (N, *S)."""
+        """Training target of `predict`, (N, *S)."""
 
     @abstractmethod
     def clean(self, x_t: Tensor, prediction: Tensor, t: Tensor) -> Tensor:
@@ -215,7 +215,7 @@ class Policy(nn.Module, ABC):
         return recordings.data.to(cond.tensors[next(iter(cond.tensors))].device), cond
 
     def export(self, path: Path) -> None:
-        """Write the weights as a file that others read; ConfigError where the policy has no such format."""
+        """Write the weights as a file that others read; ConfigError if the policy has no such format."""
         raise ConfigError(
             f"{type(self).__name__} writes no files for other programs",
             "name the run itself where rlzoo shall use it: --checkpoint RUN",
@@ -259,7 +259,7 @@ class GaussianDiffusionPolicy(Policy):
 
     @staticmethod
     def posterior(sigma_t: Tensor, sigma_s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Of q(x_s | x_t, x0): what its mean takes of x0 and of x_t, and its std (Ho et al., Eq. 6-7)."""
+        """Posterior q(x_s | x_t, x0): coefficients of x0 and x_t in its mean, and its std (Ho et al., Eq. 6-7)."""
         alpha_bar_t, alpha_bar_s = 1 - sigma_t**2, 1 - sigma_s**2
         alpha = alpha_bar_t / alpha_bar_s
         beta = 1 - alpha

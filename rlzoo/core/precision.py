@@ -13,7 +13,7 @@ import torch
 
 
 def use_real_float32() -> None:
-    """Turn TF32 off for matrix products, convolutions and recurrent layers; does nothing where it is off already."""
+    """Turn TF32 off for matrix products, convolutions and recurrent layers; does nothing if it is off already."""
     backends: Any = torch.backends
     parts = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)
     if all(part.fp32_precision == "ieee" for part in parts):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import torch
 
+from rlzoo.core.fingerprint import fingerprint
 from rlzoo.core.specs import Options
 from rlzoo.core.types import Prompt, Samples, Scores
 
@@ -28,6 +29,12 @@ class Reward(ABC, Generic[O]):
 
     def __init__(self, options: O) -> None:
         self.options = options
+
+    def cache_key(self) -> list[Any]:
+        """JSON values that identify the scores of this reward in the score cache: `rlzoo.core.fingerprint`."""
+        held = [value if isinstance(value, list | tuple) else [value] for value in vars(self).values()]
+        parts = [part.cache_key() for values in held for part in values if isinstance(part, Reward)]
+        return [self.version, *fingerprint(type(self), self.options), parts]
 
     @abstractmethod
     def score(self, samples: Samples, prompts: Sequence[Prompt]) -> Scores:

@@ -1,4 +1,4 @@
-"""What a plugin's light `__init__` imports: records, options, hooks. Importing this must not import torch."""
+"""Records, options and hooks for a plugin's light `__init__`. Importing this must not import torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ API_VERSION = 1
 """Version of the plugin interface; a record that names another one is refused."""
 
 Capability = Literal["log-prob", "denoising-loss", "sampling-grad", "reward-grad", "window"]
-"""What an algorithm may need and a policy or reward may offer."""
+"""Capabilities that an algorithm may need and a policy or reward may offer."""
 
 Kind = Literal["algorithm", "policy", "reward", "prompts"]
 KINDS: tuple[Kind, ...] = ("algorithm", "policy", "reward", "prompts")
@@ -48,7 +48,7 @@ Clip = Annotated[float | tuple[float, float], PlainValidator(_valid_clip)]
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
-    """What a plugin announces. Everything heavy hides behind `target`, which is imported only when used."""
+    """Announcement of a plugin. Everything heavy is behind `target`, which is imported only when used."""
 
     name: str
     """`dlpo`; lower case, digits and single hyphens; unique within its kind."""
@@ -60,7 +60,7 @@ class Spec:
     api: int = API_VERSION
     tier: Literal["stable", "experimental"] = "experimental"
     reference: str = ""
-    """Where the method is published, e.g. `arXiv:2508.03123`."""
+    """Publication of the method, e.g. `arXiv:2508.03123`."""
     extra: str = ""
     """The extra of the distribution that `target` needs; named in the hint when the import fails."""
     expected_failures: Mapping[str, str] = field(default_factory=dict)
@@ -68,7 +68,7 @@ class Spec:
     assets: tuple[Asset, ...] = ()
     """Weight files this plugin may fetch."""
     acts: str = ""
-    """What its options make it do besides computing, such as `start the program that its options name`; where they come
+    """Side effects that its options cause, such as `start the program that its options name`; if they come
     from somebody else's run directory, `--trust` is asked for. Empty: nothing."""
 
     def __post_init__(self) -> None:
@@ -86,7 +86,10 @@ class AlgorithmSpec(Spec):
     """An RL algorithm: one `step(ctx)` per iteration."""
 
     needs: frozenset[Capability] = frozenset()
-    """What policy and rewards must offer; checked before any weight is read."""
+    """Capabilities that policy and rewards must offer; checked before any weight is read."""
+    compares: Literal["", "advantages", "samples"] = ""
+    """What it compares within a prompt, so that one sample of each is refused before any weight is read: `samples`
+    always, `advantages` where `train.advantage = "group"`. Empty: nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +100,7 @@ class PolicySpec(Spec):
     emits: str = "audio"
     """Media kind of its samples: `audio`, `image` or `vector`."""
     pretrain: str = ""
-    """`package.module:function` behind `rlzoo pretrain`, where the policy can be trained from data."""
+    """`package.module:function` behind `rlzoo pretrain`, if the policy can be trained from data."""
     tune: str = ""
     """`package.module:function` behind `rlzoo tune-schedule`: (voice, data, steps, *, out, utterances, textgrids,
     device, on_trial) -> one result per K with `num_steps`, `distance`, `untuned`. Empty: no schedule to tune."""

@@ -22,7 +22,7 @@ Reduction = Literal["mean", "sum"]
 
 @dataclass(frozen=True)
 class Prompt:
-    """What to speak. `id` is unique within a prompt set and safe in a file name."""
+    """Text to speak. `id` is unique within a prompt set and safe in a file name."""
 
     id: str
     text: str = ""
@@ -31,7 +31,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Media:
-    """What a policy's samples are: `kind` and, for audio, the rate in Hz."""
+    """Type of a policy's samples: `kind` and, for audio, the rate in Hz."""
 
     kind: str
     sample_rate: int | None = None
@@ -39,7 +39,7 @@ class Media:
 
 @dataclass(frozen=True)
 class Samples:
-    """What rewards see. `data` (N, ..., L) float32, audio (N, L) in [-1, 1], zero beyond `lengths` (N,) int64."""
+    """Samples for rewards. `data` (N, ..., L) float32, audio (N, L) in [-1, 1], zero beyond `lengths` (N,) int64."""
 
     data: Tensor
     lengths: Tensor
@@ -119,7 +119,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Crop:
-    """Where each of M rows was cut out of its state: `start` (M,) and `length` (M,) int64 on the last axis.
+    """Position of each of M windows in its state: `start` (M,) and `length` (M,) int64 on the last axis.
 
     A crop holds a window and as much around it as the network has to see; `Policy.mask` of its conditioning is true
     on the window alone.
@@ -221,7 +221,7 @@ class Trajectory:
     def state(self, k: int | Tensor, rows: Tensor | slice = slice(None)) -> Tensor:
         """x_k of these rows, (n, *S); k is one index for all of them, or (n,) int64.
 
-        Raises ContractError where x_k was not kept: no step with a density begins or ends there.
+        Raises ContractError if x_k was not kept: no step with a density begins or ends there.
         """
         missing = set(range(len(self.schedule) + 1) if isinstance(k, Tensor) else [k]) - set(self.kept)
         if isinstance(k, Tensor) and missing:

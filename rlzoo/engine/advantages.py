@@ -28,7 +28,7 @@ def advantages(
 ) -> tuple[Tensor, History]:
     """(R, N) scores of all ranks, (R,) weights -> (N,) advantages in [-clip, clip], and the new statistics.
 
-    R is 1 where the rewards are added up before they are standardised. `group` and `keys` give (N,) int64: each row's
+    R is 1 if the rewards are added up before they are standardised. `group` and `keys` give (N,) int64: each row's
     prompt in this step, and a hash of its name. Called where the mode needs them.
     """
     group, keys = cache(group), cache(keys)

@@ -1,4 +1,4 @@
-"""What a run has used, counted where it is used: algorithms are compared at equal budgets unasked."""
+"""Budget of a run, counted by the engine, so that algorithms are compared at equal budgets."""
 
 from __future__ import annotations
 

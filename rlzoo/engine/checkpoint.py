@@ -104,7 +104,7 @@ def latest(rundir: RunDirectory) -> Path | None:
 
 
 def restore(folder: Path, ctx: Context, algorithm: Algorithm[Any]) -> None:
-    """Bring context, policy and algorithm to a checkpoint. DataError where it is damaged or of another run."""
+    """Bring context, policy and algorithm to a checkpoint. DataError if it is damaged or of another run."""
     _verify(folder)
     engine = _load(folder / ENGINE)
     if not isinstance(engine, dict) or "starting" not in engine:
@@ -140,7 +140,7 @@ def load_policy(path: Path, *, start: bool = False, trust: bool = False) -> Poli
     """The policy of a run directory (its newest checkpoint) or of one checkpoint in it, in eval mode on the CPU.
 
     `start`: as it was before the first step. `trust`: also where somebody else has made the directory and it names a
-    program. Raises DataError where there is none, it is damaged, or the weights that the run started from are no longer
+    program. Raises DataError if there is none, it is damaged, or the weights that the run started from are no longer
     what they were.
     """
     path = path.expanduser().absolute()

@@ -48,7 +48,7 @@ class Context(SharedContext):
     failures: Path
     observer: Observer
     rewarded: bool = True
-    """Whether the algorithm asks for scores."""
+    """True if the algorithm asks for scores."""
     step: int = 0
     generator: torch.Generator = field(default_factory=torch.Generator)
     history: dict[str, list[float]] = field(default_factory=dict)
@@ -76,7 +76,7 @@ class Context(SharedContext):
 
     @property
     def device(self) -> torch.device:
-        """Of policy, states and scores."""
+        """Device of policy, states and scores."""
         return self.fabric.device
 
     def next_prompts(self, count: int | None = None) -> list[Prompt]:
@@ -101,26 +101,26 @@ class Context(SharedContext):
 
         Two rollouts of the same prompts in one step use the same noise, so that policies can be compared pairwise.
         """
-        everyone = list(self.next_prompts() if prompts is None else prompts)
+        all_prompts = list(self.next_prompts() if prompts is None else prompts)
         G = samples_per_prompt or self.rollout_table.samples_per_prompt
-        mine = self._share(everyone)
+        mine = self._share(all_prompts)
         sampler = self.policy if policy is None else policy
         schedule = self.schedule(sampler, num_steps, deterministic)
-        rows = rollout.rows_of(everyone, mine, G, self.seed, self.step)
+        rows = rollout.rows_of(all_prompts, mine, G, self.seed, self.step)
         probe = self._probe(schedule, rows.seeds)
         kept = rollout.around_densities(schedule.stochastic) if keep == "all" else (len(schedule),)
         plan = self.plan(rows, schedule, kept, grad_steps=grad_steps, shared_prior=shared_prior, probe=probe)
         with torch.no_grad():
-            cond = sampler.condition([everyone[b] for b in mine]).to(self.device).repeat(G)
+            cond = sampler.condition([all_prompts[b] for b in mine]).to(self.device).repeat(G)
         progress = self._progress("sampling", len(rows.seeds) * len(schedule))
         ahead = None if grad_steps else self._score_ahead(rows.prompts)
         done = rollout.sample(sampler, cond, plan, progress, ahead.add if ahead else None)
         self._ahead = (done.samples, ahead) if ahead else None
-        trajectory = self.trajectory(rows, cond, plan, done, len(everyone) * G)
+        trajectory = self.trajectory(rows, cond, plan, done, len(all_prompts) * G)
         self.counters.samples += trajectory.size
         if done.probed is not None:
             k, size = torch.tensor(probe, device=self.device), self.rollout_table.micro_batch
-            measured = divergence.rows(len(everyone), G, len(rows.seeds))
+            measured = divergence.rows(len(all_prompts), G, len(rows.seeds))
             kl = divergence.measure(self.policy, self.reference, cond, schedule, measured, done.probed, k, size)
             mean, total = self.gather(kl).double().mean(0).tolist()
             self.metrics |= {"policy/kl": mean, "policy/kl_nats": total}
@@ -155,7 +155,7 @@ class Context(SharedContext):
         return advance
 
     def _probe(self, schedule: Schedule, seeds: Sequence[int]) -> tuple[int, ...]:
-        """Where the KL of this step is measured: in its first rollout, if it is due."""
+        """Rollout in which the KL of this step is measured: the first one, if it is due."""
         due = self.train.kl_every and self.step % self.train.kl_every == 0 and "policy/kl" not in self.metrics
         return divergence.probe(schedule, seeds) if due else ()
 
@@ -211,7 +211,7 @@ class Context(SharedContext):
         if isinstance(scores, Scores) and self.train.advantage_per_reward:
             terms = [scores.parts[scorer.name] for scorer in self.scorers]
             weights = [scorer.weight for scorer in self.scorers]
-        everyone, self.history = advantages(
+        all_advantages, self.history = advantages(
             self.gather(torch.stack(terms, 1).detach()).t(),
             torch.tensor(weights),
             self.train,
@@ -222,10 +222,10 @@ class Context(SharedContext):
             self.history,
         )
         rows = self.rows_of(trajectory)
-        return everyone[rows.start : rows.stop]
+        return all_advantages[rows.start : rows.stop]
 
     def rows_of(self, trajectory: Trajectory) -> range:
-        """Which of all ranks' rows are this rank's. Collective."""
+        """Indices of this rank's rows among those of all ranks. Collective."""
         sizes = self.gather(torch.tensor([len(trajectory)], device=self.device)).tolist()
         first = sum(sizes[: self.fabric.global_rank])
         return range(first, first + len(trajectory))

@@ -1,4 +1,4 @@
-"""How far the policy has moved from the reference, measured whether an algorithm penalises it or not."""
+"""Divergence of the policy from the reference, measured for every algorithm."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from rlzoo.core.types import Batch, Schedule
 from rlzoo.engine.rollout import seed_of
 
 ROWS = 16
-"""How many rows of a step are measured, or one of each prompt if that is more. All would cost a quarter of a step."""
+"""Number of measured rows of a step, or one per prompt if that is more. All would cost a quarter of a step."""
 
 
 def rows(prompts: int, repetitions: int, count: int) -> Tensor:
-    """Which of a process's `count` rows are measured: of each of the step's prompts the same number, its first ones."""
+    """Indices of the measured rows among a process's `count` rows: the same number, the first ones, of each prompt."""
     each = max(1, ROWS // prompts)
     return (torch.arange(count) % repetitions < each).nonzero()[:, 0]
 
 
 def probe(schedule: Schedule, seeds: Sequence[int]) -> tuple[int, ...]:
-    """One stochastic step per row, from the row's seed; empty where there is no such step."""
+    """One stochastic step per row, from the row's seed; empty if there is no such step."""
     steps = schedule.stochastic.nonzero()[:, 0].tolist()
     return tuple(steps[seed_of(seed, "kl") % len(steps)] for seed in seeds) if steps else ()
 

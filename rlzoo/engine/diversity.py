@@ -1,4 +1,4 @@
-"""How much samples of one prompt differ. A policy that has collapsed says everything in one way."""
+"""Distance between samples of one prompt. A collapsed policy says everything in one way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a step will take, before the first one: time and memory of one row, measured, and what follows from them.
+"""Estimate of a step before the first one, from the measured time and memory of one row.
 
 One row of the longest prompt of the first step goes through the network without and with a gradient. Memory is counted
 tensor by tensor, as they come and go, which needs no allocator's statistics and sees what a policy computes again.
@@ -23,7 +23,7 @@ from rlzoo.core.policy import Policy
 from rlzoo.core.types import Batch, Prompt, Schedule
 
 SHARE, MOST = 0.6, 256
-"""Of a GPU's free memory a piece's graph may take so much, in so many rows at the most."""
+"""Share of a GPU's free memory for the graph of a micro-batch, and its largest number of rows."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Row:
     """One row, once through the network."""
 
     elements: int
-    """Of its state."""
+    """Number of elements of its state."""
     forward_seconds: float
     train_seconds: float
     """Forward and backward, of a window where the run trains windows."""

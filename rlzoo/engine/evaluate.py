@@ -54,7 +54,7 @@ def evaluate(
 
 
 def read(rundir: RunDirectory, step: int) -> dict[str, Any] | None:
-    """An evaluation that was written before, or None. DataError where it is damaged."""
+    """An evaluation that was written before, or None. DataError if it is damaged."""
     path = rundir / f"eval/{name_of(step)}.json"
     return read_evaluation(path) if path.is_file() else None
 

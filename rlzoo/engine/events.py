@@ -1,4 +1,4 @@
-"""What a run tells its observer. Light: importing this must not import torch."""
+"""Events that a run sends to its observer. Light: importing this must not import torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Started:
     rows_per_step: int
     denoising_steps: int
     parameters: int
-    """Of the policy."""
+    """Number of parameters of the policy."""
     trainable: int
 
 
@@ -66,7 +66,7 @@ class Note:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run ended with. `scores`, `base`: held-out summaries after the last step and before the first."""
+    """Result of a run. `scores`, `base`: held-out summaries after the last step and before the first."""
 
     directory: Path
     steps: int

@@ -1,4 +1,4 @@
-"""What `rlzoo doctor --gpu` tries: whether policies and rewards do on the GPU here what they do on a CPU, and how fast.
+"""Checks of `rlzoo doctor --gpu`: policies and rewards on this GPU compared with a CPU, and their speed.
 
 Every line stands for itself, so that a page of them can be pasted into an issue. Nothing is trained or written.
 """
@@ -36,12 +36,12 @@ TIMED_ROWS = 48
 AGREEMENT = 1e-3
 """Largest relative difference of a CPU's and a GPU's float32: they add up in another order."""
 SCORE_AGREEMENT = 0.02
-"""Of scores, on scales of about five points."""
+"""Tolerance of scores, on scales of about five points."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One finding; `ok` is None where nothing was promised."""
+    """One finding; `ok` is None if nothing was promised."""
 
     what: str
     found: str
@@ -76,7 +76,7 @@ def _made(spec: PolicySpec | RewardSpec) -> Any:
 
 
 def _seconds(device: torch.device, work: Callable[[], object]) -> float:
-    """Of one run of `work`, the device's own part included."""
+    """Seconds of one run of `work`, the device's own part included."""
     torch.cuda.synchronize(device)
     started = time.perf_counter()
     work()

@@ -16,7 +16,6 @@ from rlzoo.engine.evaluate import evaluate, read
 from rlzoo.engine.events import Evaluated, Event, Finished, Note, Observer, RunResult, Saved, Started, StepDone
 from rlzoo.engine.peers import Peers
 from rlzoo.engine.processes import any_process, gather, make_fabric
-from rlzoo.engine.report import write_plot, write_report
 from rlzoo.engine.results import result_of
 from rlzoo.engine.rollout import share
 from rlzoo.engine.run import RunState, build
@@ -159,13 +158,13 @@ class Loop:
         own_prompts = len(share(self.config.rollout.prompts_per_step, fabric.global_rank, fabric.world_size))
         weights = gather(fabric, torch.tensor([own_prompts], dtype=torch.float64))
         for name, value in sorted(metrics.items()):
-            everyone = gather(fabric, torch.tensor([float(value)], dtype=torch.float64))
+            gathered = gather(fabric, torch.tensor([float(value)], dtype=torch.float64))
             one = (
-                everyone.max()
+                gathered.max()
                 if name.endswith("_max")
-                else everyone.min()
+                else gathered.min()
                 if name.endswith("_min")
-                else (everyone * weights).sum() / weights.sum()
+                else (gathered * weights).sum() / weights.sum()
             )
             agreed[name] = float(one)
         return agreed
@@ -184,6 +183,8 @@ class Loop:
         if read(self.rundir, live.ctx.step) is None or read(self.rundir, 0) is None:
             raise DataError(f"'{self.rundir / 'eval'}' lacks the first or the last evaluation", "somebody removed it")
         if self.writes:
+            from rlzoo.engine.report import write_plot, write_report  # matplotlib and statistics: not before the end
+
             write_plot(self.rundir)
             write_report(self.rundir)
         return result_of(self.rundir, stopped_by)

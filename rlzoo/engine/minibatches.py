@@ -1,4 +1,4 @@
-"""Which transitions of a trajectory are trained together.
+"""Minibatches: transitions of a trajectory that are trained together.
 
 Every process draws the same global order of (row, step) pairs from the shared generator and keeps those of its own
 rows; one process and many therefore train on the same minibatches.

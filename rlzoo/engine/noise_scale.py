@@ -36,7 +36,7 @@ WEIGHTS = 2**16
 
 @dataclass(frozen=True)
 class NoiseScale:
-    """What N samples say of one reward."""
+    """Result for one reward from N samples."""
 
     reward: str
     mean: float

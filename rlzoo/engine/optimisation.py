@@ -45,7 +45,7 @@ class Optimisation:
             self._average = {name: p.detach().clone() for name, p in self._trainable()}
 
     def apply(self, fabric: Fabric, step: int) -> float:
-        """Sum, clip, step, zero, average; returns the norm before clipping. Diverged where it is not finite."""
+        """Sum, clip, step, zero, average; returns the norm before clipping. Diverged if it is not finite."""
         parameters = self._parameters()
         sum_gradients(fabric, parameters)
         norm = float(nn.utils.clip_grad_norm_(parameters, self._table.grad_clip))
@@ -130,7 +130,7 @@ class Optimisation:
 
 
 def rate_factor(table: TrainTable, step: int) -> float:
-    """What the learning rate is multiplied with in optimisation step `step` = 0, 1 ...
+    """Factor of the learning rate in optimisation step `step` = 0, 1 ...
 
     It rises linearly over the first `warmup_steps`, then stays, or falls linearly or along a cosine, to reach 0 after
     the last of `steps`.

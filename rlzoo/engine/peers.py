@@ -1,4 +1,4 @@
-"""Which of several processes failed first: the others only see a broken connection.
+"""Find the process that failed first: the others only see a broken connection.
 
 Each that fails for a reason of its own writes it into the run directory before it leaves; the first process, which
 writes `status.json`, then names that reason and not the loss of its peer.
@@ -41,7 +41,7 @@ class Peers:
             fabric.barrier()
 
     def cause(self, error: BaseException) -> BaseException:
-        """What to report instead of `error`: itself, or what made another process leave this one alone."""
+        """The error to report for `error`: itself, or that of the process that failed first."""
         if self._count == 1:
             return error
         if not is_lost_peer(error):
@@ -85,7 +85,7 @@ class Peers:
 
 
 def is_lost_peer(error: BaseException) -> bool:
-    """Whether an error only says that another process has left."""
+    """True if an error only says that another process has left."""
     if isinstance(error, RlzooError):
         return False
     if isinstance(error, torch.distributed.DistError):

@@ -74,12 +74,12 @@ def gather(fabric: Fabric, values: Tensor) -> Tensor:
     sizes = _stacked(fabric, torch.tensor(len(values), device=fabric.device)).tolist()
     padded = values.new_zeros(max(sizes), *values.shape[1:])
     padded[: len(values)] = values
-    everyone = _stacked(fabric, padded.to(fabric.device))
-    return torch.cat([everyone[rank, :size] for rank, size in enumerate(sizes)]).to(values.device)
+    gathered = _stacked(fabric, padded.to(fabric.device))
+    return torch.cat([gathered[rank, :size] for rank, size in enumerate(sizes)]).to(values.device)
 
 
 def any_process(fabric: Fabric, flag: bool) -> bool:
-    """Whether `flag` is true in at least one process. Collective."""
+    """True if `flag` is true in at least one process. Collective."""
     return bool(sum_over(fabric, torch.tensor(float(flag), device=fabric.device)) > 0)
 
 

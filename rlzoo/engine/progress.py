@@ -1,4 +1,4 @@
-"""How a run is shown in a terminal or a notebook: a line for each step, a bar, a summary at the end."""
+"""Display of a run in a terminal or a notebook: a line for each step, a bar, a summary at the end."""
 
 from __future__ import annotations
 

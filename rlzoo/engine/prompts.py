@@ -13,7 +13,7 @@ from rlzoo.errors import DataError
 
 
 class PromptSet(Protocol):
-    """What the target of a `PromptSpec` gives. `recordings` may be absent where a set has none."""
+    """Interface of the target of a `PromptSpec`. `recordings` may be absent if a set has none."""
 
     def train(self) -> Sequence[Prompt]:
         """The training prompts, in a fixed order."""
@@ -25,7 +25,7 @@ class PromptSet(Protocol):
 
 
 def recordings_of(prompts: PromptSet, wanted: Sequence[Prompt], sample_rate: int | None) -> Samples:
-    """The recordings of `wanted` at the policy's rate. DataError where the set has none."""
+    """The recordings of `wanted` at the policy's rate. DataError if the set has none."""
     recordings = getattr(prompts, "recordings", None)
     if recordings is None:
         raise DataError(
@@ -62,7 +62,7 @@ class Cursor:
         return {"position": self.position, "prompts": len(self._prompts)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Inverse of `state_dict`; DataError where the set has another size than when it was saved."""
+        """Inverse of `state_dict`; DataError if the set has another size than when it was saved."""
         if state["prompts"] != len(self._prompts):
             raise DataError(
                 f"the prompt set had {state['prompts']} training prompts and now has {len(self._prompts)}",

@@ -1,4 +1,4 @@
-"""What a run leaves for people: a plot and one self-contained HTML page. Made again, they are the same."""
+"""The report of a run: a plot and one self-contained HTML page. The same run gives the same bytes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def write_plot(rundir: RunDirectory) -> Path:
 
 
 def write_report(rundir: RunDirectory) -> Path:
-    """Write `report.html`; call after `write_plot`. DataError where the run has not been evaluated yet."""
+    """Write `report.html`; call after `write_plot`. DataError if the run has not been evaluated yet."""
     every = evaluations(rundir)
     if not every:
         raise DataError(f"'{rundir.path}' has no evaluation yet", "let the run reach its first evaluation")

@@ -1,4 +1,4 @@
-"""What a run has reached, read from its directory. Light."""
+"""Results of a run, read from its directory. Light."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def evaluations(rundir: RunDirectory) -> list[dict[str, Any]]:
 
 
 def result_of(rundir: RunDirectory, stopped_by: str = "steps") -> RunResult:
-    """The run's first and newest evaluation and its files. DataError where it was not evaluated yet."""
+    """The run's first and newest evaluation and its files. DataError if it was not evaluated yet."""
     every = evaluations(rundir)
     if not every or every[0]["step"] != 0:
         raise DataError(f"'{rundir.path}' has no evaluation of its start", "let the run reach it, or resume the run")

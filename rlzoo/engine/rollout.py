@@ -60,17 +60,17 @@ class Rows:
     group_seeds: tuple[int, ...]
 
 
-def rows_of(everyone: Sequence[Prompt], mine: range, repetitions: int, seed: int, step: int) -> Rows:
-    """The rows of the prompts numbered `mine` among `everyone`, each prompt `repetitions` times."""
+def rows_of(all_prompts: Sequence[Prompt], mine: range, repetitions: int, seed: int, step: int) -> Rows:
+    """The rows of the prompts numbered `mine` among `all_prompts`, each prompt `repetitions` times."""
     seen: Counter[str] = Counter()
     seeds: list[list[int]] = []
-    for prompt in everyone:
+    for prompt in all_prompts:
         # A prompt that comes twice in a step goes on counting its repetitions; else both would sound alike.
         counts = range(seen[prompt.id], seen[prompt.id] + repetitions)
         seeds.append([seed_of("row", seed, step, prompt.id, count) for count in counts])
         seen[prompt.id] += repetitions
     return Rows(
-        tuple(everyone[b] for b in mine for _ in range(repetitions)),
+        tuple(all_prompts[b] for b in mine for _ in range(repetitions)),
         tuple(b for b in mine for _ in range(repetitions)),
         tuple(s for b in mine for s in seeds[b]),
         tuple(seeds[b][0] for b in mine for _ in range(repetitions)),
@@ -79,7 +79,7 @@ def rows_of(everyone: Sequence[Prompt], mine: range, repetitions: int, seed: int
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingPlan:
-    """How to sample N rows."""
+    """Settings for sampling N rows."""
 
     schedule: Schedule
     seeds: tuple[int, ...]
@@ -96,14 +96,14 @@ class SamplingPlan:
     window_frames: int = 0
     """Size of the windows whose log-probabilities are wanted too; 0: none."""
     kept: tuple[int, ...] = ()
-    """Which of the states 0 ... K to store, in order, besides the clean one."""
+    """Indices of the states 0 ... K to store, in order, besides the clean one."""
     dtype: torch.dtype = torch.float32
-    """Of states and log-probabilities; float64 for comparisons with closed forms."""
+    """Type of states and log-probabilities; float64 for comparisons with closed forms."""
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """What sampling gives: `states` (J, N, *S), `log_probs` (K, N), `probed` (N, *S) or None.
+    """Result of sampling: `states` (J, N, *S), `log_probs` (K, N), `probed` (N, *S) or None.
 
     The states are those of `SamplingPlan.kept` and the clean one.
     """

@@ -36,7 +36,7 @@ class RunState:
     heldout: Sequence[Prompt]
     judges: Sequence[Scorer]
     estimate: str
-    """What a step will take, for the user; empty where that cannot be told."""
+    """Estimate of a step for the user; empty if there is none."""
 
 
 def build(run: ResolvedRun, rundir: RunDirectory, fabric: Fabric, observer: Observer) -> RunState:
@@ -74,7 +74,7 @@ def build(run: ResolvedRun, rundir: RunDirectory, fabric: Fabric, observer: Obse
 
 
 def _estimate(run: ResolvedRun, ctx: Context) -> str:
-    """What a step will take; settles how many rows go at once where that is left to us."""
+    """Estimate a step, and set the number of rows at once if the user has not."""
     prompts = ctx.prompts.train()[: run.rollout.prompts_per_step]
     with ctx.counters.paused():
         rows = 1 if ctx.device.type == "cpu" else 2

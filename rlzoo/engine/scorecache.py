@@ -1,8 +1,7 @@
 """Scores kept on disk: the same audio, prompt and reward is scored once.
 
-The key is a SHA-256 over what a score may depend on: the valid samples, their rate and device, the prompt; the reward's
-name, version, options, source files, and the files its options name. Change a reward's `version` when its numbers
-change for another reason, and old scores are never seen again.
+The key is a SHA-256 over everything that a score may depend on: the valid samples, their rate and device, the prompt,
+the name of the reward and its `Reward.cache_key`. If scores change for another reason, change the reward's `version`.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import hashlib
 import json
 import math
 import sqlite3
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -35,7 +33,7 @@ CREATE TABLE IF NOT EXISTS scores (
 
 
 class ScoreCache:
-    """A file of scores, shared by processes of one machine. DataError where it cannot be used."""
+    """A file of scores, shared by processes of one machine. DataError if it cannot be used."""
 
     def __init__(self, path: Path, max_rows: int = 1_000_000) -> None:
         self.path, self.max_rows = path, max_rows
@@ -95,7 +93,7 @@ class ScoreCache:
 
 
 def _parts(text: str) -> dict[str, float]:
-    """ValueError or TypeError where somebody else wrote it."""
+    """ValueError or TypeError if somebody else wrote it."""
     return {str(name): float(value) for name, value in json.loads(text).items()}
 
 
@@ -104,7 +102,7 @@ def _count(db: sqlite3.Connection) -> int:
 
 
 def open_cache() -> ScoreCache:
-    """The user's own, `scores.sqlite` beside the weights (`RLZOO_CACHE`). DataError where it cannot be used."""
+    """The user's own, `scores.sqlite` beside the weights (`RLZOO_CACHE`). DataError if it cannot be used."""
     return ScoreCache(assets.cache_dir() / "scores.sqlite")
 
 
@@ -120,7 +118,7 @@ class CachedReward(Reward[Options]):
         self.name, self.reward, self.cache = name, reward, cache
         self.sample_rate, self.version = reward.sample_rate, reward.version
         self.hits = self.misses = 0
-        self._about = [name, _identity(reward)]
+        self._about = [name, reward.cache_key()]
 
     def to(self, device: torch.device | str) -> Self:
         """Move the reward."""
@@ -176,42 +174,6 @@ def _rows(scores: Scores, keys: Sequence[str]) -> dict[str, tuple[float, dict[st
 def with_cache(name: str, reward: Reward[Any], cache: ScoreCache | None) -> Reward[Any]:
     """The reward, with its scores kept where there is a cache."""
     return reward if cache is None else CachedReward(name, reward, cache)
-
-
-def _identity(reward: Reward[Any]) -> list[Any]:
-    """What the numbers of a reward follow from, its inner rewards' included."""
-    options = reward.options.model_dump(mode="json")
-    module = sys.modules.get(type(reward).__module__)
-    source = Path(getattr(module, "__file__", None) or "")
-    # A module of a package stands for its folder: a reward and its network are rarely the same file.
-    folder = "." in type(reward).__module__ or source.name == "__init__.py"
-    files = sorted(source.parent.glob("*.py")) if folder else [source]
-    inner = [
-        value for field in vars(reward).values() for value in (field if isinstance(field, list | tuple) else [field])
-    ]
-    return [
-        reward.version,
-        options,
-        type(reward).__qualname__,
-        [hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()],
-        [_stamp(file) for file in _files(options)],
-        [_identity(value) for value in inner if isinstance(value, Reward)],
-    ]
-
-
-def _files(options: Any) -> Iterator[Path]:
-    """Files that options name: another file under the same name is another reward."""
-    if isinstance(options, dict | list):
-        for value in options.values() if isinstance(options, dict) else options:
-            yield from _files(value)
-    elif isinstance(options, str) and 0 < len(options) < 1000 and "\0" not in options and Path(options).is_file():
-        yield Path(options)
-
-
-def _stamp(file: Path) -> list[int]:
-    """Size and time of change: hashing hundreds of megabytes would take longer than many a score."""
-    status = file.stat()
-    return [status.st_size, status.st_mtime_ns]
 
 
 __all__ = ["CachedReward", "ScoreCache", "open_cache", "with_cache"]

@@ -58,7 +58,7 @@ def score(
 ) -> Scored:
     """Score N samples with every scorer, about `micro_batch` rows at a time, all rows of a prompt in one call.
 
-    Raises Diverged where a sample or a score is not finite, after writing the sample to `failures`, and ContractError
+    Raises Diverged if a sample or a score is not finite, after writing the sample to `failures`, and ContractError
     for a result of a wrong shape.
     """
     scored = []

@@ -32,7 +32,7 @@ ATTEMPTS = 3
 RATIO_TOLERANCE: Mapping[str, float] = {"fp32": 1e-4, "bf16-mixed": 5e-3}
 """Largest |log-ratio| per element. Batches of other sizes round otherwise; dropout or a wrong mask is far above."""
 TRANSITIONS = 8
-"""How many transitions the checks use, spread evenly over rows and steps; all of them would triple the first step."""
+"""Number of transitions in the checks, spread evenly over rows and steps; all would triple the first step."""
 GRADIENT_TOLERANCE = 1e-6
 """Least relative difference of the two gradients; a reward that does not reach the policy gives exactly none."""
 
@@ -52,9 +52,9 @@ class _Call:
     counts: dict[str, int]
     metrics: dict[str, float]
     prompts: int
-    """How many prompts it took."""
+    """Number of prompts used."""
     trajectory: Trajectory | None
-    """What a call of `score` was about."""
+    """Trajectory of a call of `score`."""
 
 
 @dataclass
@@ -135,7 +135,7 @@ class SelfCheck:
     def around_step(self) -> Iterator[tuple[TrainContext, list[str]]]:
         """Check, then yield the context for the step, which reuses the rollouts and scores that the checks have made.
 
-        Yields notes for the user as well. Raises ContractError where a check fails.
+        Yields notes for the user as well. Raises ContractError if a check fails.
         """
         notes: list[str] = []
         if not self._attempts:
@@ -155,7 +155,7 @@ class SelfCheck:
         yield cast(TrainContext, _Taped(self._ctx, tape)), notes
 
     def _rehearse(self, tape: _Tape, sign: float) -> Tensor | None:
-        """The first gradient that the algorithm would apply, or None where its step applies none."""
+        """The first gradient that the algorithm would apply, or None if its step applies none."""
         tape.position = 0
         with _unchanged(self._ctx, self._algorithm):
             try:
@@ -221,7 +221,7 @@ class SelfCheck:
         return True
 
     def _differ(self, scores: Scores, trajectory: Trajectory) -> bool:
-        """Whether scores differ where an algorithm compares them: within a prompt's group, or between groups of one."""
+        """True if scores differ where an algorithm compares them: within a prompt's group, or between groups of one."""
         values, group = self._ctx.gather(scores.values.detach()), self._ctx.gather(trajectory.group)
         if len(group.unique()) == len(group):
             group = torch.zeros_like(group)

@@ -1,4 +1,4 @@
-"""What contexts share: everything that follows from a policy, the run's tables and a trajectory alone.
+"""Shared base of contexts: everything that follows from a policy, the run's tables and a trajectory alone.
 
 `rlzoo.engine.context.Context` adds processes, budgets and checkpoints for runs; `rlzoo.testing.context.LocalContext`
 is for unit tests and notebooks. Both sample and draw with the code here.
@@ -25,11 +25,11 @@ class SharedContext:
     rollout_table: RolloutTable
     train: TrainTable
     dtype: torch.dtype = torch.float32
-    """Of states and log-probabilities."""
+    """Type of states and log-probabilities."""
 
     @property
     def device(self) -> torch.device:
-        """Of policy, states and scores."""
+        """Device of policy, states and scores."""
         return next(self.policy.parameters()).device
 
     @property
@@ -61,7 +61,7 @@ class SharedContext:
         shared_prior: bool,
         probe: tuple[int, ...] = (),
     ) -> rollout.SamplingPlan:
-        """How to sample these rows; training windows apply only where states are kept."""
+        """Settings for sampling these rows; training windows apply only if states are kept."""
         return rollout.SamplingPlan(
             schedule=schedule,
             seeds=rows.seeds,

@@ -1,4 +1,4 @@
-"""Which policy a path or a name means. Light: of a weight file, only the header is read."""
+"""Find the policy of a path or a name. Light: only the header of a weight file is read."""
 
 from __future__ import annotations
 

@@ -25,19 +25,19 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Judged:
-    """What is known of one policy, or of one set of recordings."""
+    """Results of one policy, or of one set of recordings."""
 
     rows: list[dict[str, Any]]
     """One per sample: `prompt`, `text`, `index`, `scores`."""
     diversity: dict[str, float]
-    """Of each prompt with at least two samples; see `rlzoo.engine.diversity`."""
+    """Diversity of each prompt with at least two samples; see `rlzoo.engine.diversity`."""
     kl: dict[str, float]
     """To the reference, per element of one denoising step in nats, by prompt; empty without a reference."""
     kl_nats: dict[str, float]
     """The same of the whole state."""
     sample_rate: int | None
     rates: Mapping[int, int] = field(default_factory=dict)
-    """Of recordings: {hertz: how many files}."""
+    """Sampling rates of recordings: {hertz: number of files}."""
 
 
 def load(source: Path | Choice[Any], device: str, *, start: bool = False, seed: int = 0, trust: bool = False) -> Policy:
@@ -112,7 +112,7 @@ def judge_recordings(
 ) -> Judged:
     """Scores of recordings, each resampled from its own rate to what a judge wants.
 
-    `sample_rate` is None where they differ. DataError for a file that is no sound mono recording.
+    `sample_rate` is None if they differ. DataError for a file that is no sound mono recording.
     """
     rows: list[dict[str, Any]] = []
     waves: dict[str, list[torch.Tensor]] = {}

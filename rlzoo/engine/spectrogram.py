@@ -13,7 +13,7 @@ from torch import Tensor
 from rlzoo.speech.audio import slaney_mel
 
 BANDS, MOST_FRAMES, RANGE_DB = 80, 320, 70.0
-"""Of a picture: its height, its greatest width, and how far below the loudest point it is still not black."""
+"""Height and largest width of a picture, and its range in dB below the loudest point."""
 
 
 def log_mel(wave: Tensor, rate: int, bands: int, hop: int) -> Tensor:

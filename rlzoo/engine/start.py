@@ -26,7 +26,7 @@ from rlzoo.files.rundir import RunDirectory, check_free, default_path, environme
 
 
 class Reporter(Protocol):
-    """What shows a run to a person."""
+    """Display of a run for the user."""
 
     def replaced(self, replacement: Replacement) -> None:
         """Called before a run whose reward is not the one that was asked for."""
@@ -106,7 +106,7 @@ def start(
     """Make the run's directory (`path`; default: a new one under `runs/`), train, and write the report.
 
     `strict` refuses the fallback of a reward whose weights are unavailable; `command` is written at the top of the
-    run's `config.toml`. Raises ConfigError where the directory is taken, DataError for unavailable weights or a full
+    run's `config.toml`. Raises ConfigError if the directory is taken, DataError for unavailable weights or a full
     disk, and what `rlzoo.engine.loop.train` raises. A run that fails before its first step leaves no directory behind.
     """
     reporter = reporter or Silent()
@@ -148,7 +148,7 @@ def resume(
 ) -> RunResult:
     """Continue the run in `path` from its newest checkpoint, with another number of steps or device if given.
 
-    `trust`: also where somebody else has made it and it names programs. Raises DataError where `path` is not a run, or
+    `trust`: also where somebody else has made it and it names programs. Raises DataError if `path` is not a run, or
     where weights of its rewards are unavailable: a run must not change
     its reward half-way.
     """

@@ -39,7 +39,7 @@ def crop(policy: Policy, purpose: str, seeds: Sequence[int | str], cond: Batch, 
 def crop_states(
     policy: Policy, purpose: str, seeds: Sequence[int | str], cond: Batch, states: Sequence[Tensor], size: int
 ) -> tuple[Batch, list[Tensor]]:
-    """What `TrainContext.crop` does; as it is where `size` is 0."""
+    """Implement `TrainContext.crop`; nothing is cut if `size` is 0."""
     if not size:
         return cond, list(states)
     cond, place = crop(policy, purpose, seeds, cond, size)

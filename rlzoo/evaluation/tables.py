@@ -43,7 +43,7 @@ def show(found: dict[str, Any], out: Console = out) -> None:
 
 
 def as_text(found: dict[str, Any]) -> str:
-    """What `show` prints."""
+    """Return the text of `show`."""
     written = StringIO()
     show(found, Console(file=written, width=120, highlight=False, markup=False))
     return written.getvalue().strip("\n")

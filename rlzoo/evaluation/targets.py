@@ -1,4 +1,4 @@
-"""What `rlzoo eval` is asked to judge, and by whom. Light: nothing here reads a weight."""
+"""Targets and judges of `rlzoo eval`. Light: nothing here reads a weight."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rlzoo.speech.corpus.metadata import AUDIO_SUFFIXES
 
 @dataclass(frozen=True)
 class Request:
-    """What the flags say."""
+    """Settings of an evaluation, from the flags."""
 
     judges: list[str]
     prompts: str
@@ -50,7 +50,7 @@ class Subject:
     source: Path | Choice[Any] | Source
     run: ResolvedRun | None
     start: bool = False
-    """Whether what the run started from is meant, and not what it has become."""
+    """True if what the run started from is meant, and not what it has become."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class EvaluationPlan:
 
 
 def find_subjects(targets: Sequence[Path], asked: Request) -> list[Subject]:
-    """What is to be judged. DataError, ConfigError."""
+    """Return the subjects to judge. DataError, ConfigError."""
     if targets:
         return [_subject(path, asked) for path in targets]
     if asked.policy:

@@ -1,1 +1,1 @@
-"""What is read from and written to disk: run folders, weights, voices; and signals, which stop a writer."""
+"""Files: run folders, weights, voices; and signals, which stop a writer."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 1 << 20
 ATTEMPTS = 4
-"""How often a broken connection is taken up again before giving up."""
+"""Number of attempts to continue a broken download."""
 
 Progress = Callable[[int, int], None]
 """Called with (bytes so far, bytes in all)."""
@@ -43,7 +43,7 @@ class Asset:
     size: int
     licence: str
     commercial_use: bool
-    """Whether the licence allows commercial use."""
+    """True if the licence allows commercial use."""
     source: str
     """Who published it, for people to look up."""
 
@@ -54,7 +54,7 @@ class Asset:
 
     @property
     def path(self) -> Path:
-        """Where the cache keeps it, whether it is there or not."""
+        """Path in the cache. The file may not exist."""
         return cache_dir() / "assets" / self.name / self.filename
 
     def terms(self) -> str:
@@ -85,7 +85,7 @@ def cache_dir() -> Path:
 
 
 def is_offline() -> bool:
-    """Whether `RLZOO_OFFLINE` forbids downloads."""
+    """True if `RLZOO_OFFLINE` forbids downloads."""
     return os.environ.get("RLZOO_OFFLINE", "").lower() not in ("", "0", "false", "no")
 
 
@@ -96,7 +96,7 @@ def cached(asset: Asset) -> Path | None:
 
 
 def at_hand(assets: Iterable[Asset], checkpoint: Path | None = None) -> bool:
-    """Whether weights are available without a download. A named checkpoint always counts: if it is missing, that is an
+    """True if weights are available without a download. A named checkpoint always counts: if it is missing, that is an
     error to report and not a reason to use something else."""
     return checkpoint is not None or all(cached(asset) is not None for asset in assets)
 

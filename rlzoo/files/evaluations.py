@@ -49,13 +49,13 @@ class _Index(Shape):
 
 
 def steps_in(folder: Path, pattern: str) -> list[tuple[int, Path]]:
-    """What is named after a step, in the order of steps: `eval/000010.json`, `checkpoints/000010/DONE`."""
+    """Files named after a step, in the order of steps: `eval/000010.json`, `checkpoints/000010/DONE`."""
     named = [(path.relative_to(folder).parts[0].split(".")[0], path) for path in folder.glob(pattern)]
     return sorted((int(name), path) for name, path in named if name.isascii() and name.isdigit() and len(name) < 19)
 
 
 def read_evaluation(path: Path, hint: str = "delete it and resume the run: it will be made again") -> dict[str, Any]:
-    """One evaluation. DataError where it is damaged, or names a file outside the run."""
+    """One evaluation. DataError if it is damaged, or names a file outside the run."""
     document = read_object(path, hint)
     check(_Evaluation, document, f"'{path}' is no evaluation", hint)
     names = document["scores"].keys()
@@ -73,7 +73,7 @@ def read_evaluations(folder: Path) -> list[dict[str, Any]]:
 
 
 def read_index(path: Path) -> list[dict[str, Any]]:
-    """What the recordings beside it say. DataError where a line lacks something."""
+    """Texts of the recordings beside it. DataError if a line is incomplete."""
     rows = read_lines(path, "evaluate again, or remove the file: recordings are then known by their names alone")
     for number, row in enumerate(rows, 1):
         check(_Index, row, f"'{path}' line {number} tells no recording")
@@ -81,7 +81,7 @@ def read_index(path: Path) -> list[dict[str, Any]]:
 
 
 def own_file(folder: Path, name: str) -> Path:
-    """A file that an evaluation names. DataError where it, or what it is a link to, lies outside the run directory."""
+    """A file that an evaluation names. DataError if it, or what it is a link to, lies outside the run directory."""
     path = folder / name
     if not path.resolve().is_relative_to(folder.resolve()):
         raise DataError(f"'{path}' lies outside the run directory '{folder}'", "somebody has put it there: remove it")

@@ -16,11 +16,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from rlzoo.errors import DataError
 
 MAX_BYTES = 256 << 20
-"""Of one JSON document or text: a thousand times what the largest run writes."""
+"""Largest JSON document or text, in bytes: a thousand times that of the largest run."""
 MAX_LINES_BYTES = 2 << 30
-"""Of one file of JSON lines, which grows with the run."""
+"""Largest file of JSON lines, in bytes; it grows with the run."""
 MAX_DEPTH = 64
-"""How deep JSON may be nested; ours is never deeper than 8."""
+"""Largest depth of JSON; ours is at most 8."""
 
 _DAMAGED = "it is damaged"
 
@@ -28,7 +28,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class Shape(BaseModel):
-    """What a document must have; what else it has is left alone."""
+    """Required keys of a document; other keys are ignored."""
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 
@@ -70,7 +70,7 @@ def parse(text: str | bytes, where: str, hint: str = _DAMAGED) -> Any:
 
 
 def nested_too_deep(value: Any) -> bool:
-    """Whether dictionaries and lists are nested more than MAX_DEPTH deep."""
+    """True if dictionaries and lists are nested more than MAX_DEPTH deep."""
     layer = [value]
     for _ in range(MAX_DEPTH):
         inner: list[Any] = []
@@ -103,7 +103,7 @@ def as_object(value: Any, where: str, hint: str = _DAMAGED) -> dict[str, Any]:
 
 
 def read_lines(path: Path, hint: str = _DAMAGED) -> list[dict[str, Any]]:
-    """Objects of a JSON-lines file, none where there is no file; a last line without its end, which a crash while
+    """Objects of a JSON-lines file, none if there is no file; a last line without its end, which a crash while
     writing leaves, is left out."""
     return list(_objects(path, hint)) if path.exists() else []
 

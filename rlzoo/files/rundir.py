@@ -41,7 +41,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NEARLY_FULL = 1 << 20
 _KEPT = ("metrics.jsonl", "eval", "samples", "checkpoints", "failures")
 _MADE_FIRST = frozenset({"config.toml", "env.json", "status.json", ".lock"})
-"""What may be there before `config.json`, the last that is written of a new directory."""
+"""Files that may exist before `config.json`, which is the last one written into a new directory."""
 
 
 class _Named(Shape):
@@ -54,7 +54,7 @@ class _Reward(_Named):
 
 
 class _Config(Shape):
-    """What readers of `config.json` count on, whatever plugins there are."""
+    """Keys of `config.json` that readers rely on with any plugins."""
 
     seed: int
     policy: _Named
@@ -70,7 +70,7 @@ class _Metrics(Shape):
 
 
 class RunDirectory:
-    """Paths and writes of one run. Every write raises DataError where the disk is full or does not allow it."""
+    """Paths and writes of one run. Every write raises DataError if the disk is full or does not allow it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -83,7 +83,7 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: Path, *, toml: str, config: Mapping[str, Any], env: Mapping[str, Any]) -> Self:
-        """Make a new one. DataError where it exists (an empty folder is taken) or cannot be written."""
+        """Make a new one. DataError if it exists (an empty folder is taken) or cannot be written."""
         directory = cls(path.expanduser().absolute())
         check_free(directory.path)
         with _explained(directory.path):
@@ -97,7 +97,7 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """An existing one. DataError where there is none, or it is unreadable."""
+        """An existing one. DataError if there is none, or it is unreadable."""
         directory = cls(path.expanduser().absolute())
         if is_torn(directory.path):
             raise DataError(
@@ -112,7 +112,7 @@ class RunDirectory:
         return directory
 
     def config(self) -> dict[str, Any]:
-        """Content of `config.json`. DataError where it is damaged."""
+        """Content of `config.json`. DataError if it is damaged."""
         values = self._read("config.json", _Config)
         values.pop(SIGNED, None)
         return values
@@ -122,12 +122,12 @@ class RunDirectory:
         self.write_json("config.json", {**values, SIGNED: signature(values) if sign else ""})
 
     def is_own(self) -> bool:
-        """Whether this user has written `config.json` on this machine; see `rlzoo.files.trust`. DataError."""
+        """True if this user has written `config.json` on this machine; see `rlzoo.files.trust`. DataError."""
         values = self._read("config.json", _Config)
         return is_signed({key: value for key, value in values.items() if key != SIGNED}, values.get(SIGNED))
 
     def status(self) -> dict[str, Any]:
-        """Content of `status.json`. DataError where it is missing or damaged."""
+        """Content of `status.json`. DataError if it is missing or damaged."""
         return self._read("status.json", Shape)
 
     def set_status(self, state: State, *, step: int, error: str = "", hint: str = "") -> None:
@@ -137,7 +137,7 @@ class RunDirectory:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the directory for this process. DataError where another process runs in it."""
+        """Hold the directory for this process. DataError if another process runs in it."""
         from filelock import FileLock, Timeout
 
         lock = FileLock(self.path / ".lock", timeout=0)
@@ -218,7 +218,7 @@ class RunDirectory:
         self.append("metrics.jsonl", row)
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Every step of `metrics.jsonl`. DataError where a line other than an unfinished last one is damaged."""
+        """Every step of `metrics.jsonl`. DataError if a line other than an unfinished last one is damaged."""
         path = self.path / "metrics.jsonl"
         rows = read_lines(path)
         for number, row in enumerate(rows, 1):
@@ -253,7 +253,7 @@ class RunDirectory:
 
 
 def is_torn(path: Path) -> bool:
-    """Whether a run was stopped, or the disk was full, while its directory was made: nothing is in it yet."""
+    """True if a run was stopped, or the disk was full, while its directory was made: nothing is in it yet."""
     if not path.is_dir() or (path / "config.json").exists():
         return False
     names = [entry.name for entry in path.iterdir()]
@@ -315,7 +315,7 @@ def default_path(algorithm: str, policy: str, rewards: Sequence[tuple[str, str]]
 
 
 def environment(plugins: Sequence[tuple[str, str, str]] = ()) -> dict[str, Any]:
-    """What a reader needs to repeat a run; `plugins` are (name, distribution, version). Content of `env.json`."""
+    """Content of `env.json`, for repeating a run; `plugins` are (name, distribution, version)."""
     return {
         "rlzoo": __version__,
         "plugins": [{"name": n, "distribution": d, "version": v} for n, d, v in plugins],

@@ -44,9 +44,9 @@ _RENAMED = {"__builtin__": "builtins", "copy_reg": "copyreg", "commands": "subpr
 _RENAMED_BUILTINS = {"long": "int", "unicode": "str"}
 
 MAX_PROGRAM_BYTES = 32 << 20
-"""Of the pickle without its tensors; those of the largest published models have a few megabytes."""
+"""Largest size of a pickle without its tensors; those of the largest published models have a few megabytes."""
 _UNPACKED = 4
-"""How many times its own size a file may unpack to: PyTorch packs no tensors at all."""
+"""Largest ratio of unpacked to packed size: PyTorch does not compress tensors."""
 _SLACK = 16 << 20
 _MAX_TUPLE_NODES, _MAX_TUPLE_DEPTH = 100_000, 100
 _MAX_WORK = 20_000_000
@@ -87,11 +87,11 @@ class Record(dict[Any, Any]):
         raise _refusal("builtins", "getattr")
 
     def append(self, item: Any) -> None:
-        """What the unpickler calls for a subclass of list."""
+        """Called by the unpickler for a subclass of list."""
         self.entries.append(item)
 
     def extend(self, items: Any) -> None:
-        """What the unpickler calls for a subclass of list."""
+        """Called by the unpickler for a subclass of list."""
         self.entries.extend(items)
 
     def __hash__(self) -> int:  # type: ignore[override]
@@ -165,7 +165,7 @@ def _rebuild_from_type(function: Any, kind: Any, args: Any, state: Any) -> Any:
 
 
 def _reconstruct(kind: Any, base: Any = None, state: Any = None) -> Any:
-    """What `copyreg._reconstructor` does, for records."""
+    """Replacement of `copyreg._reconstructor` for records."""
     if not (isinstance(kind, type) and issubclass(kind, Record)):
         raise pickle.UnpicklingError("an object of a type that cannot be rebuilt")
     record = kind()
@@ -288,7 +288,7 @@ class _Unpickler(_InPython):  # type: ignore[misc]
         self._storage = storage
         self._work = 0
         self._weights: dict[int, tuple[int, int, Any]] = {}
-        """Of each tuple, by its id: nodes when unfolded, depth, and itself, so that the id stays its own."""
+        """For each tuple by id: number of unfolded nodes, depth, and the tuple itself, so that the id stays valid."""
 
     def spend(self, elements: int) -> None:
         """UnpicklingError once more elements were touched than a checkpoint can be made of."""
@@ -311,7 +311,7 @@ class _Unpickler(_InPython):  # type: ignore[misc]
         self.spend(sum(self._weights.get(id(key), (1,))[0] for key in keys))
 
     def call(self, function: Any, args: Any) -> Any:
-        """What the program calls: ours, and what it copies is counted."""
+        """Call a function of ours for the pickle program, and count the elements that it copies."""
         for arg in args if isinstance(args, tuple) else ():
             if isinstance(arg, list | tuple | dict | set | frozenset):
                 self.spend(len(arg))
@@ -405,6 +405,15 @@ def _record_type(module: str, name: str) -> type[Record]:
     return type("Record", (Record,), members)
 
 
+_OTHER_FILES = (
+    (b"RIFF", "a recording (WAV)"), (b"fLaC", "a recording (FLAC)"), (b"OggS", "a recording (Ogg)"),
+    (b"ID3", "a recording (MP3)"), (b"\x89PNG", "a picture"), (b"\xff\xd8\xff", "a picture"), (b"%PDF", "a PDF"),
+    (b"\x1f\x8b", "a gzip archive"), (b"7z\xbc\xaf", "a 7z archive"), (b"BZh", "a bzip2 archive"),
+    (b"\xfd7zXZ", "an xz archive"), (b"Rar!", "a RAR archive"), (b"\x89HDF", "an HDF5 file"), (b"GGUF", "a GGUF file"),
+    (b"\x93NUMPY", "a NumPy array"), (b"SQLite format 3", "a database"),
+)  # fmt: skip
+
+
 def refuse_other_files(path: Path) -> None:
     """Raise DataError for what is often found in the place of weights, and says what it is by its first bytes."""
     try:
@@ -426,6 +435,8 @@ def refuse_other_files(path: Path) -> None:
         )
     if re.match(rb"\s*[{\[]", head) and b"\0" not in head:
         raise DataError(f"'{path}' is JSON text and not weights", "name the weight file itself")
+    if kind := next((what for start, what in _OTHER_FILES if head.startswith(start)), ""):
+        raise DataError(f"'{path}' is {kind} and not weights", "name the weight file itself")
 
 
 _WRAPPERS = ("module.", "model.", "_orig_mod.", "network.", "generator.", "ema_model.")

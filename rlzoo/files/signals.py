@@ -10,7 +10,7 @@ from types import FrameType
 
 
 class StopRequest:
-    """Whether somebody asked the run to stop."""
+    """True if somebody asked the run to stop."""
 
     def __init__(self) -> None:
         self.signal = ""

@@ -25,13 +25,13 @@ _KEY_BYTES = 32
 
 
 def signature(values: Mapping[str, Any]) -> str:
-    """Of the values of a run, in hex; empty where no secret can be kept, and the run is then nobody's."""
+    """Signature of the values of a run, in hex; empty if no secret can be stored."""
     key = _key()
     return hmac.new(key, _canonical(values), hashlib.sha256).hexdigest() if key else ""
 
 
 def is_signed(values: Mapping[str, Any], found: Any) -> bool:
-    """Whether `found` is what `signature` gives here."""
+    """True if `found` is what `signature` gives here."""
     expected = signature(values)
     return bool(expected) and isinstance(found, str) and hmac.compare_digest(expected.encode(), found.encode())
 
@@ -41,7 +41,7 @@ def _canonical(values: Mapping[str, Any]) -> bytes:
 
 
 def _key() -> bytes:
-    """The user's secret, made when it is first needed; empty where it can be neither read nor written."""
+    """The user's secret, made when it is first needed; empty if it can be neither read nor written."""
     import platformdirs
 
     path = Path(platformdirs.user_state_dir("rlzoo", appauthor=False)) / "key"

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from rlzoo.errors import DataError
 from rlzoo.files.reading import as_object, parse
-from rlzoo.files.safepickle import refuse_other_files, without_wrapper
+from rlzoo.files.safepickle import load_untrusted, refuse_other_files, without_wrapper
 
 VERSION = "1"
 _AGAIN = "copy or make it again"
@@ -75,21 +75,25 @@ class VoiceFormat(Generic[C]):
             raise DataError(f"cannot write '{path}': {error.strerror}", "check free space and permissions") from error
 
     def load(self, path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """What `save` wrote: weights (float32, on the CPU) and description.
+        """Read a file of `save`: weights (float32, on the CPU) and description.
 
         Raises:
             DataError: the file is missing, damaged, of another kind or version, or its weights do not fit the network
                 that it describes.
         """
         path = Path(path)
+        if path.is_dir():
+            raise DataError(f"'{path}' is a directory and not a voice", "name the file voice.safetensors in it")
         if not path.is_file():
             raise DataError(f"voice '{path}' does not exist", "check the path")
         refuse_other_files(path)
         with path.open("rb") as file:
-            zipped = file.read(4) == b"PK\x03\x04"
-        if zipped:
+            start = file.read(4)
+        if start == b"PK\x03\x04" or (start[:1] == b"\x80" and start[1:2] in (b"\2", b"\3", b"\4", b"\5")):
+            published = known_model(_names_in(path)) if start[:1] == b"P" else ""
             raise DataError(
-                f"'{path}' is a checkpoint of PyTorch; voices of {self.policy} are safetensors files",
+                f"'{path}' is a checkpoint of PyTorch{f' ({published})' if published else ''}; voices of "
+                f"{self.policy} are safetensors files",
                 f"name the policy that reads it (--policy), or train one: rlzoo pretrain --policy {self.policy}",
             )
         try:
@@ -102,8 +106,13 @@ class VoiceFormat(Generic[C]):
                 f"{_AGAIN} if it is cut off; name its policy (--policy) if it is of another one than {self.policy}",
             ) from error
         if header.get("format") != self._mark:
+            other, published = str(header.get("format", "")).removeprefix("rlzoo-"), known_model(state)
+            if str(header.get("format", "")).startswith("rlzoo-"):
+                raise DataError(f"'{path}' is a voice for {other}, not for {self.policy}", f"give --policy {other}")
             raise DataError(
-                f"'{path}' is not a voice for {self.policy}: its header has no '{self._mark}'", "check the path"
+                f"'{path}' is not a voice for {self.policy}: its header has no '{self._mark}'"
+                + (f"; it holds {published}" if published else ""),
+                "check the path",
             )
         version = header.get("version", "")
         if version != VERSION:
@@ -163,6 +172,7 @@ class VoiceFormat(Generic[C]):
 _KNOWN = (
     ("decoder.estimator.down_blocks.", "a Matcha-TTS model, which rlzoo does not run"),
     ("decoder.estimator.downs.", "a published Grad-TTS model; rlzoo's gradtts is a network of another shape"),
+    ("decoder.estimator.mlp.", "a published Grad-TTS model; rlzoo's gradtts is a network of another shape"),
     ("transformer.layers.", "an E2-TTS model (a U-Net transformer), which rlzoo does not run"),
     ("transformer.audio_embed.", "an MMDiT of F5-TTS's code, which rlzoo does not run"),
     ("transformer.transformer_blocks.", "a model of F5-TTS (policy f5tts)"),
@@ -173,9 +183,19 @@ _KNOWN = (
 
 
 def known_model(names: Iterable[str]) -> str:
-    """What published model has tensors of these names, as part of a sentence; empty where it is none we know."""
+    """Name of the published model with tensors of these names, as part of a sentence; empty if it is unknown."""
     bare = [name.removeprefix("ema_model.").removeprefix("generator.").removeprefix("model.") for name in names]
     return next((what for start, what in _KNOWN if any(name.startswith(start) for name in bare)), "")
+
+
+def _names_in(path: Path) -> list[str]:
+    """Names of the tensors of a checkpoint of PyTorch, of which nothing is run; none where it cannot be read."""
+    try:
+        found = load_untrusted(path)
+    except DataError:
+        return []
+    tables = [found, *(found.values() if isinstance(found, Mapping) else ())]
+    return [str(name) for table in tables if isinstance(table, Mapping) for name in table]
 
 
 def _some(items: Iterable[str], count: int = 3) -> str:

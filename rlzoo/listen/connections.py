@@ -12,9 +12,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 MOST_WAITING = 200
 """Connections on whose client the server waits; beyond, those that have waited longest make room."""
 REQUEST_SECONDS = 10.0
-"""How long a client may take for a whole request; the page's own are one packet each."""
+"""Seconds that a client may take for a whole request; those of our page are one packet each."""
 RESPONSE_SECONDS = 120.0
-"""How long a client may take to fetch an answer."""
+"""Seconds that a client may take to fetch an answer."""
 
 
 class Connection(H11Protocol):
@@ -23,7 +23,7 @@ class Connection(H11Protocol):
     since = 0.0
     """When the server began to wait for this client, by the loop's clock."""
     served = False
-    """Whether it has had an answer; a browser keeps such connections for its next request."""
+    """True if it has had an answer; a browser keeps such connections for its next request."""
     watch: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -48,7 +48,7 @@ class Connection(H11Protocol):
         super().on_response_complete()
 
     def is_waiting(self) -> bool:
-        """Whether it is the client's turn: no request has come, or only a part of one."""
+        """True if it is the client's turn: no request has come, or only a part of one."""
         return self.conn.their_state in (h11.IDLE, h11.SEND_BODY)
 
     def _look(self) -> None:

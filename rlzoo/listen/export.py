@@ -17,7 +17,7 @@ from rlzoo.listen.study import Study
 def pairs(study: Study, excluded: set[int], *, ties: bool = True) -> list[dict[str, Any]]:
     """Every answer to a plain pair, in order, by raters who are not `excluded`. Paths are absolute.
 
-    DataError where a recording is no longer where it was.
+    DataError if a recording is no longer where it was.
     """
     rows = []
     for answer in study.answers():

@@ -1,4 +1,4 @@
-"""What is played: copies at one loudness, and anchors, which are recordings made worse by a known amount."""
+"""Played audio: copies at one loudness, and anchors, which are recordings with added noise."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PEAK = 0.99
 def prepare(folder: Path, a: Source, b: Source, settings: Settings) -> Study:
     """The study in `folder`: made, or opened again if it is this very one.
 
-    DataError where `folder` holds something else, both sides are equal, or a recording cannot be used.
+    DataError if `folder` holds something else, both sides are equal, or a recording cannot be used.
     """
     pairs = match(a, b)
     fingerprint = _fingerprint(pairs, settings)

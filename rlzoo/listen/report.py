@@ -1,4 +1,4 @@
-"""What the answers of a listening test say, and how far they can be trusted.
+"""Report of a listening test: preferences, and their reliability.
 
 Ties ("about the same") are left out of the main figures: the preference is the share of b among the decided answers,
 with Wilson's interval (1927) and the exact two-sided binomial test against 1/2. Beside them stand the same figures with
@@ -26,7 +26,7 @@ _VALUES = {"a": -1, None: 0, "b": 1}
 def report(study: Study, min_anchors: float = 0.0) -> dict[str, Any]:
     """Every figure of a test, JSON-able; `docs/listening.md` lists the keys.
 
-    Raters who found fewer than `min_anchors` (a share) of their anchors are left out, and named. DataError where there
+    Raters who found fewer than `min_anchors` (a share) of their anchors are left out, and named. DataError if there
     is no answer at all.
     """
     answers = study.answers()
@@ -106,9 +106,7 @@ def agreement(answers: Sequence[Answer]) -> dict[str, Any]:
         return {"alpha": None, "reason": "no prompt was heard by two raters", **facts}
     if len(np.unique(table[:, shared][~np.isnan(table[:, shared])])) == 1:
         return {"alpha": None, "reason": "every answer is the same, so chance agreement is total", **facts}
-    alpha = krippendorff_alpha(
-        reliability_data=table, level_of_measurement="ordinal", value_domain=sorted(_VALUES.values())
-    )
+    alpha = krippendorff_alpha(reliability_data=table, level_of_measurement="ordinal")
     return {"alpha": float(alpha), "reason": "", **facts}
 
 

@@ -14,7 +14,7 @@ LOOPBACK = "127.0.0.1"
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach `host`."""
+    """True if only this machine can reach `host`."""
     if host == "localhost":
         return True
     try:
@@ -24,7 +24,7 @@ def is_loopback(host: str) -> bool:
 
 
 def bind(host: str | None, port: int) -> socket.socket:
-    """A socket that listens. Without a host it is 127.0.0.1; ConfigError where it cannot be had."""
+    """A socket that listens. Without a host it is 127.0.0.1; ConfigError if it cannot be had."""
     address = (host or LOOPBACK).strip("[]")
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
@@ -60,7 +60,7 @@ def _own_addresses() -> list[str]:
 
 
 def serve(study: Study, listening: socket.socket, started: Callable[[], None] = lambda: None) -> None:
-    """Serve until it is interrupted. ConfigError where the extra `listen` is not installed."""
+    """Serve until it is interrupted. ConfigError if the extra `listen` is not installed."""
     try:
         import uvicorn
 

@@ -28,7 +28,7 @@ class Source:
     label: str
     recordings: Mapping[str, Recording]
     notes: tuple[str, ...] = ()
-    """What was recognised in metadata.csv, and what was found besides; to be said."""
+    """Notes for the user on metadata.csv and on other findings."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def open_source(path: Path, step: int | None = None) -> Source:
 
 
 def match(a: Source, b: Source) -> list[Pair]:
-    """Recordings that both sides have, by file name. DataError where there are none or their texts differ."""
+    """Recordings that both sides have, by file name. DataError if there are none or their texts differ."""
     keys = sorted(a.recordings.keys() & b.recordings.keys())
     if not keys:
         raise DataError(
@@ -106,7 +106,7 @@ def match(a: Source, b: Source) -> list[Pair]:
 
 
 def unequal_rates(pairs: Sequence[Pair]) -> str:
-    """What to tell whoever makes a test whose sides differ in their sampling rate; empty where none do."""
+    """Note for a test whose sides differ in their sampling rate; empty if none do."""
     import soundfile
 
     try:
@@ -151,7 +151,7 @@ def _recording(path: Path, name: str, prompts: Mapping[str, Mapping[str, Any]]) 
 
 
 def _prompts(folder: Path) -> tuple[dict[str, dict[str, Any]], tuple[str, ...]]:
-    """What the recordings of a folder say, by file stem, and notes on it."""
+    """Texts of the recordings in a folder, by file stem, and notes on them."""
     if index := _index(folder):
         return index, ()
     found = _metadata(folder)

@@ -70,7 +70,7 @@ CREATE TABLE answer (
 
 @dataclass(frozen=True)
 class Settings:
-    """What a test is made of. `pairs`, `repeats` and `anchors` are trials of each rater; `anchor_snr` is in dB."""
+    """Settings of a test. `pairs`, `repeats` and `anchors` are trials of each rater; `anchor_snr` is in dB."""
 
     pairs: int = 20
     repeats: int = 2
@@ -109,7 +109,7 @@ class Rater:
 
 @dataclass(frozen=True)
 class Trial:
-    """What a rater hears next; sounds are opaque names that only this rater may fetch."""
+    """The next trial of a rater. Sounds are opaque names that only this rater may fetch."""
 
     id: str
     number: int
@@ -137,7 +137,7 @@ class Answer:
 
 
 class Refused(Exception):
-    """What a rater asked for is not allowed (now); the text may be shown to them."""
+    """A rater's request is not allowed (now). The text may be shown to the rater."""
 
 
 class Busy(Exception):
@@ -209,7 +209,7 @@ class Study:
 
     @classmethod
     def open(cls, folder: Path) -> Study:
-        """An existing test. DataError where there is none or it is damaged."""
+        """An existing test. DataError if there is none or it is damaged."""
         path = folder / DATABASE
         if not path.is_file():
             raise DataError(f"'{folder}' holds no listening test", "give the folder that `rlzoo listen` has made")

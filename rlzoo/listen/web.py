@@ -111,7 +111,7 @@ class _Pages:
         self._static = {file.name: file.read_bytes() for file in folder.iterdir() if file.name[0] not in "._"}
 
     async def home(self, request: Request) -> Response:
-        """Where a session goes on."""
+        """Redirect to the page where a session continues."""
         rater, _ = await self._session(request)
         return RedirectResponse("/done" if rater.done == rater.total else "/test" if rater.done else "/volume", 303)
 
@@ -236,7 +236,7 @@ class _Pages:
 
 
 def _public(trial: Trial) -> dict[str, Any]:
-    """What a browser may know of a trial: neither its kind nor its sides."""
+    """The part of a trial that a browser may know: neither its kind nor its sides."""
     return {
         "id": trial.id,
         "number": trial.number,

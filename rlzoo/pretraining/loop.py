@@ -38,7 +38,7 @@ class _LogRow(Shape):
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Rows of `train.jsonl`, without an unfinished last one. DataError where another line is damaged."""
+    """Rows of `train.jsonl`, without an unfinished last one. DataError if another line is damaged."""
     rows = read_lines(path)
     for number, row in enumerate(rows, 1):
         check(_LogRow, row, f"'{path}' line {number} is no row of a training log")
@@ -46,17 +46,17 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 class Task(ABC):
-    """What a policy is trained on and for. Seed torch before the weights are drawn; the loop draws none."""
+    """Network, losses and validation of a training. Seed torch before the weights are drawn; the loop draws none."""
 
     network: nn.Module
-    """What becomes the voice; part of `trained`."""
+    """Module that becomes the voice; part of `trained`."""
     trained: nn.Module
     """All that has parameters to train, on its device."""
     voices: VoiceFormat[Any]
 
     @abstractmethod
     def losses(self, generator: torch.Generator, noise: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """Of a fresh batch: the scalar to lower, and the scalars to log.
+        """Losses of a fresh batch: the scalar to minimise, and the scalars to log.
 
         `generator` draws on the CPU (which recordings), `noise` on the device; checkpoints hold both.
         """
@@ -127,7 +127,7 @@ class Pretraining:
                 mean.copy_(value)
 
     def read_losses(self) -> dict[str, float]:
-        """Means since the last call. Diverged where one is not finite, before anything is written."""
+        """Means since the last call. Diverged if one is not finite, before anything is written."""
         count = (self.step - 1) % self.options.log_every + 1
         means = {name: round(value.item() / count, 5) for name, value in self.running.items()}
         self.running = {}

@@ -18,13 +18,13 @@ class PretrainingOptions(Options):
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = 1e-3
     """Adam's, after the warm-up."""
     final_learning_rate: Annotated[float, Field(gt=0, lt=1)] = 5e-5
-    """Where a cosine takes it by the end of the budget."""
+    """Learning rate at the end of the budget, reached by a cosine."""
     warmup_steps: Annotated[int, Field(ge=1, le=1_000_000_000)] = 200
     weight_decay: Annotated[float, Field(ge=0)] = 1e-6
     grad_clip: Annotated[float, Field(gt=0)] = 1.0
     """Largest norm of a step's gradient."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    """Of the average of the weights that becomes the voice."""
+    """Decay of the average of the weights that becomes the voice."""
     validate_every: Annotated[int, Field(ge=1, le=1_000_000_000)] = 2000
     """Judge held-out recordings every so many steps."""
     validation_utterances: Annotated[int, Field(ge=1, le=1_000_000_000)] = 4

@@ -40,9 +40,9 @@ _RESAMPLING: dict[str, Any] = {
 MIN_RATE, MAX_RATE = 1_000, 384_000
 """Sampling rates in Hz between which there is audio."""
 MAX_SAMPLES = 1 << 28
-"""Of one recording: 93 minutes at 48 kHz."""
+"""Largest number of samples of one recording: 93 minutes at 48 kHz."""
 MAX_COEFFICIENTS = 1 << 24
-"""Of a resampling filter: 44.1 to 48 kHz takes 50,000, 12,345 Hz to 16 kHz eight million."""
+"""Largest resampling filter: 44.1 to 48 kHz takes 50,000 taps, 12,345 Hz to 16 kHz eight million."""
 _BLOCK = 1 << 20
 _UNKNOWN_LENGTH = 1 << 60
 _FRAME_SECONDS = 0.02

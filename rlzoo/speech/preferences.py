@@ -35,7 +35,7 @@ class Preference:
 
     @property
     def recordings(self) -> tuple[Path, Path]:
-        """Preferred and rejected. DataError where they are numbers."""
+        """Preferred and rejected. DataError if they are numbers."""
         a, b = self.preferred, self.rejected
         if isinstance(a, Path) and isinstance(b, Path):
             return a, b

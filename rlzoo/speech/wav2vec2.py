@@ -22,7 +22,7 @@ from rlzoo.speech.audio import valid_mask
 RATE = 16_000
 """Hz."""
 SAMPLES_AT_ONCE = 160 * RATE
-"""Of one piece on a GPU."""
+"""Samples of the largest micro-batch on a GPU."""
 MIN_SAMPLES = 400
 """The receptive field of one frame."""
 _LABELS = 29

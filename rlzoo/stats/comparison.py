@@ -24,7 +24,7 @@ class Comparison:
 
     scores: Mapping[str, Paired]
     verdict: Verdict | None
-    """None where nothing says which score trained, or no other one judged."""
+    """None if nothing says which score trained, or no other one judged."""
 
 
 def per_prompt(rows: Iterable[Row], name: str) -> dict[str, float]:
@@ -41,7 +41,7 @@ def estimate(values: Mapping[str, float]) -> Estimate:
 
 
 def compare(tuned: Sequence[Row], base: Sequence[Row], *, trained: str = "", judges: Sequence[str] = ()) -> Comparison:
-    """Compare row lists over the prompts and scores that both have. DataError where they share no prompt.
+    """Compare row lists over the prompts and scores that both have. DataError if they share no prompt.
 
     `trained` names the score that was trained on; with it and at least one of `judges` there is a verdict on hacking.
     """

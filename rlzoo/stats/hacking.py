@@ -46,7 +46,7 @@ def hacking_flag(
     """Compare (tuned, base) scores of the training reward and of each judge, N prompts each, higher is better.
 
     Average several samples of a prompt first: prompts are the units. `margins`: by how much a judge may fall without
-    being held against the run (default 0). With no judge there is never a flag. ValueError where units do not match.
+    being held against the run (default 0). With no judge there is never a flag. ValueError if units do not match.
     """
     allowed = margins or {}
     rise = paired(*reward, alternative="greater", seed=seed)

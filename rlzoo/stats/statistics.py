@@ -26,7 +26,7 @@ PERMUTATIONS = 9999
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure and its confidence interval; `low` and `high` are None where one run leaves nothing to resample."""
+    """A figure and its confidence interval; `low` and `high` are None if one run leaves nothing to resample."""
 
     value: float
     low: float | None
@@ -45,7 +45,7 @@ class Paired:
     gain: Estimate
     """Mean difference."""
     p: float
-    """Sign-flip permutation test of the mean difference; 1 where there is only one unit."""
+    """Sign-flip permutation test of the mean difference; 1 if there is only one unit."""
     wins: int
     ties: int
     losses: int
@@ -193,7 +193,7 @@ def holm(p: Mapping[str, float]) -> dict[str, float]:
 
 
 def prediction_band(scores: ArrayLike, *, level: float = 0.95) -> Estimate:
-    """Where one more run of the same kind falls with probability `level`: mean +- t s sqrt(1 + 1/n), n runs.
+    """Interval for one more run of the same kind with probability `level`: mean +- t s sqrt(1 + 1/n), n runs.
 
     Student's t interval for a new observation; assumes roughly normal runs. None bounds for one run.
     """

@@ -1,4 +1,4 @@
-"""What every algorithm must keep, on both toys. Each check takes an `AlgorithmSubject` and raises `Broken`."""
+"""Contract of every algorithm, on both toys. Each check takes an `AlgorithmSubject` and raises `Broken`."""
 
 from __future__ import annotations
 
@@ -279,7 +279,7 @@ def ranks_agree(subject: AlgorithmSubject) -> None:
 
 
 def penalty_pulls_back(subject: AlgorithmSubject) -> None:
-    """Where an option weighs a distance to the starting weights, a policy that left them comes back, reward aside."""
+    """If an option weights a distance to the starting weights, a policy that left them must return without reward."""
     fields = subject.options.model_fields.items()
     names = [
         n

@@ -1,4 +1,4 @@
-"""What every plugin must keep, whatever its kind: a light announcement, sound options, a target of the right class."""
+"""Contract of every plugin of any kind: a light announcement, sound options, a target of the right class."""
 
 from __future__ import annotations
 

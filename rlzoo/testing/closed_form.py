@@ -112,7 +112,7 @@ def best_objective(
         c = c + p * variance
         if steps.stochastic[k] or (last_step and k == len(steps.stochastic) - 1):
             free = beta == 0 or not steps.stochastic[k]
-            # max over u of p (m + u)^2 + q (m + u) - kappa u^2, at m; kappa = 0 where the control is free.
+            # max over u of p (m + u)^2 + q (m + u) - kappa u^2, at m; kappa = 0 if the control is free.
             kappa = torch.zeros_like(p) if free else (beta / (2 * variance)).expand_as(p)
             left = (kappa - p).clamp(min=1e-300)
             p, q, c = p * kappa / left, q * kappa / left, c + q**2 / (4 * left)

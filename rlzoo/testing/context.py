@@ -29,7 +29,7 @@ from rlzoo.functional import frozen_copy
 
 
 class LocalContext(SharedContext):
-    """What an algorithm needs for one step after another.
+    """Context in memory for an algorithm's steps.
 
     `weight` = -1 asks for the opposite of the reward; `update` = False leaves the weights as they are, so that only
     `gradients`, the last gradient by parameter name before clipping, tells what a step would do.
@@ -90,14 +90,14 @@ class LocalContext(SharedContext):
     ) -> Trajectory:
         """See `TrainContext`."""
         sampler = policy or self.policy
-        everyone = self.next_prompts() if prompts is None else list(prompts)
+        all_prompts = self.next_prompts() if prompts is None else list(prompts)
         repeats = samples_per_prompt or self.rollout_table.samples_per_prompt
         schedule = self.schedule(sampler, num_steps, deterministic)
-        rows = rollout.rows_of(everyone, range(len(everyone)), repeats, self.seed, self.step)
+        rows = rollout.rows_of(all_prompts, range(len(all_prompts)), repeats, self.seed, self.step)
         kept = tuple(range(len(schedule) + 1)) if keep == "all" else (len(schedule),)
         plan = self.plan(rows, schedule, kept, grad_steps=grad_steps, shared_prior=shared_prior)
         with torch.no_grad():
-            cond = sampler.condition(everyone).repeat(repeats)
+            cond = sampler.condition(all_prompts).repeat(repeats)
         return self.trajectory(rows, cond, plan, rollout.sample(sampler, cond, plan), len(cond))
 
     def score(self, trajectory: Trajectory, *, grad: bool = False) -> Scores:
@@ -111,7 +111,9 @@ class LocalContext(SharedContext):
         if self._recordings is None:
             raise DataError("this prompt set has no recordings", "choose a prompt set with recordings")
         order = [prompt.id for prompt in self._prompts]
-        return self._recordings[[order.index(prompt.id) for prompt in prompts]]
+        chosen = self._recordings[[order.index(prompt.id) for prompt in prompts]]
+        # As wide as the longest of them, as the engine reads them.
+        return Samples(chosen.data[:, : int(chosen.lengths.max())], chosen.lengths, chosen.media)
 
     def advantages(
         self, scores: Scores | Tensor, trajectory: Trajectory, normalise: Normalisation | None = None

@@ -56,12 +56,12 @@ _FROM_LISTS = {torch.tensor, torch.as_tensor, torch.asarray, Tensor.new_tensor}
 
 
 class WrongDevice(RuntimeError):
-    """What CUDA would have refused."""
+    """CUDA would have refused this."""
 
 
 @dataclass
 class Count:
-    """Of a stretch of work: kernels launched, waits for the device, and where (file, line, what) how often."""
+    """Counts of some work: launched kernels, waits for the device, and each place (file, line, what)."""
 
     kernels: int = 0
     waits: int = 0
@@ -95,7 +95,7 @@ class FakeCuda:
 
     @contextmanager
     def counted(self) -> Iterator[Count]:
-        """What the work inside launches and waits for; the result is filled in at its end."""
+        """Count launches and waits of the work inside; the result is filled in at its end."""
         kernels, waits, found = self.kernels.total(), self.waits.copy(), Count()
         yield found
         found.where = self.waits - waits
@@ -323,7 +323,7 @@ class _Operations(TorchDispatchMode):
             self.gpu.launch(name)
 
     def _mixed(self, func: Any, packet: Any, args: Any, given: list[Tensor], tags: list[Any]) -> None:
-        """What CUDA allows of two devices passes; a copy is a wait unless it is pinned."""
+        """Allow the operations that CUDA allows on two devices; a copy is a wait unless it is pinned."""
         if packet in _PACKING:
             return
         if packet in _COPIES:
@@ -348,7 +348,7 @@ class _Operations(TorchDispatchMode):
 
 
 class _Generator(torch.Generator):
-    """Of either device."""
+    """Random generator of either device."""
 
     def __new__(cls, device: Any = "cpu") -> Self:
         made = super().__new__(cls)
@@ -364,7 +364,7 @@ class _Generator(torch.Generator):
 
 
 class _Stream:
-    """Of commands, or an event in one: there is nothing to wait for."""
+    """Stream of commands, or an event in one: there is nothing to wait for."""
 
     device = CUDA
 

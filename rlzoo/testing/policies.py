@@ -1,4 +1,4 @@
-"""What every policy must keep. Each check takes a `PolicySubject` and raises `Broken` with the likely cause."""
+"""Contract of every policy. Each check takes a `PolicySubject` and raises `Broken` with the likely cause."""
 
 from __future__ import annotations
 

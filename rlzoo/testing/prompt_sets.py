@@ -1,4 +1,4 @@
-"""What every prompt set must keep. Each check takes a `PromptSubject` and raises `Broken`."""
+"""Contract of every prompt set. Each check takes a `PromptSubject` and raises `Broken`."""
 
 from __future__ import annotations
 

@@ -91,9 +91,9 @@ class RankContext(LocalContext):
             group=torch.cat([group for _, group, _ in shares]),
             prompts=tuple(prompt for _, _, prompts in shares for prompt in prompts),
         )
-        everyone = super().advantages(torch.cat([part for part, _, _ in shares]), whole, normalise)
+        all_values = super().advantages(torch.cat([part for part, _, _ in shares]), whole, normalise)
         first = sum(len(part) for part, _, _ in shares[: self.rank])
-        return everyone[first : first + len(values)]
+        return all_values[first : first + len(values)]
 
     def minibatches(self, trajectory: Trajectory) -> Iterator[Minibatch]:
         """One minibatch of all transitions; its size counts those of all ranks."""

@@ -1,4 +1,4 @@
-"""What a check gives, and how checks are run one after the other. Light."""
+"""Results of checks, and running checks one after the other. Light."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every reward must keep. Each check takes a `RewardSubject` and raises `Broken` with the likely cause."""
+"""Contract of every reward. Each check takes a `RewardSubject` and raises `Broken` with the likely cause."""
 
 from __future__ import annotations
 

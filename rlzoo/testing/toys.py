@@ -30,12 +30,12 @@ MEDIA = Media("vector")
 
 
 def mode_of(prompt: Prompt) -> int:
-    """Which of the `MODES` means a prompt's recordings have."""
+    """Index, below `MODES`, of the mean of a prompt's recordings."""
     return zlib.crc32(prompt.text.encode()) % MODES
 
 
 def length_of(prompt: Prompt) -> int:
-    """How many elements a prompt's state has, 2 to `WIDTH`."""
+    """Number of elements of a prompt's state, 2 to `WIDTH`."""
     return 2 + len(prompt.text) % (WIDTH - 1)
 
 
@@ -45,7 +45,7 @@ def mode_means() -> Tensor:
 
 
 class _ToyPolicy(Policy):
-    """What both toys share: conditioning, and a network that is affine in x with a table over times."""
+    """Shared base of both toys: conditioning, and a network that is affine in x with a table over times."""
 
     media = MEDIA
     _knots: Tensor

@@ -58,6 +58,14 @@ def test_raw_and_standardised_parts_are_summed(parts: Mean) -> None:
     assert reward.version == "1+7+7"
 
 
+def test_the_cache_key_holds_those_of_the_parts(parts: Mean) -> None:
+    reward = CompositeReward(CompositeOptions(parts=(Part(name="mean"),)))
+    before = reward.cache_key()
+    assert before[-1] == [parts.cache_key()]
+    parts.version = "8"
+    assert reward.cache_key() != before
+
+
 def test_a_floor_replaces_the_sum_of_that_row_only(parts: Mean) -> None:
     options = CompositeOptions(parts=(Part(name="mean", weight=3.0), Part(name="mean", weight=0.0, floor=0.0)))
     scores = CompositeReward(options).score(samples(), PROMPTS)

@@ -90,6 +90,14 @@ def test_equals_the_published_package_on_all_recordings(reward: DistillMOSReward
     compare(clean | {f"{name}, noisy": noisy(wave, 5) for name, wave in clean.items()}, reward, package)
 
 
+@torch.no_grad()
+def test_scores_are_these_numbers(reward: DistillMOSReward) -> None:
+    """Those of the published network (the tests above), where it is not installed; the last clip has three windows."""
+    noise = 0.3 * torch.randn(24_000, generator=torch.Generator().manual_seed(0))
+    samples = to_samples([voice_like(2.0, RATE, 1), noise, voice_like(9.0, RATE, 2)], RATE)
+    assert reward.score(samples, []).values.tolist() == pytest.approx([1.9207, 2.3076, 1.3889], abs=2e-3)
+
+
 @pytest.mark.parametrize("over", [0, 1, 15_999, 16_000, 16_001, 37_777, 123_456, 837_120])
 def test_windows_are_those_of_the_package(over: int) -> None:
     hops = math.ceil(over / 16_000) + 1

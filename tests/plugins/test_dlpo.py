@@ -10,6 +10,7 @@ import torch
 from rlzoo_dlpo import DLPOOptions
 from rlzoo_dlpo.algorithm import DLPO
 from torch import Tensor
+from toy_contexts import bounded, drifted, gradient_of, log_probs, steps_of
 
 from rlzoo.api import Policy, Trajectory
 from rlzoo.config.schema import RolloutTable, TrainTable
@@ -69,7 +70,7 @@ def test_own_target_is_the_noise_that_leads_to_the_visited_state(kind: type[Poli
     traj = ctx.rollout()
     expected = own_losses(ctx.policy, traj)
     dlpo = DLPO(DLPOOptions(credit="step", centre=False))
-    charge = dlpo.charge(ctx, traj, dlpo.teacher(ctx, traj))
+    charge = dlpo.penalty(ctx, traj, dlpo.denoising_target(ctx, traj))
     assert charge is not None
     torch.testing.assert_close(charge[:-1], expected)
     assert charge[-1].abs().max() == 0  # the deterministic last step pays nothing
@@ -80,11 +81,11 @@ def test_trajectory_credit_charges_every_step_with_the_whole_trajectory() -> Non
     traj = ctx.rollout()
     total = own_losses(ctx.policy, traj).sum(0)
     dlpo = DLPO(DLPOOptions(centre=False))
-    charge = dlpo.charge(ctx, traj, dlpo.teacher(ctx, traj))
+    charge = dlpo.penalty(ctx, traj, dlpo.denoising_target(ctx, traj))
     assert charge is not None
     torch.testing.assert_close(charge, total.expand_as(charge))
     dlpo = DLPO(DLPOOptions(centre=True))
-    centred = dlpo.charge(ctx, traj, dlpo.teacher(ctx, traj))
+    centred = dlpo.penalty(ctx, traj, dlpo.denoising_target(ctx, traj))
     assert centred is not None
     torch.testing.assert_close(centred, (total - total.mean()).expand_as(charge))
 
@@ -110,6 +111,25 @@ def test_gradient_is_the_equation_written_out(kind: type[Policy], estimator: str
         objective = objective - 0.4 * losses.sum()
     grads = torch.autograd.grad(-objective / (steps * len(traj)), list(ctx.policy.parameters()))
     torch.testing.assert_close(got, torch.cat([g.flatten() for g in grads]), atol=1e-9, rtol=1e-6)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("estimator", ["full", "scalar", "additive"])
+def test_off_the_sampling_policy_the_ratio_is_clipped_on_both_sides(estimator: str, reduction: str) -> None:
+    options = {"alpha": 1.5, "beta": 0.4, "norm": "l2", "credit": "step", "centre": True, "clip": (0.004, 0.008)}
+    table = {"by": 0.03, "logprob_reduction": reduction}
+    got = gradient(drifted(**table)[0], estimator=estimator, **options)
+    ctx, traj = drifted(**table)
+    steps, losses = steps_of(traj), own_losses(ctx.policy, traj)
+    charge = (losses - losses.mean(1, keepdim=True)).detach() if estimator != "additive" else 0.0
+    shaped = 1.5 * ctx.score(traj).values - 0.4 * charge
+    ratio = (log_probs(ctx.policy, traj, reduction) - traj.log_probs[steps]).exp()
+    inside = bounded(ratio, ctx, traj, 0.004, 0.008)
+    assert 0 < (inside != ratio).sum() < ratio.numel()
+    loss = torch.maximum(-shaped * ratio, -shaped * inside)
+    if estimator != "scalar":
+        loss = loss + 0.4 * losses
+    torch.testing.assert_close(got, gradient_of(loss.mean(), ctx), atol=1e-9, rtol=1e-6)
 
 
 @pytest.mark.parametrize("kind", TOYS)
@@ -145,7 +165,7 @@ def noises(traj: Trajectory, ctx: LocalContext, dlpo: DLPO) -> list[Tensor]:
     """What is added to the recordings at each step."""
     noisy, heard = ctx.policy.noisy, []
     ctx.policy.noisy = lambda x, noise, t: heard.append(noise) or noisy(x, noise, t)  # type: ignore[method-assign]
-    dlpo.charge(ctx, traj, dlpo.teacher(ctx, traj))
+    dlpo.penalty(ctx, traj, dlpo.denoising_target(ctx, traj))
     ctx.policy.noisy = noisy  # type: ignore[method-assign]
     return heard
 
@@ -154,7 +174,7 @@ def test_data_target_is_the_denoising_loss_of_the_recording() -> None:
     ctx = make(GaussianToy, recordings=True)
     traj = ctx.rollout()
     dlpo = DLPO(DLPOOptions(target="data", credit="step", centre=False))
-    charge = dlpo.charge(ctx, traj, dlpo.teacher(ctx, traj))
+    charge = dlpo.penalty(ctx, traj, dlpo.denoising_target(ctx, traj))
     assert charge is not None
     # Rows of one prompt share its recording but not their noise, and every step draws its own.
     assert charge[0].unique().numel() == len(traj)
@@ -164,7 +184,7 @@ def test_data_target_is_the_denoising_loss_of_the_recording() -> None:
     x, cond = ctx.policy.supervise(traj.prompts, ctx.recordings(traj.prompts))
     big, many = make(GaussianToy, recordings=True, samples=4000), 4000
     traj = big.rollout()
-    charge = dlpo.charge(big, traj, dlpo.teacher(big, traj))
+    charge = dlpo.penalty(big, traj, dlpo.denoising_target(big, traj))
     assert charge is not None
     noise = torch.randn(2 * many, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)[:, : x.shape[1]]
     t = torch.full((2 * many,), float(traj.schedule.times[1]), dtype=torch.float64)
@@ -188,11 +208,11 @@ def test_padding_has_no_influence() -> None:
     alone = LocalContext(policy, reward, [short], rollout=table, update=False)
     traj = alone.rollout([short])
     dlpo = DLPO(DLPOOptions(credit="step", centre=False))
-    charge = dlpo.charge(alone, traj, dlpo.teacher(alone, traj))
+    charge = dlpo.penalty(alone, traj, dlpo.denoising_target(alone, traj))
     both = alone.rollout([short, long])
     wide = torch.nn.functional.pad(traj.states, (0, both.states.shape[-1] - traj.states.shape[-1]), value=9.0)
     both.states[:, :2] = wide
-    both_charge = dlpo.charge(alone, both, dlpo.teacher(alone, both))
+    both_charge = dlpo.penalty(alone, both, dlpo.denoising_target(alone, both))
     assert charge is not None
     assert both_charge is not None
     assert both.states.shape[-1] > traj.states.shape[-1]

@@ -19,6 +19,7 @@ from rlzoo.audio import normalise_level, read_audio, to_samples
 from rlzoo.engine.allocator import keep_freed_memory
 from rlzoo.errors import DataError
 from rlzoo.testing.fakecuda import FakeCuda
+from rlzoo.testing.rewards import voice_like
 
 RATE = 16_000
 CLIPS = Path(__file__).parents[2] / "../shared/data/ljspeech/wavs"
@@ -112,6 +113,26 @@ def test_personalized_equals_the_published_package() -> None:
         expected = package().run(wave.numpy(), RATE, model_type="dnsmos_personalized")
         for part, values in parts.items():
             assert values[row].item() == pytest.approx(float(expected[f"{part}_mos"]), abs=1e-4)
+
+
+def test_scores_are_these_numbers(p808: DNSMOSReward, p835: DNSMOSReward) -> None:
+    """Those of the published package (the tests above), where what it needs is not installed."""
+    noise = 0.3 * torch.randn(24_000, generator=torch.Generator().manual_seed(0))
+    samples = to_samples([voice_like(2.0, RATE, 1), noise], RATE)
+    personal = DNSMOSReward(DNSMOSOptions(model="p835", personalized=True))
+    with torch.no_grad():
+        found = {"p808": p808.score(samples, []).values}
+        found |= p835.score(samples, []).parts
+        found |= {f"personal {part}": values for part, values in personal.score(samples, []).parts.items()}
+    assert {name: values.tolist() for name, values in found.items()} == {
+        "p808": pytest.approx([2.3287, 2.1258], abs=2e-3),
+        "sig": pytest.approx([1.7602, 1.1971], abs=2e-3),
+        "bak": pytest.approx([1.6963, 1.1418], abs=2e-3),
+        "ovrl": pytest.approx([1.4232, 1.0610], abs=2e-3),
+        "personal sig": pytest.approx([3.5379, 2.6913], abs=2e-3),
+        "personal bak": pytest.approx([2.6890, 1.3793], abs=2e-3),
+        "personal ovrl": pytest.approx([2.5785, 1.4724], abs=2e-3),
+    }
 
 
 @pytest.mark.parametrize("length", [144_160, 160_000, 176_000, 16 * RATE, 17 * RATE, 33 * RATE + 5, 60 * RATE])

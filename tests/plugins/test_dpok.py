@@ -7,7 +7,18 @@ import torch
 from rlzoo_dpok import DPOKOptions
 from rlzoo_dpok.algorithm import DPOK
 from rlzoo_dpok.value import Value, features
-from toy_contexts import TOYS, assert_ranks_agree, gradient, gradient_of, local, log_probs, steps_of, transition
+from toy_contexts import (
+    TOYS,
+    assert_ranks_agree,
+    bounded,
+    drifted,
+    gradient,
+    gradient_of,
+    local,
+    log_probs,
+    steps_of,
+    transition,
+)
 
 from rlzoo.api import Batch
 
@@ -69,6 +80,36 @@ def test_the_step_is_reward_times_clamped_ratio(kind) -> None:
     assert (ratio > 1.005).any()
     loss = (-2 * ctx.score(traj).values * ratio * inside).mean()
     torch.testing.assert_close(got, gradient_of(loss, ctx), atol=1e-9, rtol=1e-6)
+
+
+def test_with_sums_the_clamp_and_the_kl_are_of_whole_states() -> None:
+    options = DPOKOptions(alpha=2.0, beta=0.3, baseline="advantage", clip=(0.004, 0.008))
+    table = {"by": 0.03, "shift": 0.1, "logprob_reduction": "sum"}
+    got = gradient(drifted(**table)[0], DPOK(options))
+    ctx, traj = drifted(**table)
+    steps = steps_of(traj)
+    ratio = (log_probs(ctx.policy, traj, "sum") - traj.log_probs[steps]).exp()
+    clamped = bounded(ratio, ctx, traj, 0.004, 0.008)
+    assert 0 < (clamped != ratio).sum() < ratio.numel()
+    kls = [transition(ctx.policy, traj, k).kl(transition(ctx.reference, traj, k), "sum") for k in steps]
+    loss = (-2 * ctx.score(traj).values * clamped + 0.3 * torch.stack(kls)).mean()
+    torch.testing.assert_close(got, gradient_of(loss, ctx), atol=1e-9, rtol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [True, False])
+def test_the_value_s_advantage_is_the_score_less_its_value_over_the_spread(scale: bool) -> None:
+    """In a second step, when the value network says something: it is asked before it is fitted again."""
+    ctx, algorithm = local(update=True), DPOK(DPOKOptions(scale=scale, value_learning_rate=0.05))
+    algorithm.setup(ctx)
+    algorithm.step(ctx)
+    traj = ctx.rollout()
+    scores, mask = ctx.score(traj).values, ctx.policy.mask(traj.cond)
+    spread = (float(scores.std(correction=0)) + 1e-4) if scale else 1.0
+    expected = torch.zeros_like(traj.log_probs)
+    for k in steps_of(traj):
+        asked = features(traj.states[k], mask, traj.schedule.times[k].expand(len(traj)), traj.cond)
+        expected[k] = (scores - algorithm.value(asked).detach()) / spread
+    torch.testing.assert_close(algorithm.value_advantages(ctx, traj, scores)[0], expected)
 
 
 def test_the_value_learns_what_a_state_is_worth() -> None:

@@ -18,13 +18,14 @@ from rlzoo_gradtts.losses import CLEAN_RATE, STYLE_WEIGHT, Losses
 from rlzoo_gradtts.mel import Mel
 from rlzoo_gradtts.network import GradTTSNetwork, NetworkConfig
 from rlzoo_gradtts.phones import phone_ids
-from rlzoo_gradtts.policy import VOICES, GradTTSPolicy
-from rlzoo_gradtts.pretrain import _sample, pretrain, validate
+from rlzoo_gradtts.policy import SHIPPED, VOICES, GradTTSPolicy
+from rlzoo_gradtts.pretrain import _sample, mean_steps, pretrain, start, validate
 from rlzoo_gradtts.style import divergence, sample, summarise
 from torch import Tensor, nn
 
 from rlzoo.api import Prompt
 from rlzoo.audio import read_audio, write_audio
+from rlzoo.config.checking import check_options
 from rlzoo.errors import ConfigError, DataError
 from rlzoo.pretraining.panel import Panel
 from rlzoo.speech.corpus.speech import SpeechCorpus
@@ -453,3 +454,12 @@ def test_a_run_that_would_never_train_the_chain_is_refused(corpus: Path, tmp_pat
     with pytest.raises(ConfigError, match="no step would train the denoisers"):
         pretrain(corpus, tmp_path / "run", PretrainOptions(**FAST | {"mean_steps": 5}, steps=5))
     assert not (tmp_path / "run").exists()
+
+
+def test_the_voice_that_ships_can_be_gone_on_from():
+    options = check_options(PretrainOptions, {"init": "shipped"}, "pretrain")
+    assert options.init == "shipped"
+    weights, voice = start(options)
+    assert weights is not None
+    assert voice["init"] == SHIPPED.name
+    assert mean_steps(options) == 0

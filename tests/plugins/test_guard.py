@@ -68,6 +68,39 @@ def test_the_score_is_minus_the_sum_of_the_penalties_and_worse_is_worse() -> Non
     assert found.parts["silence"][3].item() == 1.0
 
 
+def test_measurements_and_penalties_are_these_numbers() -> None:
+    """By hand, with limits that each sound breaks: what was measured less the limit, over the limit's own scale."""
+    second = torch.arange(RATE) / RATE
+    tone = 0.1 * torch.sin(2 * torch.pi * 1000 * second)  # active at -23.01 dBFS, everything below 1016 Hz
+    options = GuardOptions(
+        max_clipped=0.01, max_dc=0.02, max_silence=0.25, min_level_dbfs=-20, max_level_dbfs=-10,
+        min_bandwidth_hz=2000, max_bandwidth=0.5, min_seconds_per_letter=0.04, max_seconds_per_letter=0.05,
+    )  # fmt: skip
+    half = torch.cat([tone[: RATE // 2], torch.zeros(RATE // 2)])
+    loud = torch.where(torch.arange(RATE) < RATE // 50, torch.ones(RATE), 0.5 * torch.sin(2 * torch.pi * 6000 * second))
+    found = score(tone, tone + 0.05, half, loud, text="twenty letters heres", options=options)
+
+    def penalty(name: str) -> list[float]:
+        return found.parts[f"penalty_{name}"].tolist()
+
+    assert found.parts["dc"].tolist()[:3] == pytest.approx([0, 0.05, 0], abs=1e-5)
+    assert penalty("dc")[:3] == pytest.approx([0, (0.05 - 0.02) / 0.1, 0], abs=1e-4)
+    assert found.parts["silence"].tolist() == pytest.approx([0, 0, 0.5, 0])
+    assert penalty("silence") == pytest.approx([0, 0, (0.5 - 0.25) / 0.5, 0])
+    assert found.parts["level_dbfs"][0].item() == pytest.approx(-23.01, abs=0.02)
+    assert penalty("level")[0] == pytest.approx((23.01 - 20) / 20, abs=2e-3)
+    assert found.parts["clipped"].tolist() == pytest.approx([0, 0, 0, 0.02])
+    assert penalty("clipped") == pytest.approx([0, 0, 0, (0.02 - 0.01) / 0.05])
+    assert found.parts["bandwidth_hz"][0].item() == pytest.approx(1000, abs=16)
+    assert penalty("bandwidth")[0] == pytest.approx((2000 - 1000) / 2000, abs=0.01)
+    assert penalty("bandwidth")[3] == pytest.approx((6000 - 4000) / 4001, abs=0.02)
+    letters = sum(letter.isalnum() for letter in "twenty letters heres")
+    assert found.parts["seconds_per_letter"].tolist() == pytest.approx([1 / letters] * 4)
+    assert penalty("pace") == pytest.approx([(1 / letters - 0.05) / 0.05] * 4)
+    short = score(tone[: RATE // 2], text="twenty letters heres", options=options)
+    assert short.parts["penalty_pace"].item() == pytest.approx((0.04 - 0.5 / letters) / 0.04)
+
+
 def test_a_row_does_not_depend_on_its_batch() -> None:
     waves = [speechlike(), speechlike(0.3), speechlike(0.01), torch.zeros(500)]
     batch = to_samples(waves, RATE)

@@ -57,9 +57,9 @@ def test_unbiased_estimates_agree_with_the_exact_kl_in_either_reduction(kind, es
 def test_a_step_is_charged_for_what_comes_after_it() -> None:
     kl = torch.tensor([[1.0, 3.0], [2.0, 2.0], [4.0, 0.0]])
     ctx = local()
-    k1 = KLinR(KLinROptions(estimator="k1")).charge(ctx, kl)
+    k1 = KLinR(KLinROptions(estimator="k1")).penalty(ctx, kl)
     assert k1.tolist() == [[1.0, -1.0], [2.0, -2.0], [2.0, -2.0]]  # sums 7,5 / 6,2 / 4,0 less their means
-    exact = KLinR(KLinROptions(estimator="exact")).charge(ctx, kl)
+    exact = KLinR(KLinROptions(estimator="exact")).penalty(ctx, kl)
     assert exact.tolist() == [[2.0, -2.0], [2.0, -2.0], [0.0, 0.0]]  # sums 6,2 / 4,0 / 0,0: not its own
 
 
@@ -72,7 +72,7 @@ def test_off_the_sampling_policy_the_loss_is_the_equation(reduction: str) -> Non
     got = gradient(ctx, KLinR(options))
     ctx, traj = drifted(**table)
     algorithm = KLinR(options)
-    charge = algorithm.charge(ctx, algorithm.divergence(ctx, traj))[:-1]
+    charge = algorithm.penalty(ctx, algorithm.divergence(ctx, traj))[:-1]
     shaped = 2.5 * ctx.score(traj).values - 0.4 * charge
     elements = ctx.policy.mask(traj.cond).sum(1) if reduction == "sum" else torch.ones(len(traj))
     ratio = (log_probs(ctx.policy, traj, reduction) - traj.log_probs[:-1]).exp()

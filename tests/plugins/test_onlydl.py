@@ -6,7 +6,7 @@ import pytest
 import torch
 from rlzoo_onlydl import OnlyDLOptions
 from rlzoo_onlydl.algorithm import OnlyDL
-from toy_contexts import TOYS, gradient, gradient_of, local, log_probs, steps_of
+from toy_contexts import TOYS, bounded, drifted, gradient, gradient_of, local, log_probs, steps_of
 
 from rlzoo.testing.toys import GaussianToy
 
@@ -28,6 +28,21 @@ def test_the_step_is_the_equation(kind, norm: str) -> None:
     expected = (0.6 * (loss - loss.mean(1, keepdim=True)) * log_probs(ctx.policy, traj)).mean()
     torch.testing.assert_close(got, gradient_of(expected, ctx), atol=1e-9, rtol=1e-6)
     assert got.norm() > 1e-4
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_off_the_sampling_policy_the_ratio_is_clipped_on_both_sides(reduction: str) -> None:
+    table = {"by": 0.03, "logprob_reduction": reduction}
+    got = gradient(drifted(**table)[0], OnlyDL(OnlyDLOptions(beta=0.6, clip=(0.004, 0.008))))
+    ctx, traj = drifted(**table)
+    steps = steps_of(traj)
+    losses = OnlyDL(OnlyDLOptions()).diffusion_losses(ctx, traj)[steps]
+    reward = -0.6 * (losses - losses.mean(1, keepdim=True))
+    ratio = (log_probs(ctx.policy, traj, reduction) - traj.log_probs[steps]).exp()
+    inside = bounded(ratio, ctx, traj, 0.004, 0.008)
+    assert 0 < (inside != ratio).sum() < ratio.numel()
+    loss = torch.maximum(-reward * ratio, -reward * inside).mean()
+    torch.testing.assert_close(got, gradient_of(loss, ctx), atol=1e-9, rtol=1e-6)
 
 
 def test_scores_have_no_influence() -> None:

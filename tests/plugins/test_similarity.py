@@ -11,6 +11,7 @@ import torch
 from rlzoo_similarity import ECAPA, SimilarityOptions
 from rlzoo_similarity.network import ECAPA as Network
 from rlzoo_similarity.network import load
+from rlzoo_similarity.resemblyzer import Encoder
 from rlzoo_similarity.reward import SimilarityReward
 from rlzoo_similarity.spectrum import features, mel_filters
 from torch import Tensor, nn
@@ -286,6 +287,18 @@ def test_resemblyzers_encoder_is_the_packages(seconds):
     expected = package.VoiceEncoder("cpu", verbose=False).embed_utterance(wave.numpy())
     found = load_resemblyzer()(wave[None], torch.tensor([len(wave)]))[0]
     assert float((found - torch.from_numpy(expected)).abs().max()) < 1e-5
+
+
+def test_resemblyzers_windows_are_the_packages_in_number_and_level():
+    """Needs no weights. 1.6 s every 0.77 s; a last one that is less than three quarters full is left out."""
+    encoder = Encoder()
+    counts = {seconds: len(encoder.windows(speech_like(seconds))) for seconds in (0.1, 1.0, 2.0, 2.5, 3.0, 4.0)}
+    assert counts == {0.1: 1, 1.0: 1, 2.0: 2, 2.5: 2, 3.0: 3, 4.0: 4}
+    wave = speech_like(1.0)
+    rms = float(wave.square().mean().sqrt())
+    at_the_level = encoder.windows(wave * 10 ** (-30 / 20) / rms)
+    torch.testing.assert_close(encoder.windows(0.001 * wave), at_the_level, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(encoder.windows(2 * wave), 4 * encoder.windows(wave), rtol=1e-3, atol=1e-6)
 
 
 def test_resemblyzers_rows_are_independent_and_differentiable(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from rlzoo_tempflow import TempFlowOptions
 from rlzoo_tempflow.algorithm import TempFlow
-from toy_contexts import PROMPTS, TOYS, assert_ranks_agree, gradient, gradient_of, local, transition
+from toy_contexts import PROMPTS, TOYS, assert_ranks_agree, bounded, gradient, gradient_of, local, transition
 
 from rlzoo.errors import ConfigError
 
@@ -23,13 +23,13 @@ def test_a_group_is_one_trajectory_until_its_step(kind, k: int) -> None:
 
 
 @pytest.mark.parametrize("kind", TOYS)
-@pytest.mark.parametrize("weights", ["noise", "none"])
-def test_the_step_is_the_equation(kind, weights: str) -> None:
+@pytest.mark.parametrize(("weights", "reduction"), [("noise", "mean"), ("none", "mean"), ("noise", "sum")])
+def test_the_step_is_the_equation(kind, weights: str, reduction: str) -> None:
     """Two branches, a penalty, and a policy that is pushed once it has sampled; the clip bites on both sides."""
     options = TempFlowOptions(branches=2, weights=weights, beta=0.3, clip=(0.003, 0.006))
 
     def context():
-        ctx = local(kind, shift=0.1, advantage="group")
+        ctx = local(kind, shift=0.1, advantage="group", logprob_reduction=reduction)
         minibatches, pushed = ctx.minibatches, []
 
         def push(trajectory):
@@ -43,7 +43,7 @@ def test_the_step_is_the_equation(kind, weights: str) -> None:
         return ctx
 
     got = gradient(context(), TempFlow(options))
-    ctx = local(kind, shift=0.1, advantage="group")
+    ctx = local(kind, shift=0.1, advantage="group", logprob_reduction=reduction)
     algorithm = TempFlow(options)
     prompts = ctx.next_prompts()
     places = algorithm.places(ctx)
@@ -56,12 +56,12 @@ def test_the_step_is_the_equation(kind, weights: str) -> None:
     total, clipped = torch.zeros((), dtype=torch.float64), 0
     for traj, adv, k in zip(trajs, advs, places, strict=True):
         dist = transition(ctx.policy, traj, k)
-        ratio = (dist.log_prob(traj.states[k + 1]) - traj.log_probs[k]).exp()
-        bounded = ratio.clamp(0.997, 1.006)
-        clipped += int((ratio != bounded).sum())
+        ratio = (dist.log_prob(traj.states[k + 1], reduction) - traj.log_probs[k]).exp()
+        inside = bounded(ratio, ctx, traj, 0.003, 0.006)
+        clipped += int((ratio != inside).sum())
         weight = noises[k] / (sum(noises.values()) / 4) if weights == "noise" else 1.0
-        loss = weight * torch.maximum(-adv * ratio, -adv * bounded)
-        total = total + (loss + 0.3 * dist.kl(transition(ctx.reference, traj, k))).mean() / 2
+        loss = weight * torch.maximum(-adv * ratio, -adv * inside)
+        total = total + (loss + 0.3 * dist.kl(transition(ctx.reference, traj, k), reduction)).mean() / 2
     assert 0 < clipped < 16
     torch.testing.assert_close(got, gradient_of(total, ctx), atol=1e-9, rtol=1e-6)
 

@@ -22,7 +22,7 @@ class AWMOptions(Options):
     kl: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the squared distance to the predictions of the anchor, by default the starting weights."""
     anchor: Literal["reference", "ema"] = "reference"
-    """What that distance is to: the starting weights, or a moving average of the policy."""
+    """Anchor of that distance: the starting weights, or a moving average of the policy."""
     anchor_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
     """Decay of the moving average."""
 
@@ -35,5 +35,6 @@ def rlzoo_algorithms() -> Iterable[AlgorithmSpec]:
         target="rlzoo_awm.algorithm:AWM",
         options=AWMOptions,
         needs=frozenset({"denoising-loss"}),
+        compares="advantages",
         reference="arXiv:2509.25050",
     )

@@ -14,7 +14,7 @@ class BoNOptions(Options):
     """Options of best-of-N fine-tuning; the README of this plugin has the equations."""
 
     best: Annotated[int, Field(ge=1, le=10_000)] = 1
-    """How many samples of each prompt are learnt from."""
+    """Number of samples of each prompt that are trained on."""
     updates: Annotated[int, Field(ge=1, le=10_000)] = 4
     """Gradient updates on each step's best samples, each with fresh draws."""
     draws: Annotated[int, Field(ge=1, le=10_000)] = 1
@@ -29,5 +29,6 @@ def rlzoo_algorithms() -> Iterable[AlgorithmSpec]:
         target="rlzoo_bon.algorithm:BoN",
         options=BoNOptions,
         needs=frozenset({"denoising-loss"}),
+        compares="samples",
         reference="arXiv:2304.06767",
     )

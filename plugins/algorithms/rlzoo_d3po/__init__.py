@@ -31,5 +31,6 @@ def rlzoo_algorithms() -> Iterable[AlgorithmSpec]:
         target="rlzoo_d3po.algorithm:D3PO",
         options=D3POOptions,
         needs=frozenset({"log-prob"}),
+        compares="samples",
         reference="arXiv:2311.13231",
     )

@@ -25,5 +25,6 @@ def rlzoo_algorithms() -> Iterable[AlgorithmSpec]:
         target="rlzoo_ddpo.algorithm:DDPO",
         options=DDPOOptions,
         needs=frozenset({"log-prob"}),
+        compares="advantages",
         reference="arXiv:2305.13301",
     )

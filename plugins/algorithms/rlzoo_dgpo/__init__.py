@@ -14,7 +14,7 @@ class DGPOOptions(Options):
     """Options of DGPO; the README of this plugin has the equations."""
 
     beta: Annotated[float, Field(gt=0)] = 100.0
-    """How sharply a group counts less once it is preferred as its advantages say."""
+    """Sharpness with which a group loses weight once its preference is met."""
     kl: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the squared distance to the predictions of the starting weights."""
     draws: Annotated[int, Field(ge=1, le=10_000)] = 4
@@ -34,5 +34,6 @@ def rlzoo_algorithms() -> Iterable[AlgorithmSpec]:
         target="rlzoo_dgpo.algorithm:DGPO",
         options=DGPOOptions,
         needs=frozenset({"denoising-loss"}),
+        compares="advantages",
         reference="arXiv:2510.08425",
     )

@@ -16,9 +16,9 @@ class DLPOOptions(Options):
     estimator: Literal["full", "scalar", "additive", "released"] = "full"
     """Gradient of the objective: exact; diffusion loss only in the reward; only in the loss; the authors' code."""
     credit: Literal["trajectory", "step"] = "trajectory"
-    """Which diffusion losses charge a step: all of its trajectory (unbiased), or that of the same step (as printed)."""
+    """Diffusion losses in a step's penalty: all of its trajectory (unbiased), or that of the same step (as printed)."""
     target: Literal["own", "data"] = "own"
-    """What the diffusion loss compares with: noise implied by the policy's own sample, or a recording noised afresh."""
+    """Target of the diffusion loss: noise implied by the policy's own sample, or a recording noised afresh."""
     norm: Literal["policy", "l1", "l2"] = "policy"
     """Distance of the diffusion loss; `policy` is the one that the policy was pretrained with."""
     alpha: Annotated[float, Field(ge=0)] = 1.0
@@ -39,5 +39,6 @@ def rlzoo_algorithms() -> Iterable[AlgorithmSpec]:
         target="rlzoo_dlpo.algorithm:DLPO",
         options=DLPOOptions,
         needs=frozenset({"log-prob", "denoising-loss"}),
+        compares="advantages",
         reference="arXiv:2508.03123",
     )

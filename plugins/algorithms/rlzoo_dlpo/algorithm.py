@@ -28,7 +28,7 @@ from rlzoo_dlpo import DLPOOptions
 
 
 @dataclass(frozen=True)
-class Teacher:
+class Target:
     """Clean states (N, *S) that the diffusion loss compares with, and the conditioning that belongs to them."""
 
     clean: Tensor
@@ -37,7 +37,7 @@ class Teacher:
 
 
 class DLPO(Algorithm[DLPOOptions]):
-    """One step: sample, score, charge each transition for the diffusion loss, follow the clipped policy gradient."""
+    """One step: sample, score, subtract the diffusion loss, follow the clipped policy gradient."""
 
     def __init__(self, options: DLPOOptions) -> None:
         super().__init__(options)
@@ -50,8 +50,8 @@ class DLPO(Algorithm[DLPOOptions]):
         scores = ctx.score(traj)
         # The released code multiplies by the raw score; everything else takes the run's advantage.
         reward_N = scores.values if o.estimator == "released" else ctx.advantages(scores, traj)
-        teacher = self.teacher(ctx, traj)
-        charge_KN = self.charge(ctx, traj, teacher)
+        target = self.denoising_target(ctx, traj)
+        penalty_KN = self.penalty(ctx, traj, target)
 
         ratios, losses = RatioMeter(o.clip), MeanMeter()
         for batch in ctx.minibatches(traj):
@@ -60,8 +60,8 @@ class DLPO(Algorithm[DLPOOptions]):
                 prediction_MS = ctx.policy.predict(m.before, time_M, m.cond)
                 dist = ctx.policy.transition(m.before, m.k, m.cond, traj.schedule, prediction_MS)
                 logp_M = dist.log_prob(m.after, ctx.logprob_reduction)
-                loss_M = self.diffusion_loss(ctx.policy, traj, teacher, m, prediction_MS)
-                batch.mean(self.objective(ctx, traj, m, logp_M, reward_N[m.row], loss_M, charge_KN)).backward()
+                loss_M = self.diffusion_loss(ctx.policy, traj, target, m, prediction_MS)
+                batch.mean(self.objective(ctx, traj, m, logp_M, reward_N[m.row], loss_M, penalty_KN)).backward()
                 ratios.add(logp_M, m.log_prob, self.elements(ctx, m))
                 losses.add(loss_M)
             ctx.apply_gradients()
@@ -75,7 +75,7 @@ class DLPO(Algorithm[DLPOOptions]):
         logp_M: Tensor,
         reward_M: Tensor,
         loss_M: Tensor,
-        charge_KN: Tensor | None,
+        penalty_KN: Tensor | None,
     ) -> Tensor:
         """(M,) loss of the transitions: what the options call the estimator, README Eq. 4-7."""
         o = self.options
@@ -88,30 +88,30 @@ class DLPO(Algorithm[DLPOOptions]):
             ratio_M = difference_M.minimum(high).maximum(low)
             return -ratio_M * (o.alpha * reward_M - o.beta * loss_M)
         shaped_M = o.alpha * reward_M
-        if charge_KN is not None:
-            shaped_M = shaped_M - o.beta * charge_KN[m.k, m.row]
+        if penalty_KN is not None:
+            shaped_M = shaped_M - o.beta * penalty_KN[m.k, m.row]
         surrogate_M = clipped_surrogate(logp_M, m.log_prob, shaped_M, o.clip, self.elements(ctx, m))
         return surrogate_M if o.estimator == "scalar" else surrogate_M + o.beta * loss_M
 
-    def teacher(self, ctx: TrainContext, traj: Trajectory) -> Teacher:
+    def denoising_target(self, ctx: TrainContext, traj: Trajectory) -> Target:
         """The clean states x0_hat of README Eq. 3; DataError for `data` where the prompt set has no recordings."""
         if self.options.target == "own":
-            return Teacher(traj.final.detach(), traj.cond, own=True)
+            return Target(traj.final.detach(), traj.cond, own=True)
         with torch.no_grad():
-            return Teacher(*ctx.policy.supervise(traj.prompts, ctx.recordings(traj.prompts)), own=False)
+            return Target(*ctx.policy.supervise(traj.prompts, ctx.recordings(traj.prompts)), own=False)
 
     def diffusion_loss(
-        self, policy: Policy, traj: Trajectory, teacher: Teacher, m: Transitions, prediction_MS: Tensor | None = None
+        self, policy: Policy, traj: Trajectory, target: Target, m: Transitions, prediction_MS: Tensor | None = None
     ) -> Tensor:
         """(M,) L_k of each transition. `prediction_MS` is the network at `m.before`, where it is known already."""
         time_M = traj.schedule.to(m.before.device).times[m.k].to(m.before.dtype)
-        if teacher.own:
-            clean_MS, cond = m.cut(teacher.clean), m.cond
+        if target.own:
+            clean_MS, cond = m.cut(target.clean), m.cond
             noise_MS = implied_noise(policy, m.before, clean_MS, time_M)
             if prediction_MS is None:
                 prediction_MS = policy.predict(m.before, time_M, cond)
         else:
-            clean_MS, cond = teacher.clean[m.row], teacher.cond[m.row]
+            clean_MS, cond = target.clean[m.row], target.cond[m.row]
             seeds = [f"{traj.seeds[row]}/{k}" for row, k in zip(m.row.tolist(), m.k.tolist(), strict=True)]
             noise_MS = row_noise(seeds, "dlpo", clean_MS.shape[1:]).to(clean_MS)
             prediction_MS = policy.predict(policy.noisy(clean_MS, noise_MS, time_M), time_M, cond)
@@ -120,8 +120,8 @@ class DLPO(Algorithm[DLPOOptions]):
         return masked_mean(difference_MS.abs() if norm == "l1" else difference_MS**2, policy.mask(cond))
 
     @torch.no_grad()
-    def charge(self, ctx: TrainContext, traj: Trajectory, teacher: Teacher) -> Tensor | None:
-        """(K, N): the diffusion loss that step k of row n pays, under the sampling policy; None: nothing is paid."""
+    def penalty(self, ctx: TrainContext, traj: Trajectory, target: Target) -> Tensor | None:
+        """(K, N): the diffusion loss in the penalty of step k of row n, under the sampling policy. None: no penalty."""
         o = self.options
         if o.estimator in ("additive", "released") or o.beta == 0:
             return None
@@ -130,7 +130,7 @@ class DLPO(Algorithm[DLPOOptions]):
             for rows in ctx.micro_batches(len(traj)):
                 before, after, cond = traj.state(k, rows), traj.state(k + 1, rows), traj.cond[rows]
                 m = Transitions(rows, torch.full_like(rows, k), before, after, cond, traj.log_probs[k][rows])
-                loss_KN[k, rows] = self.diffusion_loss(ctx.policy, traj, teacher, m)
+                loss_KN[k, rows] = self.diffusion_loss(ctx.policy, traj, target, m)
         if o.credit == "trajectory":
             loss_KN = loss_KN.sum(0, keepdim=True).expand_as(loss_KN)
         if o.centre:

@@ -32,5 +32,6 @@ def rlzoo_algorithms() -> Iterable[AlgorithmSpec]:
         target="rlzoo_dpo.algorithm:DPO",
         options=DPOOptions,
         needs=frozenset({"denoising-loss"}),
+        compares="samples",
         reference="arXiv:2311.12908",
     )

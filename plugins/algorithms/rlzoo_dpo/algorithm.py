@@ -116,7 +116,7 @@ class DPO(Algorithm[DPOOptions]):
 
 
 def decided_pairs(path: Path) -> list[Preference]:
-    """The file's pairs without its ties. DataError where none is left, or where a prompt has nothing to say."""
+    """The file's pairs without its ties. DataError if none is left, or where a prompt has nothing to say."""
     pairs = [pair for pair in read_preferences(path) if not pair.tie]
     if not pairs:
         raise DataError(f"'{path}' holds ties only", "let more people listen: dpo learns from decided pairs")

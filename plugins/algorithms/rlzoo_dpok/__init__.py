@@ -41,5 +41,6 @@ def rlzoo_algorithms() -> Iterable[AlgorithmSpec]:
         target="rlzoo_dpok.algorithm:DPOK",
         options=DPOKOptions,
         needs=frozenset({"log-prob"}),
+        compares="advantages",
         reference="arXiv:2305.16381",
     )

@@ -79,9 +79,9 @@ class DPOK(Algorithm[DPOKOptions]):
             [features(traj.state(k), mask, times[k].expand(len(traj)), traj.cond) for k in steps]
         )
         wide = torch.cat([features_KNF.transpose(0, 1).flatten(1), values_N[:, None].to(features_KNF)], 1)
-        everyone = ctx.gather(wide)  # (N of all ranks, K F + 1)
-        targets_N = everyone[:, -1]
-        all_KNF = everyone[:, :-1].unflatten(1, features_KNF.shape[::2]).transpose(0, 1)
+        gathered = ctx.gather(wide)  # (N of all ranks, K F + 1)
+        targets_N = gathered[:, -1]
+        all_KNF = gathered[:, :-1].unflatten(1, features_KNF.shape[::2]).transpose(0, 1)
         value = self.built(all_KNF.shape[-1], all_KNF.device)
         value.calibrate(all_KNF.flatten(0, 1), targets_N)
         adv_KN = torch.zeros_like(traj.log_probs)

@@ -25,7 +25,7 @@ class DRaFT(Algorithm[DRaFTOptions]):
         return {"train/grad_steps": float(steps)}
 
     def num_grad_steps(self, ctx: TrainContext) -> int:
-        """How many of the last denoising steps carry a gradient in this optimisation step."""
+        """Number of the last denoising steps with a gradient in this optimisation step."""
         o = self.options
         steps = o.steps
         if o.form == "alignprop":

@@ -24,7 +24,7 @@ class GRPOOptions(Options):
     ratio: Literal["density", "distance"] = "density"
     """Ratio of densities, or the exponential of how much nearer the draw lies, squared, as in Flow-CPS's code."""
     init_same_noise: bool | None = None
-    """Whether the samples of a prompt start from one noise; unset: in `dance` alone."""
+    """True if the samples of a prompt start from one noise; unset: in `dance` alone."""
     window: Annotated[int, Field(ge=1, le=10_000)] = 2
     """Steps in a row that are drawn and trained (`mix`)."""
     place: Literal["progressive", "random"] = "progressive"
@@ -47,5 +47,6 @@ def rlzoo_algorithms() -> Iterable[AlgorithmSpec]:
         target="rlzoo_grpo.algorithm:GRPO",
         options=GRPOOptions,
         needs=frozenset({"log-prob"}),
+        compares="advantages",
         reference="arXiv:2505.05470",
     )

@@ -24,5 +24,6 @@ def rlzoo_algorithms() -> Iterable[AlgorithmSpec]:
         target="rlzoo_grpo_guard.algorithm:GRPOGuard",
         options=GRPOGuardOptions,
         needs=frozenset({"log-prob"}),
+        compares="advantages",
         reference="arXiv:2510.22319",
     )

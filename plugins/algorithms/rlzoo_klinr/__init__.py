@@ -18,7 +18,7 @@ class KLinROptions(Options):
     beta: Annotated[float, Field(ge=0)] = 0.01
     """Weight of the KL of a whole trajectory to the starting weights."""
     estimator: Literal["k1", "k2", "k3", "exact"] = "exact"
-    """How the KL of a step is measured; only `k1` and `exact` give the gradient of the penalised objective."""
+    """Estimator of the KL of a step; only `k1` and `exact` give the gradient of the penalised objective."""
     clip: Clip = 1e-4
     """Half-width of the ratio's trust region, for log-probabilities averaged over elements; or [below 1, above 1]."""
 
@@ -31,5 +31,6 @@ def rlzoo_algorithms() -> Iterable[AlgorithmSpec]:
         target="rlzoo_klinr.algorithm:KLinR",
         options=KLinROptions,
         needs=frozenset({"log-prob"}),
+        compares="advantages",
         reference="arXiv:2402.14740",
     )

@@ -16,7 +16,7 @@ from rlzoo_klinr import KLinROptions
 
 
 class KLinR(Algorithm[KLinROptions]):
-    """One step: sample, score, charge each transition for the KL it leads to, follow the policy gradient."""
+    """One step: sample, score, subtract the KL that each transition leads to, follow the policy gradient."""
 
     def step(self, ctx: TrainContext) -> Mapping[str, float]:
         """One optimisation iteration; see `Algorithm.step`."""
@@ -24,7 +24,7 @@ class KLinR(Algorithm[KLinROptions]):
         traj = ctx.rollout()
         adv_N = ctx.advantages(ctx.score(traj), traj)
         kl_KN = self.divergence(ctx, traj)
-        shaped_KN = o.alpha * adv_N - o.beta * self.charge(ctx, kl_KN)
+        shaped_KN = o.alpha * adv_N - o.beta * self.penalty(ctx, kl_KN)
         ratios = RatioMeter(o.clip)
         for batch in ctx.minibatches(traj):
             for m in batch:
@@ -60,7 +60,7 @@ class KLinR(Algorithm[KLinROptions]):
                     kl_KN[k, rows] = kl_estimate(logp, logp_ref, self.options.estimator, averaged_over)
         return kl_KN
 
-    def charge(self, ctx: TrainContext, kl_KN: Tensor) -> Tensor:
+    def penalty(self, ctx: TrainContext, kl_KN: Tensor) -> Tensor:
         """(K, N): the KL that step k's draw leads to, centred over all ranks' rows.
 
         What lies before step k cannot be changed by its draw. The exact KL of step k itself is known before the draw

@@ -14,7 +14,7 @@ class NFTOptions(Options):
     """Options of DiffusionNFT; the README of this plugin has the equations."""
 
     beta: Annotated[float, Field(gt=0)] = 1.0
-    """How far the implicit positive and negative policies lie from the old one."""
+    """Distance of the implicit positive and negative policies from the old one."""
     kl: Annotated[float, Field(ge=0)] = 1e-4
     """Weight of the squared distance to the starting weights' predictions."""
     advantage_max: Annotated[float, Field(gt=0)] = 5.0
@@ -39,5 +39,6 @@ def rlzoo_algorithms() -> Iterable[AlgorithmSpec]:
         target="rlzoo_nft.algorithm:NFT",
         options=NFTOptions,
         needs=frozenset({"denoising-loss"}),
+        compares="advantages",
         reference="arXiv:2509.16117",
     )

@@ -33,5 +33,6 @@ def rlzoo_algorithms() -> Iterable[AlgorithmSpec]:
         target="rlzoo_rwr.algorithm:RWR",
         options=RWROptions,
         needs=frozenset({"denoising-loss"}),
+        compares="advantages",
         reference="arXiv:2305.13301",
     )

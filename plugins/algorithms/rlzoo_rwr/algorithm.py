@@ -35,10 +35,10 @@ class RWR(Algorithm[RWROptions]):
 
     def weights(self, ctx: TrainContext, values_N: Tensor) -> Tensor:
         """(N,) values -> (N,) weights with mean 1 over the samples of all ranks."""
-        everyone = ctx.gather(values_N)
+        all_values = ctx.gather(values_N)
         if self.options.weighting == "exponential":
-            return softmax_weights(values_N, everyone, self.options.inverse_temperature)
-        count = max(1, round(self.options.keep * len(everyone)))
-        threshold = everyone.sort(descending=True).values[count - 1]
-        kept = (everyone >= threshold).sum()  # more than `count` where scores are tied
-        return (values_N >= threshold).to(values_N) * len(everyone) / kept
+            return softmax_weights(values_N, all_values, self.options.inverse_temperature)
+        count = max(1, round(self.options.keep * len(all_values)))
+        threshold = all_values.sort(descending=True).values[count - 1]
+        kept = (all_values >= threshold).sum()  # more than `count` where scores are tied
+        return (values_N >= threshold).to(values_N) * len(all_values) / kept

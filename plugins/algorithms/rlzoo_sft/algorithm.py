@@ -39,7 +39,7 @@ class SFT(Algorithm[SFTOptions]):
         return {"policy/diffusion_loss": losses.mean}
 
     def from_recordings(self, ctx: TrainContext) -> Mapping[str, float]:
-        """The recordings of the prompts; DataError where the prompt set has none."""
+        """The recordings of the prompts; DataError if the prompt set has none."""
         prompts = ctx.next_prompts()
         # Drawn by all ranks alike, so that a recording's noise does not depend on which rank has it.
         seed = int(torch.randint(2**62, (1,), generator=ctx.generator))

@@ -31,5 +31,6 @@ def rlzoo_algorithms() -> Iterable[AlgorithmSpec]:
         target="rlzoo_tempflow.algorithm:TempFlow",
         options=TempFlowOptions,
         needs=frozenset({"log-prob"}),
+        compares="advantages",
         reference="arXiv:2508.04324",
     )

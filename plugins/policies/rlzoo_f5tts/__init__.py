@@ -59,7 +59,7 @@ class F5TTSOptions(Options):
     voice: Path | None = None
     """Reference recording of prompts that bring none (attribute `voice`): up to 12 s of one speaker, mono."""
     voice_text: str = ""
-    """What is said in `voice`, word for word."""
+    """Text spoken in `voice`, word for word."""
     trim_silence: bool = True
     """Cut silence below -42 dBFS from both ends of reference recordings, as F5-TTS's own tools do."""
     speed: Annotated[float, Field(ge=0.2, le=5)] = 1.0
@@ -71,7 +71,7 @@ class F5TTSOptions(Options):
     guidance: Annotated[float, Field(ge=0, le=10)] = 2.0
     """Strength of classifier-free guidance, in training too, where it costs a second evaluation; 0: off."""
     reference_path: Literal["flow", "line"] = "flow"
-    """How the reference's frames get from noise to the recording while the new ones are made. flow: along the network's
+    """Path of the reference's frames from noise to the recording while the new ones are made. flow: along the network's
     velocity, as F5-TTS samples; line: straight, as in its training. With line a transition's density has no part that
     is left out."""
     noise_level: Annotated[float, Field(gt=0, le=2)] = 0.7
@@ -79,7 +79,7 @@ class F5TTSOptions(Options):
     noise_form: Literal["flow", "constant"] = "flow"
     """flow: a sqrt(t / (1 - t)), Flow-GRPO's; constant: a, DanceGRPO's (there 0.3)."""
     trainable: Literal["lora", "all"] = "lora"
-    """What RL updates: low-rank adapters of attention and feed-forward (extra `lora`), or the whole network (with a
+    """Weights that RL trains: low-rank adapters of attention and feed-forward (extra `lora`), or all of them (with a
     learning rate near 1e-5)."""
     lora_rank: Annotated[int, Field(ge=1, le=10_000)] = 16
     """Rank of the adapters."""

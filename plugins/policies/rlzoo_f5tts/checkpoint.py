@@ -85,7 +85,7 @@ def read_model(path: Path, *, filler_masked: bool | None = None, rotary_heads: i
 
 
 def model_weights(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """The transformer's weights by their own names. DataError where there are none, saying what the file is."""
+    """The transformer's weights by their own names. DataError if there are none, saying what the file is."""
     averaged = {name: value for name, value in tensors.items() if name.startswith(AVERAGED)}
     named = {name.removeprefix(AVERAGED): value for name, value in (averaged or tensors).items()}
     found = {name.removeprefix(PREFIX): value for name, value in named.items() if name.startswith(PREFIX)}
@@ -96,7 +96,7 @@ def model_weights(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor
 
 
 def read_config(weights: Mapping[str, Tensor], path: Path, told: Mapping[str, Any]) -> DiTConfig:
-    """The configuration that the weights' names and shapes tell. DataError where they are not F5-TTS's DiT."""
+    """The configuration that the weights' names and shapes tell. DataError if they are not F5-TTS's DiT."""
     try:
         projection, text = weights["proj_out.weight"], weights["text_embed.text_embed.weight"]
         query, ff = weights["transformer_blocks.0.attn.to_q.weight"], weights["transformer_blocks.0.ff.ff.0.0.weight"]
@@ -142,7 +142,7 @@ def read_vocoder(path: Path) -> Vocos:
 def write_model(path: Path, network: nn.Module, config: DiTConfig, description: Mapping[str, Any]) -> None:
     """Write weights in the published layout, atomically: F5-TTS's own loader reads them as averaged weights.
 
-    The header repeats what shapes do not tell, and `description` (JSON values). DataError where it cannot be written.
+    The header repeats what shapes do not tell, and `description` (JSON values). DataError if it cannot be written.
     """
     weights = {f"{AVERAGED}{PREFIX}{name}": value for name, value in merged(network).items()}
     weights |= {"initted": torch.tensor(True), "step": torch.tensor(int(description.get("step", 0)))}

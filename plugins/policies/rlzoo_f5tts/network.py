@@ -24,7 +24,7 @@ TEXT_POSITIONS = 8192
 
 
 class DiTConfig(BaseModel):
-    """What a checkpoint's shapes say (`checkpoint.read_config`), and the two habits that they do not."""
+    """Configuration from a checkpoint's shapes (`checkpoint.read_config`), and two options that shapes do not show."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,9 +39,9 @@ class DiTConfig(BaseModel):
     vocabulary: int = Field(2545, ge=1, le=200_000)
     bands: int = Field(100, ge=1, le=512)
     filler_masked: bool = True
-    """Whether frames beyond the text are zero between the text blocks: v1 does so, the first generation does not."""
+    """True if frames beyond the text are zero between the text blocks: v1 does so, the first generation does not."""
     rotary_heads: int = Field(0, ge=0, le=64)
-    """How many attention heads know positions; 0: all. The first generation: 1."""
+    """Number of attention heads with positions; 0: all. The first generation: 1."""
 
 
 def rotate(x: Tensor, angles: Tensor) -> Tensor:

@@ -91,7 +91,7 @@ class F5TTSPolicy(RectifiedFlowPolicy):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.mel.banks.device
 
     def condition(self, prompts: Sequence[Prompt]) -> Batch:
@@ -128,7 +128,7 @@ class F5TTSPolicy(RectifiedFlowPolicy):
         }
 
     def batch(self, rows: Sequence[dict[str, Tensor]]) -> Batch:
-        """What `encode` says of B prompts -> `reference` (B, M, W) and `text` (B, W), zero behind their ends, `known`,
+        """Result of `encode` for B prompts -> `reference` (B, M, W) and `text` (B, W), zero behind their ends, `known`,
         `frames` (B,) of the reference and of all, `gain` (B,), `told` (B,) bool: whether voice and text are told."""
         frames = torch.cat([row["frames"] for row in rows])
         width = int(frames.max())

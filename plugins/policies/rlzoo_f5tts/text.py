@@ -19,7 +19,7 @@ _PIECES = re.compile(r"[cC](?:\+\+|#)|AT&T|[a-zA-Z0-9]+(?:[._\-][a-zA-Z0-9]+)*%?
 
 
 def read_vocabulary(path: Path) -> dict[str, int]:
-    """vocab.txt -> {entry: row}. DataError where it is missing, no text, too long, or does not begin with a space."""
+    """vocab.txt -> {entry: row}. DataError if it is missing, no text, too long, or does not begin with a space."""
     hint = "give the vocab.txt that came with the checkpoint"
     try:
         if path.stat().st_size > LARGEST:
@@ -83,14 +83,14 @@ def _foreign(text: str) -> list[str]:
 
 
 def is_chinese(char: str) -> bool:
-    """Whether a character is one of the common Chinese ones (or of their neighbours in Unicode)."""
+    """True if a character is one of the common Chinese ones (or of their neighbours in Unicode)."""
     return "\u3100" <= char <= "\u9fff"
 
 
 def to_rows(text: str, vocabulary: dict[str, int]) -> Tensor:
     """Text -> (P,) int64 rows of the embedding, 1 for the first entry of the vocabulary (0 is the filler).
 
-    What the vocabulary lacks is read as a space, as the published code does; ConfigError where nothing is left.
+    What the vocabulary lacks is read as a space, as the published code does; ConfigError if nothing is left.
     """
     tokens = to_tokens(text)
     if not any(token in vocabulary and token.strip() for token in tokens):

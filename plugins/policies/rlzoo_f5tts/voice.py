@@ -46,7 +46,7 @@ class Wanted:
 
 
 def wanted(prompt: Prompt, options: F5TTSOptions) -> Wanted:
-    """The voice of a prompt. ConfigError where neither the prompt nor the options name one, or its text is missing."""
+    """The voice of a prompt. ConfigError if neither the prompt nor the options name one, or its text is missing."""
     attributes = prompt.attributes
     given = attributes.get("voice")
     recording = options.voice if given is None else Path(str(given))

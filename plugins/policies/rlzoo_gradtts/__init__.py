@@ -23,9 +23,9 @@ class GradTTSOptions(Options):
     noise_form: Literal["flow", "constant", "cps"] = "flow"
     """Noise of a flow's steps (`process = "flow"`): Flow-GRPO's, DanceGRPO's, or Flow-CPS's."""
     noise_level: Annotated[float, Field(ge=0, le=100)] = 0.7
-    """How much of it; 0.3 in DanceGRPO, 0.8 in Flow-CPS."""
+    """Noise level; 0.3 in DanceGRPO, 0.8 in Flow-CPS."""
     trainable: Literal["style", "biases", "lora", "denoiser"] = "style"
-    """What RL updates: the denoiser of the style with a scale and a shift of the clean residual in every mel band (some
+    """Weights that RL trains: the style's denoiser with a scale and a shift of the clean residual per mel band (some
     18,000 numbers, few enough for the few hundred samples of a CPU run), the biases of the denoiser too, low-rank
     adapters of its convolutions alone (extra `lora`), or all of it (for a GPU, with a learning rate near 1e-5)."""
     lora_rank: Annotated[int, Field(ge=1, le=10_000)] = 8
@@ -37,7 +37,7 @@ class GradTTSOptions(Options):
     style: Literal["sampled", "clean"] = "sampled"
     """Sample the style of every utterance, as the corpus has it, or fix it to that of the clean recordings."""
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.25
-    """How much of the residual is spoken: it is multiplied by this. 1 speaks all of it, which few denoising steps make
+    """Factor of the residual. 1 speaks all of it, which few denoising steps make
     too noisy; Grad-TTS narrows its prior for the same end."""
     pace: Annotated[float, Field(gt=0.2, lt=5)] = 1.0
     """Speaking rate: 2 is twice as fast."""
@@ -57,8 +57,9 @@ class PretrainOptions(PretrainingOptions):
     mean_steps: Annotated[int, Field(ge=0, le=100_000_000)] = 8000
     """The first so many steps train all but the denoisers, which cost most of a step and learn from a good mean.
     With `init` 0 unless it is set."""
-    init: Path | None = None
-    """Voice to go on from: fine-tune it on new recordings, with a learning rate near 5e-4."""
+    init: Literal["shipped"] | Path | None = None
+    """Voice to go on from, a file or `shipped` for the one that comes with rlzoo: fine-tune it on new recordings, with
+    a learning rate near 5e-4."""
     utterances_per_step: Annotated[int, Field(ge=1, le=10_000)] = 12
     window_frames: Annotated[int, Field(ge=8)] = 160
     """Frames of each utterance that a step learns from, at random; 12.5 ms each."""

@@ -30,7 +30,7 @@ class Utterance:
     contour: Tensor
     mel: Tensor
     clean: bool
-    """Whether the corpus calls the recording clean."""
+    """True if the corpus calls the recording clean."""
 
     @cached_property
     def summary(self) -> Tensor:
@@ -75,7 +75,7 @@ def mean_pitch(contour: Tensor, frames: Tensor) -> Tensor:
 def pitch_contour(wave: Tensor, total: int, config: NetworkConfig) -> Tensor:
     """(T,): pitch of every frame as log(f / 100 Hz); in unvoiced stretches a line between their two ends.
 
-    WORLD's DIO and StoneMask (Morise, 2009), one value a frame. PluginError where pyworld is missing.
+    WORLD's DIO and StoneMask (Morise, 2009), one value a frame. PluginError if pyworld is missing.
     """
     try:
         import pyworld

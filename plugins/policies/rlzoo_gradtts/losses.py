@@ -1,4 +1,4 @@
-"""What one training step lowers: Grad-TTS's losses with durations that are known (arXiv:2105.06337, Eq. 14-16), and
+"""Losses of one training step: those of Grad-TTS with known durations (arXiv:2105.06337, Eq. 14-16), and
 those of a variational style (Hsu et al., arXiv:1810.07217)."""
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from rlzoo_gradtts.network import GradTTSNetwork
 from rlzoo_gradtts.style import divergence, sample
 
 STYLE_WEIGHT = 1e-3
-"""Of the style's divergence, in nats: the other losses are means over some 20,000 numbers of an utterance."""
+"""Weight of the style's divergence, in nats: the other losses are means over some 20,000 numbers of an utterance."""
 CLEAN_RATE = 0.01
-"""How fast the mean style of clean recordings follows its encoder."""
+"""Rate at which the mean style of clean recordings follows its encoder."""
 
 
 class Losses(nn.Module):

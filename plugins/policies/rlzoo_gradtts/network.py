@@ -56,7 +56,7 @@ class NetworkConfig(BaseModel):
 
 
 class Prosody(NamedTuple):
-    """Of every phone: logarithm of its frames + 1/2, and of its pitch over 100 Hz; (B, P) each."""
+    """Plan of every phone: logarithm of its frames + 1/2, and of its pitch over 100 Hz; (B, P) each."""
 
     log_frames: Tensor
     log_pitch: Tensor
@@ -83,7 +83,7 @@ def predictor(channels: int) -> nn.Sequential:
 
 
 def predict(layers: nn.Sequential, x: Tensor, mask: Tensor) -> Tensor:
-    """What a `predictor` says of (B, C, P), mask (B, 1, P) -> (B, P); inside it, too, padding is zero."""
+    """Apply a `predictor` to (B, C, P) with mask (B, 1, P) -> (B, P); padding is zero inside it too."""
     first, bend, last = layers
     predicted: Tensor = last(bend(first(x)) * mask)
     return predicted[:, 0]
@@ -253,7 +253,7 @@ class GradTTSNetwork(nn.Module):
         return features, self.plain(features, *self.harmonics(contour)) * mask
 
     def mean_spectrum(self, features: Tensor, plain: Tensor, style: Tensor) -> Tensor:
-        """What `decode` returns and styles (B, Z) -> mean log-mel spectrum (B, M, T)."""
+        """Result of `decode` and styles (B, Z) -> mean log-mel spectrum (B, M, T)."""
         mean: Tensor = self.mean(features, plain, style) + self.average[:, None]
         return mean
 
@@ -294,7 +294,7 @@ def along(values: Tensor, centres: Tensor, total: int) -> Tensor:
 
 
 def band_centres(config: NetworkConfig) -> tuple[Tensor, Tensor]:
-    """Of every band: its centre and the distance to the next, (M,) each, in hertz (the Slaney scale of `Mel`)."""
+    """Centre of every band and distance to the next, (M,) each, in hertz (the Slaney scale of `Mel`)."""
     # Linear up to 1 kHz with 200/3 Hz a mel, then 27 mels for each factor of 6.4.
     top = 15 + 27 * math.log(config.sample_rate / 2000) / math.log(6.4)
     mels = torch.linspace(0, top, config.bands + 2, dtype=torch.float64)

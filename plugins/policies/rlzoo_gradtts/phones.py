@@ -1,4 +1,4 @@
-"""Which row of the embedding belongs to which phone: `<pad>`, ARPAbet (vowels bare and with stress), silences."""
+"""Rows of the embedding by phone: `<pad>`, ARPAbet (vowels bare and with stress), silences."""
 
 from __future__ import annotations
 

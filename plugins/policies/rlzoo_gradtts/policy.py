@@ -16,13 +16,12 @@ from rlzoo.api import Batch, GaussianDiffusionPolicy, Media, Prompt, RectifiedFl
 from rlzoo.parallel import map_rows
 from rlzoo.text import TextFrontend
 from rlzoo.voices import VoiceFormat
-from rlzoo_gradtts import GradTTSOptions, lora
+from rlzoo_gradtts import GradTTSOptions
 from rlzoo_gradtts.levels import noise_level
 from rlzoo_gradtts.mel import Mel
 from rlzoo_gradtts.network import Bands, GradTTSNetwork, NetworkConfig, along, column, state_mask
 from rlzoo_gradtts.phones import ROWS
 from rlzoo_gradtts.style import summarise
-from rlzoo_gradtts.supervise import supervise
 
 VOICES = VoiceFormat("gradtts", NetworkConfig, GradTTSNetwork)
 SHIPPED = Path(__file__).with_name("voices") / "heart.safetensors"
@@ -58,12 +57,14 @@ class GradTTSPolicy(GaussianDiffusionPolicy):
             wanted = {"biases": name.endswith("bias"), "denoiser": True}
             parameter.requires_grad_(wanted.get(options.trainable, False))
         if options.trainable == "lora":
+            from rlzoo_gradtts import lora
+
             lora.adapt(self.network.denoiser, options.lora_rank, options.lora_alpha, options.lora_layers)
         self.eval()
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.network.average.device
 
     def condition(self, prompts: Sequence[Prompt]) -> Batch:
@@ -77,7 +78,7 @@ class GradTTSPolicy(GaussianDiffusionPolicy):
         return self.batch([self.encode(self.ids(prompt)) for prompt in prompts])
 
     def batch(self, rows: Sequence[Mapping[str, Tensor]]) -> Batch:
-        """What `encode` says of B texts -> the tensors of `condition`."""
+        """Result of `encode` for B texts -> the tensors of `condition`."""
 
         def pad(name: str) -> Tensor:
             return pad_sequence([row[name].t() for row in rows], batch_first=True).transpose(1, 2).contiguous()
@@ -87,6 +88,8 @@ class GradTTSPolicy(GaussianDiffusionPolicy):
 
     def supervise(self, prompts: Sequence[Prompt], recordings: Samples) -> tuple[Tensor, Batch]:
         """Recordings with their own phones, durations and pitch, from the corpus they belong to; see `supervise.py`."""
+        from rlzoo_gradtts.supervise import supervise
+
         return supervise(self, prompts, recordings)
 
     def ids(self, prompt: Prompt) -> Tensor:

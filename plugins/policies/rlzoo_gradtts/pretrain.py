@@ -20,7 +20,7 @@ from rlzoo_gradtts import GradTTSOptions, PretrainOptions
 from rlzoo_gradtts.data import Utterance, crops, load_utterances
 from rlzoo_gradtts.losses import Losses
 from rlzoo_gradtts.network import GradTTSNetwork, NetworkConfig
-from rlzoo_gradtts.policy import VOICES, GradTTSPolicy
+from rlzoo_gradtts.policy import SHIPPED, VOICES, GradTTSPolicy
 
 
 class SpeechTask(Task):
@@ -99,9 +99,10 @@ def start(options: PretrainOptions) -> tuple[dict[str, Tensor] | None, dict[str,
     for name in ("channels", "style_numbers"):
         if name in options.model_fields_set:
             raise ConfigError(f"{name} and init are both set", f"leave out {name}: the voice in init has its own size")
-    weights, voice = VOICES.load(options.init)
+    path = SHIPPED if options.init == "shipped" else Path(options.init)
+    weights, voice = VOICES.load(path)
     text = options.text_style if "text_style" in options.model_fields_set else voice["text"]
-    return weights, {"network": voice["network"], "text": text, "init": options.init.name}
+    return weights, {"network": voice["network"], "text": text, "init": path.name}
 
 
 @torch.no_grad()

@@ -24,7 +24,7 @@ class WaveGrad2Options(Options):
     clip_clean: bool = True
     """Clamp the implied clean waveform to [-1, 1] in every step, as published; where it bites, its gradient is zero."""
     trainable: Literal["biases", "lora", "denoiser", "all"] = "biases"
-    """What RL updates: the denoiser's biases (a few thousand numbers, which is what the few hundred samples of a CPU
+    """Weights that RL trains: the denoiser's biases (a few thousand numbers, as the few hundred samples of a CPU
     run can tell), low-rank adapters of its convolutions, the denoiser (for a GPU, with a learning rate near 1e-5), or
     text encoder and ranges too. The duration predictor is always frozen."""
     lora_rank: Annotated[int, Field(ge=1, le=10_000)] = 8
@@ -57,8 +57,9 @@ class PretrainOptions(PretrainingOptions):
 
     preset: str = "mini"
     """Size of the network: mini (8 kHz), mini-16k, base, large (22.05 kHz)."""
-    init: Path | None = None
-    """Voice to go on from, with its own size: fine-tune it on new recordings, with a learning rate near 1e-4."""
+    init: Literal["shipped"] | Path | None = None
+    """Voice to go on from, a file or `shipped` for the one that comes with rlzoo, with its own size: fine-tune it on
+    new recordings, with a learning rate near 1e-4."""
     textgrids: Path | None = None
     """Folder of MFA TextGrids; unset: phones.jsonl of the corpus."""
     trim_silence: bool = False
@@ -86,7 +87,7 @@ class PretrainOptions(PretrainingOptions):
     rollout_weight: Annotated[float, Field(ge=0)] = 0.1
     """Weight of the spectral distance of such a rollout."""
     precision: Literal["fp32", "bf16-mixed"] = "fp32"
-    """Of the denoiser. On a GPU, and on a CPU with bf16 units, bf16-mixed unless set."""
+    """Precision of the denoiser. On a GPU, and on a CPU with bf16 units, bf16-mixed unless set."""
     compile: bool = False
     """Compile the denoiser (torch.compile; needs a C compiler). On a GPU true unless set."""
     validation_steps: tuple[Annotated[int, Field(ge=2, le=10_000)], ...] = (10, 50)

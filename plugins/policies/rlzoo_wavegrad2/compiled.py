@@ -32,7 +32,7 @@ def bucket(frames: int) -> int:
 
 
 def denoise(decoder: Denoiser, noisy: Tensor, hidden: Tensor, level: Tensor, frames: Tensor) -> Tensor:
-    """What `decoder` says: (B, L), (B, H, T), (B,), (B,) -> (B, L).
+    """Apply `decoder`: (B, L), (B, H, T), (B,), (B,) -> (B, L).
 
     Raises:
         ConfigError: it cannot be compiled here.

@@ -1,4 +1,4 @@
-"""What a checkpoint of maum-ai/wavegrad2 says of its network: its hyper-parameters, or the shapes of its weights."""
+"""Hyper-parameters of a checkpoint of maum-ai/wavegrad2, from its settings or from the shapes of its weights."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _OLD_POS_EMB_SCALE = 50000.0
 
 @dataclass(frozen=True)
 class MaumConfig:
-    """What a public checkpoint says of itself."""
+    """Description in a public checkpoint."""
 
     network: NetworkConfig
     language: str = "eng"
     speakers: tuple[str, ...] = ()
-    """Names in the order of the speaker embedding; empty where the file does not tell them."""
+    """Names in the order of the speaker embedding; empty if the file does not tell them."""
     epoch: int | None = None
     global_step: int | None = None
     assumed: tuple[str, ...] = ()
@@ -33,7 +33,7 @@ class MaumConfig:
 
 
 def from_parameters(values: Mapping[str, Any], state: Mapping[str, Tensor], path: str | Path) -> MaumConfig:
-    """Of the stored hyper-parameters. DataError for one that is missing, wrong, or of a network that is not ours."""
+    """Read the stored hyper-parameters. DataError for a missing or wrong one, or one of another network."""
     # save_hyperparameters(hparams) stores the configuration itself; some Lightning versions wrap it under its name.
     p = _Parameters(values.get("hparams", values) if "wavegrad" not in values else values, path)
     language = p.text("data.lang")
@@ -83,7 +83,7 @@ def from_parameters(values: Mapping[str, Any], state: Mapping[str, Tensor], path
 
 
 def from_shapes(state: Mapping[str, Tensor], is_old: bool) -> MaumConfig:
-    """Of bare weights; what leaves no trace in them is named in `assumed`. `is_old`: names of before July 2021."""
+    """Infer from bare weights; `assumed` names values that leave no trace in them. `is_old`: names before July 2021."""
     network = PRESETS["large" if _is_large(state) else "base"]
     update: dict[str, Any] = {"pos_emb_scale": _OLD_POS_EMB_SCALE} if is_old else {}
     for key, name in (("encoder.embedding.weight", "symbols"), ("speaker_embedding.weight", "speakers")):

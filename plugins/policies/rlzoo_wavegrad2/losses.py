@@ -1,4 +1,4 @@
-"""What pretraining minimises: the published losses, windowed, and an auxiliary one of ours (arXiv:2106.09660).
+"""Losses of pretraining: the published ones (arXiv:2106.09660), windowed, and an auxiliary one of ours.
 
     L1(eps, eps_theta(sqrt(ab) y + sqrt(1 - ab) eps, hidden, sqrt(ab)))  +  duration MSE in seconds^2
     +  `spectral_weight` x L1 between a mel decoder's spectrum of the hidden frames and the recording's

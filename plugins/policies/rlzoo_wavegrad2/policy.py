@@ -75,7 +75,7 @@ class WaveGrad2Policy(GaussianDiffusionPolicy):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return next(self.network.parameters()).device
 
     def condition(self, prompts: Sequence[Prompt]) -> Batch:
@@ -89,7 +89,7 @@ class WaveGrad2Policy(GaussianDiffusionPolicy):
         return self.batch([self.encode(self.ids(prompt)) for prompt in prompts])
 
     def batch(self, rows: Sequence[Mapping[str, Tensor]]) -> Batch:
-        """What `encode` says of B texts -> the tensors of `condition`."""
+        """Result of `encode` for B texts -> the tensors of `condition`."""
 
         def pad(name: str) -> Tensor:
             return torch.nn.utils.rnn.pad_sequence([row[name] for row in rows], batch_first=True)

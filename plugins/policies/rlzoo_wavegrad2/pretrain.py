@@ -21,7 +21,7 @@ from rlzoo_wavegrad2.checkpoint import VOICES
 from rlzoo_wavegrad2.data import Recordings, corpus_gain, draw_starts, load_utterances
 from rlzoo_wavegrad2.losses import Losses
 from rlzoo_wavegrad2.network import PRESETS, NetworkConfig, WaveGrad2Network
-from rlzoo_wavegrad2.policy import read_voice
+from rlzoo_wavegrad2.policy import SHIPPED, read_voice
 from rlzoo_wavegrad2.validation import validate
 
 ON_CUDA = {"compile": True, "utterances_per_step": 64, "windows_per_utterance": 4}
@@ -113,10 +113,11 @@ def _start(options: PretrainOptions) -> tuple[NetworkConfig, dict[str, Tensor] |
         return PRESETS[options.preset], None, {"preset": options.preset, "text": options.text_style}
     if "preset" in options.model_fields_set:
         raise ConfigError("preset and init are both set", "leave out preset: the voice in init has its own size")
-    weights, voice = read_voice(options.init)
+    path = SHIPPED if options.init == "shipped" else Path(options.init)
+    weights, voice = read_voice(path)
     # The voice keeps its pronunciation unless the new recordings are said to have another.
     style = options.text_style if "text_style" in options.model_fields_set else voice["text"]
-    origin = {"preset": voice.get("preset"), "text": style, "init": options.init.name}
+    origin = {"preset": voice.get("preset"), "text": style, "init": path.name}
     return NetworkConfig.model_validate(voice["network"]), weights, origin
 
 

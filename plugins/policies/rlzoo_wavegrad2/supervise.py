@@ -56,5 +56,5 @@ def supervise(policy: WaveGrad2Policy, prompts: Sequence[Prompt], recordings: Sa
 
 @lru_cache(maxsize=8)
 def _gain(corpus: SpeechCorpus) -> float:
-    """Of a corpus, as pretraining would choose it."""
+    """Gain of a corpus, as pretraining would choose it."""
     return corpus_gain(corpus[:: -(-len(corpus) // LISTENED)])

@@ -57,7 +57,7 @@ def bumps(num_steps: int) -> Tensor:
 
 
 def trials(num_steps: int, rounds: int) -> int:
-    """How many schedules `search` listens to at most."""
+    """Largest number of schedules that `search` evaluates."""
     return len(SIGMA_MIN) * len(POWERS) + 2 * rounds * min(num_steps - 1, KNOTS)
 
 

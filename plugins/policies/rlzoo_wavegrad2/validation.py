@@ -1,4 +1,4 @@
-"""What pretraining is judged by: the noise loss by level, and K-step samples beside the recordings."""
+"""Validation of pretraining: the noise loss by level, and K-step samples beside the recordings."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class Part(Options):
 
 
 class CompositeOptions(Options):
-    """What is summed, and what a sample gets that is below a floor."""
+    """Parts of the sum, and the score of a sample below a floor."""
 
     parts: Annotated[tuple[Part, ...], Field(min_length=1)]
     """The rewards, in order."""

@@ -26,7 +26,6 @@ class CompositeReward(Reward[CompositeOptions]):
             build_reward(part.name, part.options, f"rewards.parts.{index}.options")
             for index, part in enumerate(options.parts)
         ]
-        # A sum changes when one of its terms does.
         self.version = "1+" + "+".join(reward.version for reward in self.rewards)
 
     def to(self, device: torch.device | str) -> Self:

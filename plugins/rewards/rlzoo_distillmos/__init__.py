@@ -12,7 +12,7 @@ class DistillMOSOptions(Options):
 
 
 def available(options: DistillMOSOptions) -> bool:
-    """Whether the package that holds the weights is installed. Does not import torch."""
+    """True if the package that holds the weights is installed. Does not import torch."""
     from importlib.util import find_spec
 
     return find_spec("distillmos") is not None

@@ -46,7 +46,7 @@ def compress(bins: Tensor) -> Tensor:
 
 
 def tokens_with_sound(size: int) -> int:
-    """How many tokens of a window are reached by the first `size` samples; the others are those of silence."""
+    """Number of tokens of a window that depend on the first `size` samples; the others are those of silence."""
     frames = math.ceil((size + (FFT - HOP) // 2) / HOP)
     return min(TOKENS, math.ceil((frames + REACH) / 2))
 

@@ -16,7 +16,7 @@ from rlzoo.errors import DataError
 
 FILE = "weights/distill_mos_v7.pt"
 SHA256 = "b18b3ac60227267cfb91e5d00ce22cc7b73716fd92f269484da1446e27031a40"
-"""Of the file in distillmos 0.9.1."""
+"""SHA-256 of the file in distillmos 0.9.1."""
 _HINT = "pip install --force-reinstall distillmos==0.9.1"
 
 

@@ -11,12 +11,12 @@ from rlzoo.plugin import Options, RewardSpec, hookimpl
 
 
 class DNSMOSOptions(Options):
-    """What of DNSMOS is the score."""
+    """Options of DNSMOS."""
 
     model: Literal["p808", "p835"] = "p808"
     """`p808`: one overall MOS, fast, orders noise and naturalness best. `p835`: signal, background and overall."""
     part: Literal["ovrl", "sig", "bak"] = "ovrl"
-    """Which of P.835's three is the score; the others are logged. Without effect on `p808`."""
+    """Output of P.835 that is the score; the others are logged. Without effect on `p808`."""
     personalized: bool = False
     """P.835 for one wanted speaker: other voices count as noise."""
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -28,7 +28,7 @@ class DNSMOSOptions(Options):
 
 
 def available(options: DNSMOSOptions) -> bool:
-    """Whether the weights can be had without a download: the package is there. Imports no torch."""
+    """True if the weights can be had without a download: the package is there. Imports no torch."""
     from importlib.util import find_spec
 
     return find_spec("speechmos") is not None

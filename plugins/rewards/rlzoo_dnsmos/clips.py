@@ -1,4 +1,4 @@
-"""How the published package cuts a clip: repeated until it fills one window, then windows of 9.01 s every second."""
+"""Windows of the published package: a clip is repeated until it fills one, then one of 9.01 s starts every second."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What both networks are made of: 3x3 convolutions and dense layers with ReLU, under their published names."""
+"""Layers of both networks: 3x3 convolutions and dense layers with ReLU, under their published names."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Layers(nn.Module):
                 self.register_buffer(name.replace("/", "_"), tensor)
 
     def arithmetic(self, device: torch.device) -> torch.autocast:
-        """Of everything behind the spectrum: bfloat16 where asked for, else as it is around."""
+        """Autocast for everything behind the spectrum: bfloat16 if asked for, else unchanged."""
         return torch.autocast(device.type, torch.bfloat16, enabled=self.in_bfloat16)
 
     def convolve(self, h: Tensor, layers: Sequence[tuple[str, bool]]) -> Tensor:

@@ -16,7 +16,7 @@ FFT = 321
 HALF = FFT // 2
 MELS = 120
 SAMPLES = WINDOW - FRAME_HOP
-"""Of each window; the package leaves the last hop out."""
+"""Samples of each window; the package leaves the last hop out."""
 POWER_FLOOR = 1e-10
 TOP_DB = 80.0
 _CONVS = (("conv2d_5", True), ("conv2d_6", True), ("conv2d_7", False), ("conv2d_8", True), ("conv2d_9", False))

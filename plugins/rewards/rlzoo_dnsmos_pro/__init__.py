@@ -23,7 +23,7 @@ BVCC = Asset(
 
 
 class DNSMOSProOptions(Options):
-    """Where the weights are and how loud clips are made before they are heard."""
+    """Path of the weights and level of the clips."""
 
     checkpoint: Path | None = None
     """The published TorchScript archive, of which only the tensors are read; none: the cache, else a download of

@@ -15,7 +15,7 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 class GuardOptions(Options):
-    """What passes. Each excess costs up to 1; nothing to complain about scores 0."""
+    """Limits of the signal. Each excess costs up to 1; a clean signal scores 0."""
 
     max_clipped: Share = 0.001
     """Share of samples at full scale."""

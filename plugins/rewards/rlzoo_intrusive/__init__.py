@@ -11,7 +11,7 @@ from rlzoo.plugin import Options, RewardSpec, hookimpl
 
 
 class MCDOptions(Options):
-    """How spectra are compared."""
+    """Options of the spectral distance."""
 
     coefficients: Annotated[int, Field(ge=4, le=60)] = 24
     """Cepstral coefficients, without the zeroth, which is the level."""
@@ -20,7 +20,7 @@ class MCDOptions(Options):
 
 
 class STOIOptions(Options):
-    """Which STOI."""
+    """Options of STOI."""
 
     extended: bool = True
     """Extended STOI, which also hears modulated noise (Jensen and Taal, 2016)."""

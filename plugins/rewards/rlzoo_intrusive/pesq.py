@@ -16,7 +16,7 @@ FLOOR = 1.0
 
 
 class PESQReward(Reward[PESQOptions]):
-    """Wide-band PESQ (ITU-T P.862.2), MOS-LQO; 1.0 where it finds no utterance or less than a quarter of a second.
+    """Wide-band PESQ (ITU-T P.862.2), MOS-LQO; 1.0 if it finds no utterance or less than a quarter of a second.
 
     Sample and recording must agree in time, up to small shifts, which PESQ aligns itself.
     """

@@ -15,7 +15,7 @@ from rlzoo_intrusive import STOIOptions
 from rlzoo_intrusive.aligned import RATE, pairs
 
 FLOOR = 1e-5
-"""What pystoi says of too little speech."""
+"""Score that pystoi returns for too little speech."""
 MIN_SAMPLES = RATE // 8
 
 

@@ -50,14 +50,14 @@ class SharedOptions(Options):
 
 
 class NISQAOptions(SharedOptions):
-    """Which of the five dimensions is the score, and what is done to clips before they are heard."""
+    """Options of NISQA: the output that is the score, and preparation of the clips."""
 
     part: Literal["mos", "noisiness", "discontinuity", "coloration", "loudness"] = "mos"
-    """Which output is the score; all five are logged. Higher is better in each."""
+    """Output that is the score; all five are logged. Higher is better in each."""
 
 
 class NISQATTSOptions(SharedOptions):
-    """What is done to clips before they are heard."""
+    """Preparation of the clips."""
 
 
 @hookimpl

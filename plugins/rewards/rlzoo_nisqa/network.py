@@ -22,7 +22,7 @@ HINT = "give one of NISQA's published checkpoints, or leave `checkpoint` out"
 
 @dataclass(frozen=True)
 class Settings:
-    """What of a checkpoint's `args` decides the computation; times in seconds, the rest in frames or bins."""
+    """Values of a checkpoint's `args` that affect the computation; times in seconds, the rest in frames or bins."""
 
     fft: int
     hop_seconds: float
@@ -133,7 +133,7 @@ class AttentionLayer(nn.Module):
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """(N, T, width), (N, T) True where valid -> (N, T, width)."""
+        """(N, T, width), (N, T) True if valid -> (N, T, width)."""
         attn = self.self_attn
         N, T, width = x.shape
         parts = F.linear(x, attn.in_proj_weight, attn.in_proj_bias).view(N, T, 3, attn.num_heads, -1)
@@ -200,7 +200,7 @@ class Linear(nn.Module):
         self.linear = nn.Linear(features, 1)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """What is left of pooling after `LastSteps`."""
+        """Pool after `LastSteps`."""
         out: Tensor = self.linear(x)
         return out
 

@@ -13,25 +13,25 @@ from rlzoo.plugin import Options, RewardSpec, hookimpl
 
 
 class PreferenceOptions(Options):
-    """Which trained model judges."""
+    """Options of the trained model."""
 
     checkpoint: Path | None = None
-    """What `rlzoo reward train-preference` wrote (`.safetensors`). There is no published one: it is your raters'."""
+    """Output of `rlzoo reward train-preference` (`.safetensors`), trained on your raters. There is no published one."""
     encoder_checkpoint: Path | None = None
     """Weights of the frozen wav2vec 2.0, for a model that was trained on it; none: the cache, else a download of
     378 MB."""
 
 
 class TrainPreferenceOptions(Options):
-    """How pairs become a reward."""
+    """Options of training on pairs."""
 
     encoder: Literal["log-mel", "wav2vec2"] = "log-mel"
-    """What describes a clip: `log-mel`, the mean, spread and movement of 64 mel bands, needs nothing; `wav2vec2`, the
+    """Features of a clip: `log-mel`, the mean, spread and movement of 64 mel bands, needs nothing; `wav2vec2`, the
     mean and spread of one layer of wav2vec 2.0 base, needs 378 MB."""
     encoder_checkpoint: Path | None = None
     """Weights of wav2vec 2.0 (torchaudio's wav2vec2_fairseq_base_ls960_asr_ls960.pth); none: cache or download."""
     layer: Annotated[int, Field(ge=1, le=12)] = 6
-    """Which layer of wav2vec 2.0 is read; the middle ones hold most of how something sounds."""
+    """Layer of wav2vec 2.0; the middle ones hold most of the sound."""
     level_dbfs: Annotated[float, Field(ge=-60, le=0)] | None = -26.0
     """Active speech level to which clips are brought first, in dBFS, as listeners hear them; none: as they are."""
     hidden: Annotated[int, Field(ge=0, le=4096)] = 0
@@ -42,13 +42,13 @@ class TrainPreferenceOptions(Options):
     folds: Annotated[int, Field(ge=2, le=20)] = 5
     """Parts of the training answers by which the weight decay is chosen (cross-validation over prompts)."""
     ties: Literal["half", "drop"] = "half"
-    """What "about the same" teaches: that both are equally good (half a win for either), or nothing."""
+    """Use of "about the same": half a win for either, or left out."""
     bins: Annotated[int, Field(ge=2, le=50)] = 5
     """Classes of confidence in the table of reliability and for the expected calibration error."""
     seed: Annotated[int, Field(ge=0, le=10_000_000)] = 0
-    """Which prompts are held out, and where a hidden layer starts."""
+    """Seed of the held-out prompts and of a hidden layer."""
     device: str = "cpu"
-    """Where the encoder computes, e.g. `cuda`."""
+    """Device of the encoder, e.g. `cuda`."""
 
 
 def available(options: PreferenceOptions) -> bool:

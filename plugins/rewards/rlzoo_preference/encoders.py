@@ -22,19 +22,19 @@ RATE = 16_000
 WINDOW, HOP = 400, 160
 MELS = 64
 FLOOR = 1e-7
-"""Of the mel power; 66 dB below what speech at -26 dBFS has in a loud band."""
+"""Floor of the mel power; 66 dB below that of speech at -26 dBFS in a loud band."""
 # Below this a spread is rounding; its root then keeps a finite derivative.
 _TINY = 1e-6
 
 
 class EncoderSettings(Options):
-    """What a checkpoint keeps of its encoder."""
+    """Description of the encoder in a checkpoint."""
 
     name: Literal["log-mel", "wav2vec2"]
     level_dbfs: float | None
     layer: int = 0
     sha256: str = ""
-    """Of the weights of wav2vec 2.0; other weights make other features."""
+    """SHA-256 of the weights of wav2vec 2.0; other weights make other features."""
 
 
 class Encoder(Protocol):
@@ -51,7 +51,7 @@ class Encoder(Protocol):
 
 
 def make(name: str, layer: int, checkpoint: Path | None) -> Encoder:
-    """The encoder of this name, frozen. DataError where its weights cannot be had."""
+    """The encoder of this name, frozen. DataError if its weights cannot be had."""
     return LogMel() if name == "log-mel" else Wav2Vec2(obtain(WAV2VEC2_ASR, checkpoint), layer)
 
 

@@ -41,7 +41,7 @@ def parted(group: NDArray[np.int64], count: int, generator: np.random.Generator)
 
 
 def held_out(group: NDArray[np.int64], share: float, generator: np.random.Generator) -> NDArray[np.bool_]:
-    """(P,) groups -> (P,) True for about `share` of them, whole groups. DataError where one side would be empty."""
+    """(P,) groups -> (P,) True for about `share` of them, whole groups. DataError if one side would be empty."""
     chosen: list[int] = []
     for label in generator.permutation(np.unique(group)):
         if chosen and np.isin(group, chosen).mean() >= share:

@@ -1,4 +1,4 @@
-"""How good a model of choices is on answers it never saw: accuracy, likelihood, calibration."""
+"""Quality of a preference model on held-out answers: accuracy, likelihood, calibration."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def table(confidence: Floats, right: Floats, bins: int) -> list[dict[str, Any]]:
 
 
 def text(report: dict[str, Any]) -> str:
-    """What a person reads."""
+    """Return the report as text."""
     lines = [
         f"{report['answers']} answers ({report['ties']} ties), {report['raters']} raters, {report['prompts']} prompts",
         f"encoder {report['encoder']}, weight decay {report['weight_decay']:g}",

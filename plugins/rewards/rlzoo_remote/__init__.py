@@ -22,7 +22,7 @@ class SharedOptions(Options):
 
 
 class HTTPOptions(SharedOptions):
-    """Where the scorer is, and how patient to be with it."""
+    """Address of the scorer, and its timeout."""
 
     url: HttpUrl
     """Takes a POST of JSON; see the README of this plugin."""
@@ -37,7 +37,7 @@ class HTTPOptions(SharedOptions):
 
 
 class ProcessOptions(SharedOptions):
-    """What to start, how often, and with which environment."""
+    """Program to start, number of processes, and environment."""
 
     command: Annotated[tuple[str, ...], Field(min_length=1)]
     """Program and arguments that answer one line of JSON with one line; see the README of this plugin. For a registered

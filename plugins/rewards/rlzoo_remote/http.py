@@ -20,7 +20,7 @@ _LONGEST_PAUSE = 60.0
 
 
 class HTTPReward(Reward[HTTPOptions]):
-    """Scores come in requests of `batch` rows. Raises DataError where an answer cannot be had; it never guesses."""
+    """Scores come in requests of `batch` rows. Raises DataError if an answer cannot be had; it never guesses."""
 
     def __init__(self, options: HTTPOptions) -> None:
         super().__init__(options)

@@ -148,8 +148,8 @@ class Worker:
 class ProcessReward(Reward[ProcessOptions]):
     """Requests of `batch` rows go to `workers` processes in turn; the answers keep the order of the rows.
 
-    The processes start with the first call and end with this object, or with this process. Raises DataError where an
-    answer cannot be had, ContractError where it is none.
+    The processes start with the first call and end with this object, or with this process. Raises DataError if an
+    answer cannot be had, ContractError if it is none.
     """
 
     def __init__(self, options: ProcessOptions) -> None:

@@ -14,11 +14,11 @@ from rlzoo.audio import require_rate
 from rlzoo.errors import ContractError, DataError
 
 MAX_ANSWER_BYTES = 16 << 20
-"""Of one answer; beyond, something else than a scorer is answering."""
+"""Largest answer in bytes; a longer one does not come from a scorer."""
 
 
 class Answer(BaseModel):
-    """What a scorer says of R rows: R scores and R of each part, or an error; `id` is the request's."""
+    """Answer of a scorer for R rows: R scores and R of each part, or an error; `id` is the request's."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 

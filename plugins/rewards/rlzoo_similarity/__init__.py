@@ -51,7 +51,7 @@ class SimilarityOptions(Options):
 
 
 def available(options: SimilarityOptions) -> bool:
-    """Whether the weights are on this machine: Resemblyzer's come with its package."""
+    """True if the weights are on this machine: Resemblyzer's come with its package."""
     if options.who == "resemblyzer":
         return find_spec("resemblyzer") is not None
     return at_hand((ECAPA,), options.checkpoint)

@@ -158,7 +158,7 @@ class ECAPA(nn.Module):
         self.fc = Conv(2 * POOLED, EMBEDDING)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """What the three blocks say is pooled together."""
+        """Pool the outputs of the three blocks together."""
         said = []
         for block in self.blocks:
             x = block(x, lengths)

@@ -25,7 +25,7 @@ class SimilarityReward(Reward[SimilarityOptions]):
 
     SpeechBrain calls above 0.25 of ECAPA's the same speaker; of Resemblyzer's, which are never negative, about 0.75
     divides speakers. The reference is the option `reference`, else the prompt's voice, else its own recording
-    (ConfigError where it has none). Clips shorter than 50 ms are lengthened with zeros; below about two seconds an
+    (ConfigError if it has none). Clips shorter than 50 ms are lengthened with zeros; below about two seconds an
     embedding is unsteady.
     """
 

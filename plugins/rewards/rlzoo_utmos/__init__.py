@@ -23,7 +23,7 @@ STRONG = Asset(
 
 
 class UTMOSOptions(Options):
-    """Where the weights are and how loud clips are made before they are heard."""
+    """Path of the weights and level of the clips."""
 
     checkpoint: Path | None = None
     """Weights in either published layout (SpeechMOS's state dict, sarulab's Lightning checkpoint); none: the

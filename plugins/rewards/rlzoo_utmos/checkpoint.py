@@ -21,7 +21,7 @@ LISTENER_ROW = 288
 _HINT = "give a checkpoint of UTMOS22's strong learner, or leave `checkpoint` out"
 
 _REMNANTS = re.compile(r"wav2vec2\.(mask_emb|quantizer\..*|project_q\..*|final_proj\..*)")
-"""What pre-training leaves in a wav2vec 2.0 checkpoint; unused."""
+"""Tensors of pre-training in a wav2vec 2.0 checkpoint; unused."""
 
 # fairseq's names (both layouts) -> torchaudio's.
 _RENAMES = [
@@ -76,7 +76,7 @@ def load(path: Path) -> StrongLearner:
 
 
 def published(content: Any, path: Path) -> dict[str, Tensor]:
-    """What the file holds, under SpeechMOS's names."""
+    """Content of the file, under SpeechMOS's names."""
     if not isinstance(content, dict):
         raise DataError(f"'{path}' holds a {type(content).__name__}, not a checkpoint", _HINT)
     state = content.get("state_dict", content)

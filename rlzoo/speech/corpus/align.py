@@ -35,7 +35,7 @@ _AS_LOUD_DB, _LEFT_OVER_SECONDS = 8.0, 0.4
 
 @dataclass(frozen=True)
 class AlignReport:
-    """What `align_corpus` did."""
+    """Result of `align_corpus`."""
 
     aligned: int
     failed: Mapping[str, str]
@@ -43,7 +43,7 @@ class AlignReport:
     guessed_words: tuple[str, ...]
     """Words that no dictionary has; their phones come from the letter-to-sound rules, as in speaking."""
     notes: tuple[str, ...] = ()
-    """What was recognised in metadata.csv."""
+    """Notes on metadata.csv."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Alignment:
     fit: float
     """Mean log-likelihood of a spoken frame against that of the best state of the model: 0 is the best."""
     problem: str = ""
-    """Why the text seems to be of another recording; empty where it fits."""
+    """Why the text seems to be of another recording; empty if it fits."""
 
 
 class Aligner:
@@ -104,7 +104,7 @@ class Aligner:
         return replace(found, problem=found.problem or _left_over(found, wave, rate))
 
     def _variants(self, word: str, sound: Phones) -> tuple[Phones, ...]:
-        """How the word may sound: as the front end says it here, or another way of the dictionary.
+        """Pronunciations of the word: that of the front end in this place, and others of the dictionary.
 
         A heteronym keeps the reading that its sentence asks for.
         """
@@ -182,7 +182,7 @@ def align_corpus(
         name, why = next(iter(failed.items()))
         raise DataError(
             f"'{root}': no utterance could be aligned; '{name}': {why}",
-            "are the texts English and of these recordings?",
+            done[name].get("hint") or "are the texts English and of these recordings?",
         )
     kept = ("id", "phones", "ends", "fit")
     write_jsonl(out, ({key: done[name][key] for key in kept} for name in texts if name not in failed))
@@ -196,7 +196,7 @@ def align_corpus(
 
 
 def _continued(journal: Path, texts: Mapping[str, str], style: str) -> dict[str, dict[str, Any]]:
-    """What an interrupted call has aligned of these texts, in this style; rows of earlier versions are done again."""
+    """Rows that an interrupted call aligned for these texts in this style; those of earlier versions are repeated."""
     if not journal.exists():
         return {}
     rows = {str(row.get("id")): row for row in read_jsonl(journal, torn_tail=True)}
@@ -259,7 +259,7 @@ def _align_all(
             wave, rate = read_audio(recordings[name])
             found = aligner.align(texts[name], wave.double().numpy(), rate)
         except DataError as error:
-            yield row | {"problem": error.message}
+            yield row | {"problem": error.message, "hint": error.hint}
             continue
         row |= {"phones": found.phones, "ends": found.ends, "fit": round(found.fit, 2), "problem": found.problem}
         guessed, aligner.guessed = sorted(aligner.guessed), set()
@@ -319,7 +319,7 @@ def _misfit(spoken: Sequence[tuple[int, int]]) -> str:
 
 
 def _left_over(found: Alignment, wave: npt.NDArray[np.float64], rate: int) -> str:
-    """Where the recording speaks on in what the alignment takes for a pause: the text lacks words there."""
+    """Times of speech inside an aligned pause: the text lacks words there."""
     import numpy as np
 
     size = max(1, round(rate * _FRAME_SECONDS))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from rlzoo.errors import DataError
 from rlzoo.speech.corpus._files import read_jsonl
 from rlzoo.speech.corpus.coverage import measure, style_of
 from rlzoo.speech.corpus.metadata import Metadata, read_metadata, recordings_in
-from rlzoo.speech.corpus.speech import canonical
+from rlzoo.speech.corpus.speech import canonical, check_ends
 from rlzoo.speech.corpus.textgrids import find_textgrids, read_textgrid
 from rlzoo.speech.text import ARPABET, TextFrontend
 from rlzoo.speech.text.normalize import PAUSE
@@ -27,11 +28,11 @@ _FASTEST, _SLOWEST = 28.0, 2.5  # phones a second
 
 @dataclass
 class CorpusReport:
-    """What `check_corpus` found. Lists of problems map an id to a sentence."""
+    """Result of `check_corpus`. Lists of problems map an id to a sentence."""
 
     folder: Path
     notes: list[str] = field(default_factory=list)
-    """What was recognised in metadata.csv, and advice."""
+    """Notes on metadata.csv, and advice."""
     utterances: int = 0
     seconds: float = 0.0
     rates: dict[int, int] = field(default_factory=dict)
@@ -50,9 +51,9 @@ class CorpusReport:
     untimed: list[str] = field(default_factory=list)
     """Without phone times, though others have them: pretrain refuses the corpus."""
     left_out: dict[str, str] = field(default_factory=dict)
-    """What the aligner has left out, and why; pretrain leaves it out too."""
+    """Utterances that the aligner left out, with the reason; pretrain leaves them out too."""
     style: str = ""
-    """Spelling of the phone times; empty where there are none."""
+    """Spelling of the phone times; empty if there are none."""
     phones: dict[str, int] = field(default_factory=dict)
     """{phone: how often}: of the phone times, else of what the front end reads in the texts."""
     rare: list[str] = field(default_factory=list)
@@ -64,7 +65,7 @@ class CorpusReport:
 
     @property
     def ready(self) -> bool:
-        """Whether nothing stands in the way of training."""
+        """True if nothing stands in the way of training."""
         return not (self.broken.keys() - self.left_out.keys() or self.lacking or self.untimed or len(self.rates) > 1)
 
     def as_dict(self) -> dict[str, Any]:
@@ -97,23 +98,24 @@ def check_corpus(
     report.unused = sorted(recordings.keys() - metadata.texts.keys())
     frontend = TextFrontend("cmu")
     asked = _read_texts(metadata, frontend, report)
-    seconds: list[float] = []
+    seconds: dict[str, float] = {}
     levels: list[float] = []
     for done, name in enumerate(metadata.texts, 1):
         found = _listen(recordings.get(name), name, asked.get(name, 0), report)
         if found is not None:
-            seconds.append(found[0])
+            seconds[name] = found[0]
             levels.append(found[1])
         progress(done, len(metadata.texts))
     if seconds:
-        report.seconds = sum(seconds)
-        report.lengths = (min(seconds), float(np.median(seconds)), max(seconds))
+        lengths = list(seconds.values())
+        report.seconds = sum(lengths)
+        report.lengths = (min(lengths), float(np.median(lengths)), max(lengths))
         report.levels = (min(levels), float(np.median(levels)), max(levels))
     if report.speakers > 1:
         report.notes.append(f"{report.speakers} speakers: a voice is one speaker, and learns their mean from several")
     if len(report.rates) > 1:
         report.notes.append("several rates: rlzoo corpus convert DIR OUT --rate HERTZ writes one")
-    _read_times(root, textgrids, metadata, report)
+    _read_times(root, textgrids, metadata, seconds, report)
     return report
 
 
@@ -181,17 +183,33 @@ def _listen(path: Path | None, name: str, phones: int, report: CorpusReport) -> 
     return seconds, level
 
 
-def _read_times(root: Path, textgrids: Path | None, metadata: Metadata, report: CorpusReport) -> None:
+@contextmanager
+def _listed(name: str, problems: dict[str, str]) -> Iterator[None]:
+    """A DataError inside becomes the problem of `name`."""
+    try:
+        yield
+    except DataError as error:
+        problems[name] = error.message
+
+
+def _read_times(
+    root: Path, textgrids: Path | None, metadata: Metadata, seconds: Mapping[str, float], report: CorpusReport
+) -> None:
     times: dict[str, list[str]] = {}
     reasons: Mapping[str, str] = {}
+
+    def take(name: str, phones: Sequence[str], ends: Sequence[float]) -> None:
+        check_ends(ends, f"'{name}'", seconds.get(name))
+        times[name] = [canonical(phone, name) for phone in phones]
+
     if textgrids is not None:
         for name, path in find_textgrids(textgrids).items():
-            try:
-                times[name] = [canonical(phone, name) for phone in read_textgrid(path)[0]]
-            except DataError as error:
-                report.broken[name] = error.message
+            with _listed(name, report.broken):
+                take(name, *read_textgrid(path))
     elif (root / "phones.jsonl").is_file():
-        times = {str(row.get("id")): list(row.get("phones", ())) for row in read_jsonl(root / "phones.jsonl")}
+        for row in read_jsonl(root / "phones.jsonl"):
+            with _listed(str(row.get("id")), report.broken):
+                take(str(row.get("id")), row.get("phones", ()), row.get("ends", ()))
         left_out = root / "left_out.jsonl"
         if left_out.is_file():
             reasons = {str(row.get("id")): str(row.get("problem")) for row in read_jsonl(left_out)}
@@ -200,7 +218,7 @@ def _read_times(root: Path, textgrids: Path | None, metadata: Metadata, report: 
     if times:
         without = [name for name in metadata.texts if name not in times]
         report.left_out = {name: reasons[name] for name in without if name in reasons}
-        report.untimed = [name for name in without if name not in reasons]
+        report.untimed = [name for name in without if name not in reasons and name not in report.broken]
         taught = Counter(phone for name, phones in times.items() if name in metadata.texts for phone in phones)
         report.phones = dict(sorted(taught.items()))
         style = style_of(taught)

@@ -21,7 +21,7 @@ PEAK = 0.99
 
 @dataclass(frozen=True)
 class Condition:
-    """How one recording was made; the defaults are a clean recording."""
+    """Recording condition; the defaults are a clean recording."""
 
     noise_db: float | None = None
     """Signal-to-noise ratio in dB; None: no noise."""
@@ -42,18 +42,18 @@ class Condition:
 
     @property
     def is_clean(self) -> bool:
-        """Whether nothing but loudness differs from the clean recording."""
+        """True if nothing but loudness differs from the clean recording."""
         return self == Condition(gain_db=self.gain_db)
 
     def card(self) -> dict[str, Any]:
-        """What differs from a clean recording, as it is written into a corpus."""
+        """Differences from a clean recording, as they are written into a corpus."""
         clean = asdict(Condition())
         return {name: value for name, value in asdict(self).items() if value != clean[name]}
 
 
 @dataclass(frozen=True)
 class Distribution:
-    """What `draw` draws from; each range is uniform, each share is a probability."""
+    """Distribution of `draw`; each range is uniform, each share is a probability."""
 
     clean: float = 0.4
     """Share of recordings that are clean."""

@@ -46,7 +46,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Converted:
-    """What `convert` wrote."""
+    """Result of `convert`."""
 
     folder: Path
     layout: str

@@ -22,7 +22,7 @@ _TOLERATED = 0.01
 
 @dataclass(frozen=True)
 class Coverage:
-    """What the front end asks for in the texts of a corpus, against what its recordings teach."""
+    """Phones that the front end makes of the texts of a corpus, compared with those in its recordings."""
 
     words: int
     lacking: dict[str, int]
@@ -34,7 +34,7 @@ class Coverage:
 
     @property
     def share(self) -> float:
-        """Of the words, those that are lacking."""
+        """Phones of the words that are missing."""
         return sum(self.lacking.values()) / max(self.words, 1)
 
 
@@ -67,7 +67,7 @@ def measure(texts: Iterable[str], taught: Counter[str], style: Style) -> Coverag
 
 
 def _merged(phone: str, other: str | None) -> bool:
-    """Whether a vowel with stress meets one without, or the other way round: two spellings, not a rare phone."""
+    """True if a vowel with stress meets one without, or the other way round: two spellings, not a rare phone."""
     return other is not None and other != phone and phone[-1].isdigit() != other[-1].isdigit()
 
 

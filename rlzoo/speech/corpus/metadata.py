@@ -19,20 +19,25 @@ from rlzoo.errors import DataError
 from rlzoo.files.reading import read_bytes
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf", ".w64")
-"""What soundfile reads, in the order in which a recording is looked for."""
+"""Extensions that soundfile reads, in the order of the search for a recording."""
 
 _LAYOUT = "expected lines 'id|text' or 'id|text|normalised text'"
 _IDS = frozenset(
-    str.split("id ids name file files filename file_name file_id audio audio_file path wav wav_file utt utterance clip")
+    str.split(
+        "id ids name file files filename file_name file_id fileid audio audio_file audio_path audio_filepath path wav "
+        "wav_file wav_path filepath file_path utt utterance clip clip_id recording sample key uid"
+    )
 )
-_TEXTS = frozenset(str.split("text transcript transcription sentence raw_text original_text raw sentences"))
+_TEXTS = frozenset(
+    str.split("text texts transcript transcription sentence sentences raw_text original_text raw words prompt caption")
+)
 _NORMALISED = frozenset(str.split("normalized_text normalised_text normalized normalised normalized_transcription"))
 _SPEAKERS = frozenset(str.split("speaker speaker_id speaker_name spk spk_id client_id voice"))
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a metadata file says, in its order."""
+    """Content of a metadata file, in its order."""
 
     path: Path
     texts: dict[str, str]
@@ -40,7 +45,7 @@ class Metadata:
     speakers: dict[str, str] = field(default_factory=dict)
     """{id: speaker}, where the file has a column of them."""
     notes: tuple[str, ...] = ()
-    """What was recognised besides the plain layout, a sentence each."""
+    """Recognised deviations from the plain layout, a sentence each."""
 
 
 def read_text(path: Path, hint: str) -> str:
@@ -52,7 +57,8 @@ def read_text(path: Path, hint: str) -> str:
     if path.is_dir():
         raise DataError(f"'{path}' is a directory", hint)
     raw = read_bytes(path, hint)
-    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+    zeros = max(raw[:4096:2].count(0), raw[1:4096:2].count(0))
+    if raw[:2] in (b"\xff\xfe", b"\xfe\xff") or zeros * 4 > min(len(raw), 4096) > 3:
         raise DataError(f"'{path}' is UTF-16 text", f"save it as UTF-8: iconv -f UTF-16 -t UTF-8 {path.name}")
     try:
         text = raw.decode("utf-8-sig")
@@ -78,6 +84,9 @@ def read_metadata(path: Path) -> Metadata:
     """
     text = read_text(path, _LAYOUT)
     notes: list[str] = []
+    if "\n" not in text and "\r" in text.strip("\r"):
+        text = text.replace("\r", "\n")
+        notes.append("lines end in a carriage return, as on an old Macintosh")
     rows = [(number, line.strip("\r")) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not rows:
         raise DataError(f"'{path}' is empty", _LAYOUT)
@@ -88,7 +97,9 @@ def read_metadata(path: Path) -> Metadata:
         notes.append(f"{count} text(s) have '|' inside, which is taken for part of the text")
     table = [(number, columns) for number, (columns, _) in lines]
     names = [re.sub(r"[\s-]+", "_", column.lower()) for column in table[0][1]]
-    if names[0] in _IDS and len(names) > 1 and set(names[1:]) & (_TEXTS | _NORMALISED):
+    while table[0][1][-1] == "" and all(len(columns) == len(table[0][1]) and not columns[-1] for _, columns in table):
+        table = [(number, columns[:-1]) for number, columns in table]
+    if set(names) & _IDS and len(names) > 1 and set(names) & (_TEXTS | _NORMALISED):
         notes.append("line 1 is a header")
         table = table[1:]
         found = _named(names)
@@ -103,7 +114,7 @@ def read_metadata(path: Path) -> Metadata:
     told: dict[str, str] = {}
     tidied: Counter[str] = Counter()
     for number, columns in table:
-        name, how = _tidy_id(columns[0])
+        name, how = _tidy_id(columns[found.id] if found.id < len(columns) else "")
         tidied.update(how)
         spoken = next((columns[place] for place in found.texts if place < len(columns) and columns[place]), "")
         spoken, odd = _tidy_text(spoken)
@@ -126,6 +137,7 @@ class _Places:
     texts: tuple[int, ...]
     """Columns of text, the best first."""
     speaker: int | None = None
+    id: int = 0
 
 
 def _columns(line: str) -> tuple[list[str], int]:
@@ -142,7 +154,14 @@ def _columns(line: str) -> tuple[list[str], int]:
         else:
             columns.append(part)
     cleaned = [column.strip() for column in columns]
-    return [c[1:-1] if "|" in c and c[:1] == c[-1:] == '"' else c for c in cleaned], joined
+    return [_unquoted(column) for column in cleaned], joined
+
+
+def _unquoted(column: str) -> str:
+    """A column without double quotes around it, inside which they are doubled; '"Yes," he said, "no"' has others."""
+    inner = column[1:-1]
+    whole = len(column) > 2 and column[0] == column[-1] == '"' and '"' not in inner.replace('""', "")
+    return inner.replace('""', '"') if whole else column
 
 
 def _check_separator(
@@ -163,13 +182,13 @@ def _check_separator(
 
 def _named(names: Sequence[str]) -> _Places:
     best = [place for place, name in enumerate(names) if name in _NORMALISED]
-    other = [place for place, name in enumerate(names) if name in _TEXTS and place]
-    speaker = next((place for place, name in enumerate(names) if name in _SPEAKERS and place), None)
-    return _Places((*best, *other), speaker)
+    other = [place for place, name in enumerate(names) if name in _TEXTS]
+    speaker = next((place for place, name in enumerate(names) if name in _SPEAKERS), None)
+    return _Places((*best, *other), speaker, next(place for place, name in enumerate(names) if name in _IDS))
 
 
 def _unnamed(path: Path, table: Sequence[tuple[int, list[str]]]) -> _Places:
-    """Which columns hold text where no header says so."""
+    """Columns with text in a file without a header."""
     counts = Counter(len(columns) for _, columns in table)
     width = max(counts)
     labels = [place for place in range(1, width) if _is_label([c[place] if place < len(c) else "" for _, c in table])]
@@ -187,16 +206,18 @@ def _unnamed(path: Path, table: Sequence[tuple[int, list[str]]]) -> _Places:
 
 
 def _is_label(values: Sequence[str]) -> bool:
-    """Whether a column names speakers or languages: numbers, or a few single words again and again."""
+    """True if a column names speakers or languages: numbers, or a few single words again and again."""
     if not all(values) or any(" " in value or len(value) > 40 for value in values):
         return False
-    return all(re.fullmatch(r"[A-Za-z]{0,3}\d+", v) for v in values) or (
-        len(values) > 3 and len(set(values)) <= len(values) // 2
+    return (
+        all(re.fullmatch(r"[A-Za-z]{0,3}\d+", v) for v in values)
+        or (len(values) > 3 and len(set(values)) <= len(values) // 2)
+        or (len(values) > 1 and len(set(values)) == 1)
     )
 
 
 def _check_tails(path: Path, table: Sequence[tuple[int, list[str]]], place: int) -> None:
-    """Where only some lines have a third column, it must look like the second one, else '|' is part of a text."""
+    """If only some lines have a third column, it must resemble the second one, else '|' is part of a text."""
     for number, columns in table:
         if place < len(columns) and columns[place]:
             first, second = (set(re.findall(r"[a-z]+", columns[p].lower())) for p in (place - 1, place))

@@ -42,7 +42,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class SpokenCorpus:
-    """What `speak_corpus` made."""
+    """Result of `speak_corpus`."""
 
     folder: Path
     sentences: int
@@ -56,7 +56,7 @@ class SpokenCorpus:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What every sentence of a corpus has in common."""
+    """Settings shared by every sentence of a corpus."""
 
     engine: Engine
     sample_rate: int | None = None

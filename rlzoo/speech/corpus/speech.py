@@ -48,7 +48,7 @@ class SpeechItem:
     sample_rate: int
     """Hertz."""
     start: float = 0.0
-    """Where the used part begins in the file, in seconds."""
+    """Start of the used part in the file, in seconds."""
     clean: bool = True
     """False if the corpus says under which recording condition it was rendered."""
 
@@ -154,14 +154,14 @@ class SpeechCorpus(Sequence[SpeechItem]):
 
     @staticmethod
     def around(recording: Path, *, trim_silence: bool = False) -> SpeechCorpus | None:
-        """All of the corpus that CORPUS/wavs/ID.wav belongs to, read once; None where none with phones.jsonl is."""
+        """All of the corpus that CORPUS/wavs/ID.wav belongs to, read once; None if none with phones.jsonl is."""
         folder = next((parent.parent for parent in recording.parents if parent.name == "wavs"), None)
         if folder is None or not (folder / "phones.jsonl").is_file():
             return None
         return _whole(folder.absolute(), trim_silence)
 
     def item(self, name: str) -> SpeechItem:
-        """The utterance with that id. DataError where metadata.csv does not name it."""
+        """The utterance with that id. DataError if metadata.csv does not name it."""
         name = unicodedata.normalize("NFC", name)
         if name not in self._by_name:
             raise DataError(f"'{self.folder / 'metadata.csv'}' does not name '{name}'", "add its line, and align again")
@@ -179,7 +179,7 @@ class SpeechCorpus(Sequence[SpeechItem]):
 
     @property
     def card(self) -> dict[str, Any]:
-        """What the card of a voice that was trained on it says of it."""
+        """Description of the corpus for the card of a voice that was trained on it."""
         counts = Counter(phone for item in self._items for phone in item.phones)
         return {
             "sentences": len(self),
@@ -264,8 +264,9 @@ def canonical(phone: str, name: str) -> str:
 _SILENT = {"": "sil", "sil": "sil", "sp": "sp", "spn": "spn", "<eps>": "sil", "pau": "sil", "silence": "sil"}
 
 
-def check_ends(ends: Sequence[float], what: str) -> None:
-    """Raise DataError, naming `what`, unless the end times exist, are finite, never decrease and end above zero."""
+def check_ends(ends: Sequence[float], what: str, seconds: float | None = None) -> None:
+    """Raise DataError, naming `what`, unless the end times exist, are finite, never decrease and end above zero; and
+    with the audio, where its `seconds` are given."""
     if not ends:
         raise DataError(f"{what}: no phones", hint="align the recording again")
     previous = 0.0
@@ -277,6 +278,16 @@ def check_ends(ends: Sequence[float], what: str) -> None:
         previous = end
     if previous <= 0:
         raise DataError(f"{what}: all times are zero", hint="align the recording again")
+    if seconds is not None and previous > seconds + _OVERHANG_SECONDS:
+        raise DataError(
+            f"{what}: phone times end at {previous:.3f} s, its audio at {seconds:.3f} s",
+            hint="times and audio are of different recordings, or the audio was trimmed",
+        )
+    if seconds is not None and previous < seconds - _REST_SECONDS:
+        raise DataError(
+            f"{what}: phone times end at {previous:.3f} s, {seconds - previous:.1f} s before its audio",
+            hint="times and audio are of different recordings, or the times were cut: align it again",
+        )
 
 
 @dataclass(frozen=True)
@@ -363,18 +374,8 @@ def _item(wav: Path, name: str, text: str, times: _Times, sample_rate: int | Non
         raise DataError(f"'{wav}' has {info.samplerate} Hz, {sample_rate} Hz were asked for", hint=_RATE_HINT)
     if len(phones) != len(ends):
         raise DataError(f"'{name}': {len(phones)} phones, {len(ends)} end times", hint="align the recording again")
-    check_ends(ends, f"'{name}'")
     seconds = info.frames / info.samplerate
-    if ends[-1] > seconds + _OVERHANG_SECONDS:
-        raise DataError(
-            f"'{name}': phone times end at {ends[-1]:.3f} s, its audio at {seconds:.3f} s",
-            hint="times and audio are of different recordings, or the audio was trimmed",
-        )
-    if ends[-1] < seconds - _REST_SECONDS:
-        raise DataError(
-            f"'{name}': phone times end at {ends[-1]:.3f} s, {seconds - ends[-1]:.1f} s before its audio",
-            hint="times and audio are of different recordings, or the times were cut: align it again",
-        )
+    check_ends(ends, f"'{name}'", seconds)
     phones = [canonical(phone, name) for phone in phones]
     ends = [min(float(end), seconds) for end in ends]
     start = 0.0

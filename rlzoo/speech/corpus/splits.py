@@ -1,4 +1,4 @@
-"""Which split of a corpus a sentence belongs to."""
+"""Assignment of sentences to the splits of a corpus."""
 
 from __future__ import annotations
 

@@ -21,9 +21,9 @@ def recording_of(prompt: Prompt) -> Path:
 
 
 def find_times(prompt: Prompt, *, trim_silence: bool = False) -> tuple[SpeechCorpus, SpeechItem] | None:
-    """The corpus around the prompt's recording and its utterance; None where no corpus with phones.jsonl is.
+    """The corpus around the prompt's recording and its utterance; None if no corpus with phones.jsonl is.
 
-    DataError where metadata.csv does not name the recording.
+    DataError if metadata.csv does not name the recording.
     """
     path = recording_of(prompt)
     corpus = SpeechCorpus.around(path, trim_silence=trim_silence)
@@ -48,7 +48,7 @@ def timed(prompt: Prompt, corpus: SpeechCorpus, item: SpeechItem, learnt: Callab
 
 
 def check_planned(prompt: Prompt, found: int, planned: int) -> None:
-    """A recording without times must be as long as what the voice plans, in samples. DataError where it is not."""
+    """A recording without times must be as long as what the voice plans, in samples. DataError if it is not."""
     if found == planned:
         return
     path = recording_of(prompt)

@@ -34,15 +34,20 @@ def shared_lexicon() -> Lexicon:
     return Lexicon.load()
 
 
+def _is_word(word: str) -> bool:
+    """Whether capitals are read as a word: those of 'BBC' are named, though the dictionary has them."""
+    return word in shared_lexicon() and not shared_lexicon().is_initialism(word)
+
+
 def transcript(text: str) -> str:
-    """What a listener would write who heard `text` read aloud: 'Dr. No, 7pm, IBM' -> 'doctor no seven pm ibm'.
+    """Words of `text` as a listener would write them: 'Dr. No, 7pm, IBM' -> 'doctor no seven pm ibm'.
 
     For comparing texts: the same words in, however they are written. Names of letters in a row are one word, for
     recognisers write 'TV', 'T V' and 'tv'. Empty where nothing is said.
     """
     words: list[str] = []
     after_letter = False
-    for word in spoken(text, shared_lexicon().__contains__):
+    for word in spoken(text, _is_word):
         if word == PAUSE:
             continue
         plain = word.replace(".", "")
@@ -91,7 +96,7 @@ class TextFrontend:
                 f"cannot read {shown!r}: {strange}",
                 "write it as English is written, or spell it with the attribute `phones`",
             )
-        words = spoken(text, shared_lexicon().__contains__)
+        words = spoken(text, _is_word)
         if not any(word != PAUSE for word in words):
             raise DataError(f"nothing to say in {shown!r}: it has no letter and no digit", "write at least one word")
         return words
@@ -157,7 +162,7 @@ class TextFrontend:
         return phones if self.stress else [strip_stress(phone) for phone in phones]
 
     def guesses(self, word: str) -> bool:
-        """Whether letter-to-sound rules pronounce the word, because no dictionary has it or a form of it."""
+        """True if letter-to-sound rules pronounce the word, because no dictionary has it or a form of it."""
         return not (self.style == "flite" and word in flite_exceptions()) and shared_lexicon().lookup(word) is None
 
     def word_phones(self, word: str) -> tuple[str, ...]:
@@ -171,7 +176,7 @@ class TextFrontend:
         none."""
         sounds = [() if word == PAUSE else self.word_phones(word) for word in words]
         if any(map(heteronyms.readings_of, words)):
-            for place, tag in enumerate(tagger.shipped().tag(words)):
+            for place, tag in enumerate(heteronyms.mend(words, tagger.shipped().tag(words))):
                 if heteronyms.readings_of(words[place]):
                     sounds[place] = heteronyms.choose(words, place, tag)
         for place, after in enumerate(sounds[1:]):

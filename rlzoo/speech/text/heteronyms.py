@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from rlzoo.speech.text.lexicon import Phones, sibilant_ending
+from rlzoo.speech.text.normalize import PAUSE
 
 _SENSES: Mapping[str, tuple[str, str, str]] = {
     # word: classes that it concerns, phones, and the words (before | after, '_' for the word) that tell.
@@ -21,7 +22,7 @@ _SENSES: Mapping[str, tuple[str, str, str]] = {
         r"ship|ships|ship's|boat|stern|deck|hull|waves|(took|take|takes|made|gave|final|deep|low) (a )?_|audience",
     ),
     "row": ("NV", "R AW1", r"(had|having) a _|_ (about|over)|(angry|furious|bitter) _|quarrel|argument"),
-    "tear": ("N", "T EH1 R", r"_ in|wear and _|(muscle|ligament|meniscus) _|ripped|seam"),
+    "tear": ("N", "T EH1 R", r"_ in(?! (\w+ )?\w+ eyes?)|wear and _|(muscle|ligament|meniscus) _|ripped|seam"),
     "tears": ("N", "T EH1 R Z", r"_ in (the|his|her|my|a) (cloth|fabric|paper|shirt|jacket|sail|page|skin|dress)"),
     "lead": (
         "NJ", "L EH1 D",
@@ -33,6 +34,27 @@ _SENSES: Mapping[str, tuple[str, str, str]] = {
         "NJ", "P OW1 L IH0 SH",
         r"(speak|speaks|spoke|speaking|learn|learning|in|is|are|was|were) _|poland|warsaw|czech|german|russian|_ "
         r"(army|man|woman|people|government|border|language|king|food|city|town|president|troops|history|american)",
+    ),
+    "content": (
+        "NJ", "K AH0 N T EH1 N T",
+        r"(feel|feels|felt|feeling|seem|seems|seemed|look|looks|looked|quite|perfectly|remain|remains|remained|stay|"
+        r"stayed|became|become) _",
+    ),
+    "minute": (
+        "NJ", "M AY0 N UW1 T",
+        r"(were|are|so|very|too|extremely|almost|incredibly|seem|seems|seemed) _|_ (traces?|amounts?|quantit(y|ies)|"
+        r"details?|differences?|particles?|fractions?|changes?|doses?|portions?|holes?|cracks?|variations?|inspection|"
+        r"examination|organisms?|creatures?|size)",
+    ),
+    "learned": (
+        "JPVN", "L ER1 N AH0 D",
+        r"(a|an|the|most|very|his|her|my|of) _ (man|men|woman|women|people|person|scholars?|professors?|judges?|"
+        r"friends?|colleagues?|society|societies|doctors?|priests?|discussion|journals?|counsel|professions?|books?)",
+    ),
+    "aged": (
+        "JPVN", "EY1 JH AH0 D",
+        r"(a|an|the|his|her|my|their|our) _ (man|men|woman|women|people|person|couple|mother|father|parents?|aunt|"
+        r"uncle|king|queen|poet)|(the|for|of) _ (and|is|are|were)",
     ),
     "axes": ("N", "AE1 K S IY2 Z", r"x|y|x\.|y\.|coordinate|plot|graph|rotation|vertical|horizontal"),
 }  # fmt: skip
@@ -67,6 +89,23 @@ def class_of(tag: str) -> str:
 
 
 _INSTEAD = {"P": "VJN", "V": "PJN", "N": "JV", "J": "NPV", "": ""}
+
+
+def mend(words: Sequence[str], tags: Sequence[str]) -> list[str]:
+    """`tags` where a clause without a verb gets one: 'the dates conflict', 'the roads wind through the hills'.
+
+    A heteronym that follows a plural or a pronoun is then the verb. A clause ends at a pause.
+    """
+    mended = list(tags)
+    start = 0
+    for end in [place for place, word in enumerate(words) if word == PAUSE] + [len(words)]:
+        if not any(tag[:1] in ("V", "M") for tag in tags[start:end]):
+            for place in range(start + 1, end):
+                if tags[place - 1] in ("NNS", "PRP") and "V" in readings_of(words[place]):
+                    mended[place] = "VBP"
+                    break
+        start = end + 1
+    return mended
 
 
 def choose(words: Sequence[str], place: int, tag: str) -> Phones:

@@ -69,6 +69,12 @@ class Lexicon:
     def __contains__(self, word: str) -> bool:
         return word in self._words
 
+    def is_initialism(self, word: str) -> bool:
+        """Whether the dictionary has the names of its letters for it: 'bbc', 'irs'."""
+        sound = [phone.rstrip("012") for phone in self._words.get(word, ())]
+        named = [phone.rstrip("012") for letter in word for phone in self._words.get(letter + ".", ())]
+        return len(word) < 7 and bool(sound) and sound == named
+
     def variants(self, word: str) -> list[Phones]:
         """All pronunciations that the dictionary has of `word`; none for other words."""
         names = (word, *(f"{word}({number})" for number in range(1, 6)))

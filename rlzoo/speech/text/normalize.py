@@ -55,6 +55,10 @@ _PARTS = (
     "(?i:Chapter|Part|Volume|Book|Act|Scene|Section|War|Type|Phase|Level|Class|Title|Article|Appendix|Table|Figure|"
     "Episode|Season|Bowl|Fantasy|Rocky|Stage|Grade|Mark|Model|Apollo|Division|Group|Unit|Category|Vatican|Round)"
 )
+_I_VERBS = (
+    "think|thought|am|was|have|had|will|would|know|knew|can|could|do|did|love|said|saw|see|want|wanted|need|hope|believe|"
+    "guess|must|should|never|always|agree|mean|feel|felt|like|wish|met|told|ask|asked|tell|remember|heard|found|may|might"
+)
 # Runs of capitals that are well-formed numerals, and mean something else more often.
 _NOT_ROMAN = frozenset(str.split("MIX CD CC CV DC MC MD MM MI DI LL XL XXL DIV CIV LCD DVD DM CM MCC DCC VC CI"))
 _FUNCTION_WORDS = frozenset(
@@ -63,6 +67,16 @@ _FUNCTION_WORDS = frozenset(
         "in into is it its may more my of off on or our out over per she should so than that the their them "
         "then they this to too under until up was we were what when where which who will with would you your "
         "now today ago away each only"
+    )
+)
+# What a measure describes without an article too: '12V battery', '$5M house'.
+_MEASURED = frozenset(
+    str.split(
+        "adapter angle bag battery bill bonus bottle box budget bulb cable camera can car card charger chip coffee "
+        "coin contract cut deal debt deposit dish disk dose drive fee film fine fund gift grant gun house "
+        "investment jar lens loan lunch meal model motor note outlet pack phone pill plug present price prize "
+        "profit project race raise resistor run salary screen socket supply tablet tank tax ticket tip tube turn "
+        "voucher wall weight"
     )
 )
 _DETERMINER = re.compile(r"(?i)\b(?:a|an|the|this|that|my|your|his|her|its|our|their|each|every|another)\s+$")
@@ -97,15 +111,25 @@ def _fold(text: str) -> str:
     )
     text = re.sub(r"(?<=[\w)])[⁻⁺]?[⁰¹²³⁴-⁹]+", lambda m: "^" + unicodedata.normalize("NFKC", m[0]), text)
     text = re.sub("[¼-¾⅐-⅞↉]", lambda m: f" {unicodedata.normalize('NFKC', m[0])} ", text)
+    text = re.sub(r"(?<=\d)(\s?)[–—](\s?)(?=[$€£]?\d)|(?<=\w)–(?=\w)", lambda m: f"{m[1] or ''}-{m[2] or ''}", text)
+    text = re.sub("[\u2160-\u2188]+", _number_letter, text)
     text = text.translate(_SIGNS)
     text = re.sub(r"(?<=\d)(\s?)μ(?=[a-zA-Z]\b)", r"\1u", text)
     # One Greek letter alone is a symbol, several are a word.
-    text = re.sub(r"(?<![^\W\d_])(?![A-Za-z])[Α-Ωα-ω](?![^\W\d_])", _greek, text)
+    text = re.sub(r"(?<![^\W\d_])(?![A-Za-z])[Α-Ωα-ω](?![^\W\d_])|(?<!\w)[Α-Ωα-ω](?=[a-z]\b)", _greek, text)
     # Emoji and other pictures have no reading; anyascii would name them.
     text = "".join(
         " " if char != "^" and unicodedata.category(char) in ("So", "Sk", "Cc", "Cf") else char for char in text
     )
     return anyascii(unicodedata.normalize("NFKC", text))
+
+
+def _number_letter(match: Match) -> str:
+    """'Ⅳ' -> 'IV' behind a name, where a rule for its numeral comes, else '4'."""
+    letters = unicodedata.normalize("NFKC", match[0])
+    value = numerals.roman(letters)
+    named = re.search(r"[A-Z][a-z]+ $", match.string[: match.start()])
+    return letters if value is None or named else f" {value} "
 
 
 def _greek(match: Match) -> str:
@@ -119,11 +143,12 @@ def _say(words: list[str]) -> str:
 
 
 def _attributive(match: Match) -> bool:
-    """Whether a measure stands before what it describes, where its unit is singular: 'a 5 km run', 'the 5V supply'."""
+    """True if a measure stands before what it describes, where its unit is singular: 'a 5 km run', 'the 5V supply'."""
     after = re.match(r"[\s-]+([A-Za-z]+)", match.string[match.end() :])
     if after is None or after[1].lower() in _FUNCTION_WORDS:
         return False
-    return bool(_DETERMINER.search(match.string[: match.start()])) or match.string[match.end()] == "-"
+    before = _DETERMINER.search(match.string[: match.start()])
+    return bool(before) or match.string[match.end()] == "-" or after[1] in _MEASURED
 
 
 def _currency(sign: str) -> tuple[str, str, str, str]:
@@ -136,25 +161,31 @@ def _currency(sign: str) -> tuple[str, str, str, str]:
 def _money(match: Match) -> str:
     sign = match["unit"] or match["after"]
     one, many, small_one, small_many = _currency(sign)
-    if _attributive(match):
+    per = " per " + _per_name(match["per"]) + " " if match["per"] else ""
+    if _attributive(match) and sign != "p":
         many = one
     amount = match["amount"].replace(",", "")
     if sign == "EUR" and re.fullmatch(r"\d{1,3}(\.\d{3})+", amount):
         amount = amount.replace(".", "")
     scale = [SCALES.get(match["scale"].lower(), match["scale"])] if match["scale"] else []
     if match["to"]:
-        return _say([*_amount(amount), "to", *_amount(match["to"].replace(",", "")), *scale, many])
+        return _say([*_amount(amount), "to", *_amount(match["to"].replace(",", "")), *scale, many]) + per
     if scale:
-        return _say([*numerals.decimal(amount), *scale, many])
+        return _say([*numerals.decimal(amount), *scale, many]) + per
     whole, _, part = amount.partition(".")
     if (part and len(part) != 2) or not small_one:
-        return _say([*numerals.decimal(amount), one if amount == "1" else many])
+        return _say([*numerals.decimal(amount), one if amount == "1" else many]) + per
     units, cents = int(whole or 0), int(part or 0)
     words = [*numerals.cardinal(units), one if units == 1 else many] if units or not cents else []
     if cents:
         words += ["and"] if words else []
         words += [*numerals.cardinal(cents), small_one if cents == 1 else small_many]
-    return _say(words)
+    return _say(words) + per
+
+
+def _per_name(unit: str) -> str:
+    """What follows 'per' in '$3/kg', '60 miles/hour' and '$50/person'."""
+    return UNITS[unit] if unit in UNITS else _PERIODS.get(unit, unit)
 
 
 def _amount(text: str) -> list[str]:
@@ -170,6 +201,8 @@ def _time(match: Match) -> str:
     if hour > 24 or minute > 59:
         return _say([*numerals.cardinal(hour), "to", *numerals.cardinal(minute)])
     half = _letters(match["half"] or "")
+    if hour == minute == 0 and not half and not match["second"]:
+        return " midnight "
     words = numerals.cardinal(hour)
     ranged = re.search(r"\d ?(?:[ap]\.?m\.? )?to +$", match.string[: match.start()])
     ranged = ranged or re.match(r" *to +\d", match.string[match.end() :])
@@ -190,6 +223,16 @@ def _date(year: str, month: str, day: str) -> str:
     if len(year) == 2:
         year = ("20" if int(year) < 50 else "19") + year
     return _say([_MONTHS[int(month) - 1], *numerals.ordinal(int(day)), *numerals.year(int(year))])
+
+
+def _day(name: str) -> str:
+    days = str.split("monday tuesday wednesday thursday friday saturday sunday")
+    return next(day for day in days if day.startswith(name[:3].lower()))
+
+
+def _roman_year(match: Match) -> str:
+    value = numerals.roman(match[0])
+    return match[0] if value is None or value > 2100 else _say(numerals.year(value))
 
 
 def _month(name: str) -> str:
@@ -220,14 +263,14 @@ def _units(unit: str, many: bool, power: str) -> list[str]:
 
 
 def _per(unit: str, power: str) -> list[str]:
-    """What follows 'per': 'second squared', but 'cubic centimeter'."""
+    """Unit after 'per': 'second squared', but 'cubic centimeter'."""
     if unit in ("s", "sec", "min", "h", "hr"):
         return [*_units(unit, False, ""), *{"": [], "^2": ["squared"], "^3": ["cubed"]}[power]]
     return _units(unit, False, power)
 
 
 def _counts_things(match: Match) -> bool:
-    """Whether a number that may be a year stands before a plural: '1412 bottles', but 'in 1412 bottles were'."""
+    """True if a number that may be a year stands before a plural: '1412 bottles', but 'in 1412 bottles were'."""
     return not re.search(_DATED, match.string[: match.start()]) and _before_plural(match)
 
 
@@ -267,7 +310,10 @@ def _era(match: Match) -> str:
 
 def _roman(match: Match, words: Callable[[int], list[str]]) -> str:
     value = numerals.roman(match["roman"])
-    return match[0] if value is None else f"{match['head']} {_say(words(value))}"
+    if value is None:
+        return match[0]
+    said = f"{match['head']} {_say(words(value))}"
+    return said.rstrip() if match.string.startswith("'", match.end()) else said
 
 
 def _sequel(match: Match) -> str:
@@ -289,17 +335,28 @@ def _letters(text: str) -> list[str]:
 
 def _address(match: Match) -> str:
     names = {".": " dot ", "@": " at ", "/": " slash ", "-": " dash ", ":": " colon ", "?": " question mark "}
-    names |= {"=": " equals ", "&": " and ", "#": " hash ", "%": " percent ", "+": " plus ", "~": " tilde "}
+    names |= {
+        "\\": " backslash ",
+        "=": " equals ",
+        "&": " and ",
+        "#": " hash ",
+        "%": " percent ",
+        "+": " plus ",
+        "~": " tilde ",
+    }
     said = re.sub(r"[^A-Za-z\d\s]", lambda m: names.get(m[0], " "), match[0].rstrip("/"))
     said = re.sub(
         r"\d+", lambda m: _say(numerals.cardinal(int(m[0])) if len(m[0]) < 5 else numerals.digits(m[0])), said
     )
+    said = re.sub(r"\b(doc|xls|ppt)x\b", r"\1 X_ ", said)
     # What has no vowel is no word: 'bbc', 'uk', 'www'.
-    return " " + re.sub(
-        r"\b(?:[b-df-hj-np-tv-xzB-DF-HJ-NP-TV-XZ]{2,}|uk|us|io|ai|edu|eu|exe|iso|ini)\b",
+    said = re.sub(
+        r"\b(?:[b-df-hj-np-tv-xzB-DF-HJ-NP-TV-XZ]{2,}|uk|us|io|ai|edu|eu|exe|iso|ini|py)\b",
         lambda m: _say(_letters(m[0])),
         said,
-    ) + " "  # fmt: skip
+    )
+    # The mark keeps 'gov' and 'max' from the rules for abbreviations.
+    return " " + re.sub(r"\b(?=[A-Za-z]{2})", "_", said) + " "
 
 
 def _integer(text: str) -> int:
@@ -312,7 +369,8 @@ def _month_day(match: Match) -> str:
 
 
 def _day_month(match: Match) -> str:
-    return _say([*numerals.ordinal(int(match["day"])), _month(match["month"])])
+    article = [] if _DETERMINER.search(match.string[: match.start()]) else ["the"]
+    return _say([*article, *numerals.ordinal(int(match["day"])), "of", _month(match["month"])])
 
 
 def _hour(match: Match) -> str:
@@ -320,6 +378,8 @@ def _hour(match: Match) -> str:
 
 
 def _phone_number(match: Match) -> str:
+    if match[0].startswith("+") and len(re.findall(r"\d", match[0])) < 8:
+        return match[0]
     groups = [_say(numerals.digits(group)) for group in re.findall(r"\d+", match[0])]
     return (" plus " if match[0].startswith("+") else " ") + ", ".join(groups) + " "
 
@@ -344,11 +404,17 @@ def _slash(match: Match) -> str:
     left, right = int(match[1]), int(match[2])
     if len(match[1]) == 4 and right in ((left + 1) % 100, left + 1) and 1000 <= left < 2100:
         return _say([*numerals.year(left), "to", *(numerals.cardinal(right) if right < 100 else numerals.year(right))])
+    if re.match(r" *=", match.string[match.end() :]):
+        return _say([*numerals.cardinal(left), "divided", "by", *numerals.cardinal(right)])
     if (left, right) in ((24, 7), (9, 11), (20, 20)) or left + right == 100:
         return _say([*numerals.cardinal(left), *numerals.cardinal(right)])
-    on = re.search(r"(?i)\b(?:on|by|until|since|before|after)\s+$", match.string[: match.start()])
+    before = match.string[: match.start()]
+    on = re.search(r"(?i)\b(?:on|by|until|since|before|after)\s+$", before)
     if on and 1 <= left <= 12 and 1 <= right <= 31:
         return _say([_MONTHS[left - 1], *numerals.ordinal(right)])
+    marks = re.search(r"(?i)\b(?:scored?|got|rated|rating|score of|grade|gave it|mark)\s+(?:an?\s+)?$", before)
+    if marks and right in (5, 10, 20, 100):
+        return _say([*numerals.cardinal(left), "out", "of", *numerals.cardinal(right)])
     return _say(numerals.fraction(left, right))
 
 
@@ -377,7 +443,7 @@ def _seconds_or_decade(match: Match) -> str:
 
 
 def _feet(match: Match) -> str:
-    feet, inches = match["feet"], match["inches"]
+    feet, inches = match["feet"] or match["f"], match["inches"]
     words = [*numerals.cardinal(int(feet)), "foot" if feet == "1" or _attributive(match) else "feet"]
     if inches:
         words += [*numerals.decimal(inches), "inch" if inches == "1" or _attributive(match) else "inches"]
@@ -385,7 +451,7 @@ def _feet(match: Match) -> str:
 
 
 def _inches(match: Match) -> str:
-    if match.string[: match.start()].count('"') % 2:  # the end of a quotation
+    if len(re.findall(r'(?<!\d)"', match.string[: match.start()])) % 2:  # the end of a quotation
         return match[0]
     return _say([*numerals.decimal(match[1]), "inch" if match[1] == "1" or _attributive(match) else "inches"])
 
@@ -420,16 +486,23 @@ def _ordinal_roman(match: Match) -> str:
 
 
 _TEMPERATURES = {"C": "celsius", "F": "fahrenheit", "K": "kelvin", "N": "north", "S": "south", "E": "east", "W": "west"}
+_PERIODS = {"yr": "year", "mo": "month", "wk": "week", "d": "day", "pp": "person", "ea": "each"}
+_ROOMS = "apt|apartment|room|rm|suite|ste|gate|seat|unit|flat|bldg|building|platform|exhibit|grade|class|fig|figure"
+_RATE = "hour|day|night|week|month|year|minute|second|person|head|unit|piece|share|mile|page|item|user|seat|yr|mo|wk"
+_DAYS = "Mon(?:day)?|Tues?(?:day)?|Wed(?:nesday)?|Thurs?(?:day)?|Thu|Fri(?:day)?|Sat(?:urday)?|Sun(?:day)?"
 _EMAIL = r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+"
 _PATH = r"(?::\d+)?(?:/[\w%.+~-]*[\w%+~-])*/?(?:\?[\w=&%.+-]*\w)?(?:#[\w-]+)?"
 _SITE = rf"\bwww\.[\w-]+(?:\.[\w-]+)+{_PATH}|\b(?:[a-z\d][\w-]*\.)+(?:{DOMAINS})\b{_PATH}"
 _FILE = rf"\b[\w-]+\.(?:{FILES})\b"
 _UNIT = "|".join(sorted(UNITS, key=len, reverse=True))
+_LONG_UNIT = "|".join(sorted((unit for unit in UNITS if len(unit) > 1 or unit in "mgVWL"), key=len, reverse=True))
 _DOLLAR = "|".join(sorted(DOLLARS, key=len, reverse=True))
 _NAMED = "|".join(sorted((code for code in CURRENCIES if len(code) > 1), key=len, reverse=True))
 _PREFIX = rf"(?:\b(?:{_DOLLAR}))?\$|\b(?:{_NAMED})\b|\bRs\.?"
 _SUFFIX = rf"\$|(?:{_NAMED})\b|p\b(?![./])"
-_TO = rf"(?:\s*(?:to|-)\s*(?:{_PREFIX})?\s*(?P<to>{_NUMBER}))?"
+# Of '$5 to 10 people' the second number is no money.
+_NO_PRICE = rf"(?:{_NUMBER}) (?:[a-z]+s|people|men|women|children)\b"
+_TO = rf"(?:\s*(?:-\s*(?:{_PREFIX})?|to\s+(?:{_PREFIX}|(?!{_NO_PRICE})))\s*(?P<to>{_NUMBER}))?"
 _ABBREVIATED_WITH_STOP = "|".join(sorted(DOTTED_ONLY & set(ABBREVIATIONS)))
 _ABBREVIATED = "|".join(sorted(set(ABBREVIATIONS) - DOTTED_ONLY))
 _HALF = r"(?:\s*(?P<half>[ap]\.m\.|[ap]\.?m\b))"
@@ -441,17 +514,32 @@ _NAMES: _Rules = [
     (re.compile(pattern), replace)
     for pattern, replace in (
         (r"\d{19,}", lambda m: " ".join(m[0])),
-        (r"(?i)\b(?:https?|ftp)://", ""),
+        (r"(?i)\b(?:https?|ftp)://([^\s<>\"']*[\w/])", lambda m: _address(re.match(r"(?s).*", m[1]))),  # type: ignore[arg-type]
+        (r"(?<![\w\\])[A-Za-z]:\\[\w\\.-]*\w|(?<![\w/.:])[~.]{0,2}(?:/[\w.-]*\w){2,}", _address),
         (rf"(?i:{_EMAIL})|{_SITE}|(?i:{_FILE})", _address),
         (r"(?<![\w/])#(?=[A-Za-z])", " hashtag "),
         # Names with signs, and signs before numbers.
         (r"\bC\+\+", " C_ plus plus "),
         (r"\b([CFJ])#", lambda m: f" {m[1]}_ sharp "),
+        (r"\b([A-Z]{1,3})&([A-Z]{1,3})\b", lambda m: f"{_say(_letters(m[1]))} and {_say(_letters(m[2]))}"),
+        (r"\bR\$", "BRL "),
         (r"(?<!\w)\.(NET|net)\b", " dot net "),
+        (rf"(?<![\w.])\.(?:{FILES})\b", _address),
+        (
+            r"\b([NSEW])\.? (?=(?:[A-Z]\w+|\d+(?:st|nd|rd|th)) (?:St|Ave|Blvd|Rd|Dr|Ln|Street|Avenue|Road)\b)",
+            lambda m: f" {_TEMPERATURES[m[1]]} ",
+        ),
+        (rf"(?i)\b((?:{_ROOMS})\.? \d+)(?-i:([A-Z]))\b", r"\1 \2_ "),
         (r"\bNode\.js\b|\bnode\.js\b", " node dot J_ S_ "),
         (r"\bw/o\b", " without "),
         (r"\bw/(?=\s)", " with "),
-        (r"(?<![\w)%'\"])(?<!\d )-(?=(?:[$]|EUR ?|GBP ?)?\s?\.?\d)", " minus "),
+        (r"(?<=\w) ?'n'? ?(?=[Rr]oll|[a-z]+\b)(?<=n'| ')", " n "),
+        (r"(?<=[\w)]) - (?=[\w(.]+ ?=)", " minus "),
+        (r"(?<=\d)!(?=\s*(?:=|is\b|equals\b))", " factorial "),
+        (r"(?<!\d)(?<!\d )\b([b-df-hj-np-tv-xz]{2,3})(?=\^)", lambda m: _say(_letters(m[1]))),
+        (r"(?<![\w)%'\"^.-])(?<![\d%] )-(?=(?:[$]|EUR ?|GBP ?)?\s?\.?\d)", " minus "),
+        (r"(^|\s)<(?=\d)", r"\1 less than "),
+        (r"(^|\s)>(?=\d)", r"\1 more than "),
         (r"(?<=\w) ?<= ?(?=[\w-])", " is at most "),
         (r"(?<=\w) ?>= ?(?=[\w-])", " is at least "),
         (r"(?<=\w) ?!= ?(?=[\w-])", " is not equal to "),
@@ -465,14 +553,18 @@ _NUMBERS: _Rules = [
     (re.compile(pattern), replace)
     for pattern, replace in (
         # Telephones, postal codes, dates.
-        (r"(?<![\w+])\+\d{1,3}(?:[ -]\(?\d{1,4}\)?){2,5}(?!\d)", _phone_number),
-        (r"(?<![\w.-])(?:1[ .-]?)?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[.-]\d{4}\b", _phone_number),
+        (r"(?<![\w+])\+\d{1,3}(?:[ -]?\(?\d{1,8}\)?){1,5}(?!\d)", _phone_number),
+        (r"(?<![\w.-])(?:1[ .-]?)?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4}\b", _phone_number),
+        (r"(?<![\w.-])(?<!\d )\(?0[1-9]\d{1,3}\)?(?:[ -]\d{3,7}){1,2}\b", _phone_number),
+        (r"(?<![\w.-])\d{1,5}(?:-\d{1,7}){3,}\b", _phone_number),
         (r"(?<![\w.-])\d{3}-\d{4}\b|\b\d{3}-\d{2}-\d{4}\b|\b\d{4}(?: \d{4}){3}\b", _phone_number),
         (r"(?i)\b(zip(?: code)?:?) (\d{5}(?:-\d{4})?)\b", _postal_code),
         (
             rf"\b({'|'.join(sorted(STATES))}) (\d{{5}})(?:-(\d{{4}}))?\b",
             lambda m: _say([*_letters(m[1]), *numerals.digits(m[2] + (m[3] or ""))]),
         ),
+        (r"(?<![\w.,-])\d{5}-\d{4}\b", _phone_number),
+        (r"(?i)\b(dial|press) ([*#])(?=\d)", lambda m: f"{m[1]} {'star' if m[2] == '*' else 'pound'} "),
         (
             r"(?i)\b(dial|call|phone|text|number is|press) (\d{3,})\b(?! [a-z]+s\b)",
             lambda m: m[1] + _say(numerals.digits(m[2])),
@@ -488,8 +580,13 @@ _NUMBERS: _Rules = [
         ),
         (r"\b(\d{4})[-/](\d{1,2})[-/](\d{1,2})\b", lambda m: _date(m[1], m[2], m[3])),
         (r"\b(\d{1,2})[/-](\d{1,2})[/-](\d{4}|\d{2})\b(?!/)", lambda m: _date(m[3], m[1], m[2])),
+        (r"(?<![\d.])([0-3]?\d)\.([01]\d)\.(\d{4}|\d\d)\b(?!\.\d)", lambda m: _date(m[3], m[2], m[1])),
         (r"(?<![\d.])(\d{1,2})\.(\d{1,2})\.(\d{4})\b", lambda m: _date(m[3], m[2], m[1])),
         # Numbers as others write them.
+        (r"(?<![\d.,])(\d{1,3}(?: \d{3})+),(\d{1,2})(?![\d,])", lambda m: m[1].replace(" ", "") + "." + m[2]),
+        (r"\b\d{1,2}(?:,\d{2})+,\d{3}\b", lambda m: m[0].replace(",", "")),
+        (r"\b(10|100|1000|1,000)s(?= of\b)", lambda m: {"10": "tens", "100": "hundreds"}.get(m[1], "thousands")),
+        (r"([=+*(-] ?\d+)([xyz])\b", r"\1 \2"),
         (r"(?<![\d.,])\d{1,3}(?:\.\d{3})+,\d{1,2}(?![\d,])", lambda m: m[0].replace(".", "").replace(",", ".")),
         (r"(?<![\d.,])\d{1,3}(?:\.\d{3}){2,}(?![\d.]\d|\d)", lambda m: m[0].replace(".", "")),
         (r"(?<![\d.,/:])\d{1,3}(?: \d{3})+(?![\d,:/-])(?!\.\d)", _joined),
@@ -498,7 +595,8 @@ _NUMBERS: _Rules = [
         (r"\b(\d(?:\.\d+)?)e([+-]?\d{1,2})\b", r"\1 * 10^\2"),
         # Ranges: before what takes their second number.
         (
-            r"(?<=\d)(\s?(?:[ap]\.?m\.?|%|kg|km|cm|mm|m|ft|lbs?|g|mg|min|hrs?|s| degrees(?: [CF])?))\s?-{1,2}\s?(?=\d)",
+            r"(?<=\d)(\s?(?:[ap]\.?m\.?|%|'|\"|kg|km|cm|mm|m|ft|lbs?|g|mg|min|hrs?|s| degrees(?: [CF])?))"
+            r"\s?-{1,2}\s?(?=\d)",
             r"\1 to ",
         ),
         (r"\b(\d+)-(\d+)/(\d+)\b", _mixed),
@@ -516,11 +614,13 @@ _NUMBERS: _Rules = [
         (r"(?i)\b(\d{1,2})\s*([ap])\.?m\b\.?", _hour),
         # Money.
         (
-            rf"(?P<unit>{_PREFIX})\s*(?P<amount>\d{{1,3}}(?:\.\d{{3}})+(?!\d)|{_NUMBER}){_TO}(?:[\s-]*(?P<scale>{_SCALE}))?(?P<after>)",
+            rf"(?P<unit>{_PREFIX})\s*(?P<amount>\d{{1,3}}(?:\.\d{{3}})+(?!\d)|{_NUMBER}){_TO}(?:[\s-]*(?P<scale>{_SCALE}))?(?P<after>)"
+            rf"(?:\s?/\s?(?P<per>{_RATE}|{_UNIT})\b)?",
             _money,
         ),
         (
-            rf"(?P<amount>{_NUMBER})(?P<to>)(?:[\s-]*(?P<scale>{_SCALE}))?\s*(?P<after>{_SUFFIX})(?P<unit>)",
+            rf"(?P<amount>{_NUMBER})(?P<to>)(?:[\s-]*(?P<scale>{_SCALE}))?\s*(?P<after>{_SUFFIX})(?P<unit>)"
+            rf"(?:\s?/\s?(?P<per>{_RATE}|{_UNIT})\b)?",
             _money_after,
         ),
         # Dates in words.
@@ -533,8 +633,10 @@ _NUMBERS: _Rules = [
         (r"\b(\d{1,4})\s?(AD|BCE|BC|CE|A\.D\.|B\.C\.E\.|B\.C\.|C\.E\.)(?!\w)", _era),
         (r"\bAD (\d{3,4})\b", lambda m: _say([*_letters("AD"), *numerals.year(int(m[1]))])),
         # Powers, fractions, measures.
+        (r"(?<=\d['\"])\s?[xX]\s?(?=\d)", " by "),
         (r"(?P<feet>\b\d{1,3})'\s?(?P<inches>\d{1,2}(?:\.\d)?)(?:\"|''|\b)", _feet),
-        (rf"(?P<feet>\b\d{{1,3}})'(?P<inches>)(?=\s+(?:{_EXTENT})\b|\s*x\b)", _feet),
+        (rf"(?P<feet>\b\d{{1,3}})'(?P<inches>)(?=\s+(?:{_EXTENT})\b)", _feet),
+        (r"(?<=\b[Aa] )(?P<feet>\d{1,2})'(?P<inches>)(?=\s[a-z])|(?<=by )(?P<f>\d{1,2})'(?!\w)", _feet),
         (r"(\b\d+(?:\.\d+)?)\"(?=[\s.,;:!?)-]|$)", _inches),
         (
             rf"(?P<number>{_NUMBER})\s?(?P<unit>in)\b(?:\.(?=\s|$)|(?=\s(?:{_EXTENT})\b))",
@@ -542,12 +644,19 @@ _NUMBERS: _Rules = [
                 [*numerals.decimal(m["number"]), "inch" if m["number"] == "1" or _attributive(m) else "inches"]
             ),
         ),
-        (r"(?<![\w.])(\d+(?:\.\d+)?)\s?(?:sq\.? ft|sq ft|sqft)\b\.?", r"\1 sqft"),
+        (r"(?<=\d)\s?sq\.? ?(ft|km|mi|m|yd|cm)\b", r" \1^2"),
+        (r"(\b\d+ ?ft\.?,? \d+ ?)in\b\.?", r"\1inches "),
+        (
+            rf"(?P<number>(?<![A-Za-z\d.-]){_NUMBER})-(?P<unit>{_LONG_UNIT})\b\.?(?=\s)",
+            lambda m: _say([*numerals.decimal(m["number"]), *_units(m["unit"], False, "")]),
+        ),
+        (rf"(\b\d[\d.,]*(?: ?[A-Za-z]+s)?)/(?=(?:{_RATE})\b)", r"\1 per "),
+        (r"(?<=\d) / (?=\d)", " divided by "),
         (r"\b(\d+)\s+(\d+)/(\d+)(?:ths?|rds?|nds?)?\b", _mixed),
         (r"(?<![\w/])(\d+)/(\d+)(?:ths?|rds?|nds?)?(?![\w/])", _slash),
         (r"(?<=\d) ?[xX] ?(?=\d)", " by "),
         (r"(?<=\d)x\b", " times "),
-        (r"(?<=\w) ?\* ?(?=\w)", " times "),
+        (r"(?<=\w)\s*\*\s*(?=\w)", " times "),
         (
             rf"(?P<number>(?<![A-Za-z\d.]){_NUMBER})\s?(?P<unit>{_UNIT})(?P<power>\^[23])?(?:/(?P<per>{_UNIT})(?P<power2>\^[23])?)?(?![\w^]|\.\w|')(?P<stop>\.)?",
             _measure,
@@ -564,31 +673,50 @@ _NUMBERS: _Rules = [
         (r"(?i)\b(\d{1,3}(?:,\d{3})+|\d+)(?:st|nd|rd|th)\b", lambda m: _say(numerals.ordinal(_integer(m[1])))),
         (rf"(?P<number>{_NUMBER})\s*%", lambda m: _say([*numerals.decimal(m["number"]), "percent"])),
         (r"(?<=\b1 )\s*degrees\b", "degree"),
+        (
+            rf"(?P<number>{_NUMBER})\s*degrees\b(?! [CFKNSEW]\b)",
+            lambda m: _say([*numerals.decimal(m["number"]), "degree" if _attributive(m) else "degrees"]),
+        ),
         (r"\b(degrees?)\s+([CFKNSEW])\b", lambda m: f"{m[1]} {_TEMPERATURES[m[2]]}"),
     )
 ]
 _WORDS: _Rules = [
     (re.compile(pattern), replace)
     for pattern, replace in (
+        (
+            rf"\b({_DAYS})\.?\s?-\s?({_DAYS})\b\.?",
+            lambda m: f" {_day(m[1])} to {_day(m[2])} ",
+        ),
+        (rf"\b({_MONTH})\s?-\s?({_MONTH})(?!\w)", lambda m: f" {_month(m[1])} to {_month(m[2])} "),
+        (r"\b(Mon|Tues?|Wed|Thurs?|Thu|Fri)\.(?=\W|$)|\b(Sat|Sun)\.(?=,)", lambda m: _day(m[1] or m[2])),
+        (r"\b([A-Z]\w+) v\.(?= [A-Z])", r"\1 versus"),
+        (r"\b([bd])\. (?=1\d{3}\b)", lambda m: {"b": "born ", "d": "died "}[m[1]]),
+        (r"(?i)\bop\. ?(?=\d)", " opus "),
+        (r"\bM{1,3}(?:CM|CD|D?C{0,3})(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})\b(?<=\w{4})", _roman_year),
+        (
+            rf"\b(?P<head>(?:{_KINGS})(?: [A-Z][a-z]+){{1,2}}) (?P<roman>II|III|IV)\b",
+            lambda m: _roman(m, lambda number: ["the", *numerals.ordinal(number)]),
+        ),
         (r"\b(Jan|Feb|Aug|Sept|Sep|Oct|Nov|Dec)(?:\.(?=\s|$)|(?=\s+\d{4}\b))", lambda m: _month(m[1])),
         (
-            rf"\b(?i:({'|'.join(sorted(NUMBERED, key=len, reverse=True))}))\.\s?(?=\d|[IVXLC]+\b)",
+            rf"\b(?i:({'|'.join(sorted(NUMBERED, key=len, reverse=True))}))\.\s*(?=\(?\d|[IVXLC]+\b)",
             lambda m: f" {NUMBERED[m[1].lower()]} ",
         ),
         (r"#\s*(?=\d)", " number "),
         (r"\bWW(II?)\b", lambda m: " world war " + ("two " if m[1] == "II" else "one ")),
         (r"\b(?P<roman>[IVXLC]+)(?:th|st|nd|rd)\b|\b(?P<century>[IVX]{2,})(?=(?:th)? [cC]entur)", _ordinal_roman),
         (
-            rf"\b(?P<head>{_KINGS})\s+(?P<roman>[IVX]+)\b(?!')",
+            rf"\b(?!Malcolm X\b)(?P<head>{_KINGS})\s+(?P<roman>[IVX]{{2,}}|[VX]|I(?! (?:{_I_VERBS})\b))\b(?!'(?!s\b))",
             lambda m: _roman(m, lambda number: ["the", *numerals.ordinal(number)]),
         ),
         (rf"\b(?P<head>{_PARTS})\s+(?P<roman>[IVXLC]+)\b", lambda m: _roman(m, numerals.cardinal)),
         (r"\b(?P<head>[A-Z][a-z]+)\s+(?P<roman>[IVXLC]{2,})\b", _sequel),
         (r"(?i)\be\.g\.,?", " for example, "),
         (r"(?i)\bi\.e\.,?", " that is, "),
+        (r"\bPh\.?Ds\b", " PHDs "),
         (r"\bPh\.?D\b\.?", " P_ H_ D_ "),
         (r"\b(?:[A-Z][a-z]{0,2}\.){2,}|\b(?:[A-Za-z]\.){2,}", lambda m: _say(_letters(m[0]))),
-        (r"\bDr\.?(?=\s+[A-Z])", "doctor "),
+        (r"\bDr\.?(?=\s+(?:[A-Z]|& [A-Z]|and [A-Z]))", "doctor "),
         (r"\bDr\.", "drive "),
         (r"(\d+\w* (?:[NSEW]\. )?[A-Z]\w+ )St\b\.?", r"\1 street "),
         (r"(?<=[a-z] )St\.?(?=\s+[A-Z])", "saint "),
@@ -603,12 +731,12 @@ _WORDS: _Rules = [
         (rf"(?i)\b({_ABBREVIATED})\b\.?", _abbreviation),
         (r"(?<=\w)-(?=\w)", " "),
         (rf"(?P<number>(?<![A-Za-z]){_NUMBER}|\d+)", _plain),
-        (rf"\b({_NAMED})\b", lambda m: _say(_currency(m[0])[1].split())),
+        (rf"\b(?!TRY|RUB|kr|zl)({_NAMED})\b", lambda m: _say(_currency(m[0])[1].split())),
         (r"\bu s dollars?\b", " U_ S_ dollars "),
         (r"&", " and "),
         (r"%", " percent "),
         (r"@", " at "),
-        (r"(?<=\w)\s*=\s*(?=\w)", " equals "),
+        (r"(?<=[\w)])\s*=\s*(?=[\w(])", " equals "),
         (r"(?<=\w)\s*\+\s*(?=\w)|\+(?=\w)", " plus "),
     )
 ]
@@ -624,6 +752,8 @@ def _token(token: str, known: Callable[[str], bool], shouting: bool) -> list[str
         return []
     if _is_spelled(word, known, shouting):
         return _spell(word)
+    if re.fullmatch("(?:Ma?c|Fitz|Di|De|Du|La|Le)[A-Z][a-z']+", word):
+        return [word.lower()]
     parts = re.findall(r"[A-Z]+(?![a-z'])|[A-Z]?[a-z']+|[A-Z]", word)
     if len(parts) > 1 and not (shouting or known(word.lower()) or re.sub("'?s$", "", word).isupper()):
         return [w for part in parts for w in _token(part, known, shouting)]
@@ -631,7 +761,7 @@ def _token(token: str, known: Callable[[str], bool], shouting: bool) -> list[str
 
 
 def _is_spelled(word: str, known: Callable[[str], bool], shouting: bool) -> bool:
-    """Whether a word is read letter by letter: two capitals, more that are no word, and some known ones."""
+    """True if a word is read letter by letter: two capitals, more that are no word, and some known ones."""
     letters = re.sub("'?s$", "", word)
     if letters.lower() in SPELLED:
         return True

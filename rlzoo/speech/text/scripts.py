@@ -1,4 +1,4 @@
-"""Which writing the front end reads: Latin, Greek and Cyrillic letters. Others it would get wrong without a word."""
+"""Scripts that the front end reads: Latin, Greek and Cyrillic. It refuses others, which it would misread."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LANGUAGES = {
 
 
 def unreadable(text: str) -> str:
-    """'Go to 北京' -> "'北京' is Chinese or Japanese"; empty where all can be read.
+    """'Go to 北京' -> "'北京' is Chinese or Japanese"; empty if all can be read.
 
     Vowels that a script leaves out, and readings that a character has several of, cannot be guessed.
     """

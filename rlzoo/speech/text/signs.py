@@ -1,4 +1,4 @@
-"""What signs, units, currencies and abbreviations are called: the tables of `normalize.py`."""
+"""Names of signs, units, currencies and abbreviations: the tables of `normalize.py`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ SIGNS = {
     "§": " section ",
     "•": ", ", "·": " ", "‘": "'", "’": "'", "ʼ": "'", "´": "'", "`": "'", "′": "'", "“": '"', "”": '"', "„": '"',
     "″": '"', "«": '"', "»": '"', "‐": "-", "‑": "-", "\u200b": "", "\ufeff": "", "\u00ad": "", "µ": "μ", "Ω": "Ω",
-    "∆": "Δ", "→": " to ", "\u2028": " ", "\u2029": " ",
+    "∆": "Δ", "→": " to ", "∑": " sum of ", "∏": " product of ", "∫": " integral of ", "∂": " partial ",
+    "∈": " in ", "∉": " not in ", "∀": " for all ", "∃": " there is ", "∅": " empty set ", "∪": " union ",
+    "∩": " intersection ", "⊂": " subset of ", "⇒": " implies ", "∝": " is proportional to ", "≡": " is identical to ",
+    "≪": " is much less than ", "≫": " is much greater than ", "∴": " therefore ", "¶": " paragraph ",
+    "⋅": " * ", "∙": " * ", "฿": " THB ", "₫": " VND ", "₴": " UAH ", "₦": " NGN ", "₱": " PHp ", "₵": " GHS ",
+    "\u2028": " ", "\u2029": " ",
 }  # fmt: skip
 GREEK = dict(
     zip(
@@ -43,6 +48,16 @@ CURRENCIES = {
     "DKK": ("danish krone", "danish kroner", "ore", "ore"),
     "PLN": ("zloty", "zloty", "grosz", "grosz"),
     "BRL": ("brazilian real", "brazilian reais", "centavo", "centavos"),
+    "THB": ("baht", "baht", "satang", "satang"),
+    "VND": ("dong", "dong", "", ""),
+    "UAH": ("hryvnia", "hryvnia", "kopiyka", "kopiykas"),
+    "NGN": ("naira", "naira", "kobo", "kobo"),
+    "PHp": ("philippine peso", "philippine pesos", "centavo", "centavos"),
+    "GHS": ("cedi", "cedis", "pesewa", "pesewas"),
+    "CZK": ("czech koruna", "czech korunas", "haler", "halers"),
+    "HUF": ("forint", "forints", "", ""),
+    "kr": ("krone", "kroner", "ore", "ore"),
+    "zl": ("zloty", "zloty", "grosz", "grosz"),
     "MXN": ("mexican peso", "mexican pesos", "centavo", "centavos"),
     "ZAR": ("rand", "rand", "cent", "cents"),
     "BTC": ("bitcoin", "bitcoins", "satoshi", "satoshi"),
@@ -73,7 +88,7 @@ UNITS = {
     "mAh": "milliamp hour", "amp": "amp", "amps": "amp", "J": "joule", "kJ": "kilojoule", "cal": "calorie",
     "kcal": "kilocalorie", "Pa": "pascal", "hPa": "hectopascal", "kPa": "kilopascal", "dB": "decibel", "db": "decibel",
     "dpi": "dot per inch", "fps": "frame per second", "rpm": "revolution per minute", "bpm": "beat per minute",
-    "psi": "pound per square inch", "ppm": "part per million", "ha": "hectare", "sqft": "square foot",
+    "psi": "pound per square inch", "ppm": "part per million", "ha": "hectare",
     "Ω": "ohm", "kΩ": "kiloohm", "N": "newton",
 }  # fmt: skip
 ABBREVIATIONS = {
@@ -93,7 +108,7 @@ ABBREVIATIONS = {
 # Words of ordinary text too: an abbreviation only with its full stop and something after it.
 DOTTED_ONLY = frozenset(
     str.split(
-        "ms gen co ed al sec est fig mon wed sat sun rep hon ave rev eq ext col inc tel thu fri ca max maj ln adm"
+        "ms gen co ed al sec est fig mon wed sat sun rep hon ave rev eq ext col inc tel thu fri ca max maj ln adm gov"
     )
 )
 TRAILING = frozenset(str.split("etc jr sr inc ltd corp co bros esq ave blvd rd hwy"))
@@ -117,10 +132,16 @@ SHORT_WORDS = frozenset(str.split("am an as at be by do go he hi if in is me my 
 SPELLED = frozenset(
     str.split(
         "omg lol lmao rofl btw fyi idk brb imo imho tbh faq diy asap tba tbd eta usb html css http https url pdf csv "
-        "txt dvd cd dna rna gps atm tv pc ufo uk usa fbi cia xml sql gui api ai ui ux vpn"
+        "txt phd dvd cd dna rna gps atm tv pc ufo uk usa fbi cia xml sql gui api ai ui ux vpn"
     )
 )
-SPELLED_CAPITALS = frozenset(str.split("LED MIT UAE IRA ADHD WHO SUV IPO ESP OED IOU ALS AIDE UPS"))
+SPELLED_CAPITALS = frozenset(
+    str.split(
+        "LED MIT UAE IRA ADHD WHO SUV IPO ESP OED IOU ALS AIDE UPS "
+        "EST EDT CST CDT MDT PDT CET CEST BST IST JST UTC ISBN IBAN ISSN UCLA USSR NCAA NAACP NCIS ESPN USAF USMC UCSD "
+        "UCSB USPS IEEE ACLU AARP AFAIK IIRC  EEOC"
+    )
+)
 """Capitals that are letters, though they are words of the dictionary in lower case."""
 FILES = (
     "txt|pdf|csv|json|html?|css|js|ts|py|md|docx?|xlsx?|pptx?|zip|exe|jpe?g|png|gif|svg|mp[34]|wav|flac|ogg|xml|ya?ml|"

@@ -62,7 +62,7 @@ class Context:
         self.usual = [usual.get(word, "?" + word[-2:]) for word in self.words]
 
     def features(self, place: int, tags: Sequence[str]) -> list[str]:
-        """What speaks for the tag of the word at `place`; `tags` are those of the words before."""
+        """Features for the tag of the word at `place`; `tags` are those of the words before."""
         at = place + 2
         before2, before, word, after, after2 = self.words[at - 2 : at + 3]
         tag = tags[place - 1] if place else START

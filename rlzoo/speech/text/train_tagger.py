@@ -3,10 +3,11 @@
     python -m rlzoo.speech.text.train_tagger --treebank UD_English-EWT --homographs WikipediaHomographData \\
         --out tagger.xz
 
-Three sources: the tags of the English Web Treebank (universaldependencies.org, CC BY-SA 4.0; its files are read, none
-is shipped); readings of homographs in sentences of Wikipedia (Gorman, Mazovetskiy and Nikolaev, "Improving homograph
-disambiguation with machine learning", LREC 2018; Apache-2.0), where any tag of the right reading counts as right; and
-short sentences with one homograph, which are what prompts look like and what neither has many of: patterns of our own.
+Three sources: the tags of the English Web Treebank (universaldependencies.org, CC BY-SA 4.0, which is the licence of
+the trained weights too, see NOTICE); readings of homographs in sentences of Wikipedia (Gorman, Mazovetskiy and
+Nikolaev, "Improving homograph disambiguation with supervised machine learning", LREC 2018; Apache-2.0), where any tag
+of the right reading counts as right; and short sentences with one homograph, which are what prompts look like and
+what neither has many of: patterns of our own.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from rlzoo.speech.text.heteronyms import table
 from rlzoo.speech.text.tagger import Context, Tagger
 
 Sentence = list[tuple[str, tuple[str, ...]]]
-"""Words with the tags that are right; none where it is not known."""
+"""Words with the tags that are right; none if it is not known."""
 
 VERBS = ("VB", "VBP", "VBZ", "VBD", "VBN", "VBG")
 _LABELS = {

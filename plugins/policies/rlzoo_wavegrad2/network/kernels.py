@@ -1,4 +1,4 @@
-"""What surrounds the products of Winograd's convolution (see `winograd.py`), compiled by numba for the CPU it runs on.
+"""Loops around the products of Winograd's convolution (see `winograd.py`), compiled by numba for this CPU.
 
 Each kernel makes one pass over memory where PyTorch's operations would make several. Arrays are C-contiguous and of one
 dtype, float32 or float64. None needs the interpreter's lock.

@@ -46,12 +46,12 @@ Film = Callable[[int, int], tuple[Tensor, Tensor]]
 
 
 def on_cpu(x: Tensor) -> bool:
-    """Whether rows gain from being computed one by one, in the caches: on a CPU, unless under a compiler."""
+    """True if rows gain from being computed one by one, in the caches: on a CPU, unless under a compiler."""
     return x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def suits(x: Tensor, channels: int) -> bool:
-    """Whether a row of a network with so many channels at the least is to be computed here."""
+    """True if a row of a network with so many channels at the least is to be computed here."""
     floats = x.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled("cpu")
     wide = channels >= FEWEST_CHANNELS * (2 if torch.is_grad_enabled() else 1)
     return COMPILED and wide and floats and on_cpu(x)
@@ -74,7 +74,7 @@ def each_row(compute: Callable[[int], None], elements: list[int]) -> None:
 
 
 def even(sizes: list[int]) -> bool:
-    """Whether cores that take these pieces one after the other, in this order, have about as much to do each."""
+    """True if cores that take these pieces one after the other, in this order, have about as much to do each."""
     loads = [0] * parallel.size()
     for size in sizes:
         heapq.heapreplace(loads, loads[0] + size)

@@ -43,7 +43,7 @@ class Filter:
         self._made: dict[str, Tensor] = {}
 
     def fits(self, weights: list[Tensor]) -> bool:
-        """Whether `weights` still are what this was made from. The sources are held, so their addresses are theirs."""
+        """True if `weights` still are what this was made from. The sources are held, so their addresses are theirs."""
         pairs = zip(self._sources, weights, strict=True)
         return all(a.data_ptr() == b.data_ptr() and version == b._version for (a, version), b in pairs)
 
@@ -80,14 +80,14 @@ def side_by_side(weight: Tensor) -> Tensor:
 
 
 class Grid(NamedTuple):
-    """How a row is cut in windows: `dilation` sequences side by side, which are one that is so many times as wide."""
+    """Windows of a row: `dilation` sequences side by side, which are one that is so many times as wide."""
 
     rows: int
     dilation: int
 
     @property
     def windows(self) -> int:
-        """Of six outputs."""
+        """Number of windows, each of six outputs."""
         return math.ceil(math.ceil(self.rows / self.dilation) / OUTPUTS)
 
 
@@ -190,13 +190,13 @@ def _gradients(
 
 
 def worthwhile(weight: Tensor, rows: int, dilation: int) -> bool:
-    """Whether Winograd is the faster way."""
+    """True if Winograd is the faster way."""
     windows = Grid(rows, dilation).windows * dilation
     return min(weight.shape[:2]) >= _FEWEST_CHANNELS and windows >= _FEWEST_WINDOWS and windows * WINDOW < 2 * rows
 
 
 class Prepared(NamedTuple):
-    """What a convolution needs to know, besides tensors."""
+    """Arguments of a convolution besides tensors."""
 
     filter: Filter
     dilation: int

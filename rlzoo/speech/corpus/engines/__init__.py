@@ -45,7 +45,7 @@ class Engine(ABC):
     name: ClassVar[str]
     licence: ClassVar[str]
     times: ClassVar[str]
-    """Where phone times come from, for a corpus' card; empty: the corpus is aligned after it is spoken."""
+    """Source of phone times, for a corpus' card; empty: the corpus is aligned after it is spoken."""
 
     @property
     @abstractmethod
@@ -64,7 +64,7 @@ class Engine(ABC):
         """One sentence. DataError if it cannot be spoken."""
 
     def recipe(self) -> dict[str, Any]:
-        """What a corpus' card says of the engine."""
+        """Description of the engine for a corpus' card."""
         return {"engine": self.name, **asdict(self), "version": self.version(), "licence": self.licence}
 
 

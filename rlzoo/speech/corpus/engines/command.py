@@ -40,7 +40,7 @@ class CommandEngine(Engine):
             raise DataError(f"cannot split the command '{self.template}': {error}", "close its quotes") from error
 
     def version(self) -> str:
-        """Where the program is. DataError if it is not installed."""
+        """Path of the program. DataError if it is not installed."""
         found = shutil.which(self._words[0]) if self._words else None
         if found is None:
             hint = "give a command such as 'espeak-ng -w {out} {text}'"

@@ -156,7 +156,7 @@ def symbol_of(phone: str, *, stress: bool) -> str:
 
 
 def is_flapped(phones: Sequence[str], place: int) -> bool:
-    """Whether the T at `place` is the flap of American 'water': between a vowel or R and an unstressed vowel."""
+    """True if the T at `place` is the flap of American 'water': between a vowel or R and an unstressed vowel."""
     if not 0 < place < len(phones) - 1:
         return False
     before, after = phones[place - 1], phones[place + 1]
