@@ -20,7 +20,7 @@ from typing import Any
 import typer.main
 from pydantic import BaseModel
 
-from rlzoo import errors, plugin
+from rlzoo import api, errors, plugin
 from rlzoo.bench.collect import published
 from rlzoo.cli import app
 from rlzoo.cli.plugins import option_type
@@ -28,6 +28,7 @@ from rlzoo.config import resolve
 from rlzoo.config.layers import presets
 from rlzoo.config.registry import HOOK, NOUN, Registry, discover
 from rlzoo.config.schema import CORE_TABLES
+from rlzoo.core import types
 
 ROOT = Path(__file__).resolve().parent.parent
 PUBLIC = str.split(
@@ -431,6 +432,8 @@ def config_page() -> str:
         'name = "dlpo"\n\n'
         "[prompts]\n"
         'name = "short"\n\n'
+        "[[observers]]           # none by default; each logs the run, and cannot change it\n"
+        'name = "tensorboard"\n\n'
         "[train]\n"
         "steps = 20\n"
         "```\n\n"
@@ -486,7 +489,14 @@ def hooks_page() -> str:
         "more of these hooks with `@hookimpl` and imports nothing heavy. The hooks only announce.\n",
         table(("Hook", "Meaning"), hooks),
     ]
-    for cls in (plugin.Spec, plugin.AlgorithmSpec, plugin.PolicySpec, plugin.RewardSpec, plugin.PromptSpec):
+    for cls in (
+        plugin.Spec,
+        plugin.AlgorithmSpec,
+        plugin.PolicySpec,
+        plugin.RewardSpec,
+        plugin.PromptSpec,
+        plugin.ObserverSpec,
+    ):
         meanings = attribute_docs(cls)
         rows = [(f"`{f.name}`", f"`{f.type}`", meanings.get(f.name, "")) for f in fields(cls) if f.name in vars_of(cls)]
         parts.append(
@@ -518,7 +528,20 @@ def api_page() -> str:
         module = importlib.import_module(f"rlzoo.{name}")
         rows = [(f"`{item}`", doc(getattr(module, item))) for item in exported(module)]
         parts.append(f"## `rlzoo.{name}`\n\n{doc(module)}\n\n" + table(("Name", "Meaning"), rows))
-    return "\n".join(parts)
+    return "\n".join([*parts, *data_fields()])
+
+
+def data_fields() -> Iterable[str]:
+    """Fields of what `rlzoo.api` moves around, with shapes. Letters: see the docstring of `rlzoo.core.types`."""
+    yield "## Fields\n"
+    yield " ".join((inspect.getdoc(types) or "").split("\n\n")[1].split()) + "\n"
+    for name in exported(api):
+        cls = getattr(api, name)
+        if not is_dataclass(cls):
+            continue
+        meanings = attribute_docs(cls)
+        rows = [(f"`{f.name}`", f"`{f.type}`", meanings.get(f.name, "")) for f in fields(cls)]
+        yield f"### `{name}`\n\n{doc(cls)}\n\n" + table(("Field", "Type", "Meaning"), rows)
 
 
 def api_dump() -> str:

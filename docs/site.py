@@ -97,7 +97,7 @@ def entries(pages: dict[str, str]) -> list[dict[str, str]]:
 
 def plugin_pages() -> list[dict[str, list[str]]]:
     """Pages of all plugins by kind."""
-    kinds = ("algorithms", "policies", "rewards", "prompts")
+    kinds = ("algorithms", "policies", "rewards", "prompts", "observers")
     pages = {kind: sorted((SOURCE / "plugins" / kind).glob("*/README.md")) for kind in kinds}
     return [{kind.capitalize(): [str(path.relative_to(SOURCE)) for path in found]} for kind, found in pages.items()]
 

@@ -1,6 +1,7 @@
 """Interface for a plugin's heavy modules. Re-exports only."""
 
 from rlzoo.core.algorithm import Algorithm, Normalisation, TrainContext
+from rlzoo.core.observer import AudioSample, EndState, RunInfo, RunObserver
 from rlzoo.core.policy import (
     Gaussian,
     GaussianDiffusionPolicy,
@@ -9,7 +10,8 @@ from rlzoo.core.policy import (
     RectifiedFlowPolicy,
     StepDistribution,
 )
-from rlzoo.core.reward import Reward
+from rlzoo.core.prompts import PromptSet
+from rlzoo.core.reward import Reward, RewardFunction, reward_from
 from rlzoo.core.types import (
     Batch,
     Crop,
@@ -27,9 +29,11 @@ from rlzoo.core.types import (
 
 __all__ = [
     "Algorithm",
+    "AudioSample",
     "Batch",
     "Crop",
     "DenoisingBatch",
+    "EndState",
     "Gaussian",
     "GaussianDiffusionPolicy",
     "Media",
@@ -37,10 +41,14 @@ __all__ = [
     "Normalisation",
     "Policy",
     "Prompt",
+    "PromptSet",
     "RectifiedFlowForm",
     "RectifiedFlowPolicy",
     "Reduction",
     "Reward",
+    "RewardFunction",
+    "RunInfo",
+    "RunObserver",
     "Samples",
     "Schedule",
     "Scores",
@@ -48,4 +56,5 @@ __all__ = [
     "TrainContext",
     "Trajectory",
     "Transitions",
+    "reward_from",
 ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from rlzoo.config.resolve import ResolvedRun
     from rlzoo.core.policy import Policy
+    from rlzoo.core.reward import RewardFunction
     from rlzoo.engine.events import RunResult
 
 Names = str | Sequence[str]
@@ -41,9 +43,10 @@ def run(
     config: str | Path | Mapping[str, Any] | None = None,
     *,
     algo: str = "",
-    reward: Names = (),
+    reward: str | RewardFunction | Sequence[str | RewardFunction] = (),
     policy: str = "",
     prompts: str = "",
+    observe: Names = (),
     steps: int | None = None,
     seed: int | None = None,
     device: str = "",
@@ -57,7 +60,9 @@ def run(
     """Fine-tune a policy with reinforcement learning, as `rlzoo run` does, and return the finished run.
 
     `config` is a run file's path or its content; the other arguments override it. `reward` is one name or several,
-    whose scores are added. `overrides` sets any value, such as `{"algorithm.clip": 0.1}`. `out` is the directory to
+    whose scores are added; instead of a name, a function (samples, prompts) -> one number per sample, which must stand
+    at the top of a module or script, so that a resumed run finds it again. `observe` names observers, such as
+    `tensorboard`. `overrides` sets any value, such as `{"algorithm.clip": 0.1}`. `out` is the directory to
     make; default: a new one under `runs/`. `strict` refuses the fallback of a reward whose weights are unavailable.
 
     Raises ConfigError for a wrong name or value, PluginError for a broken plugin, DataError for unavailable weights or
@@ -66,9 +71,10 @@ def run(
     prepared = engine.prepare(
         Path(config) if isinstance(config, str) else config,
         algo=algo,
-        rewards=[reward] if isinstance(reward, str) else list(reward),
+        rewards=[_reward(one) for one in ([reward] if isinstance(reward, str) or callable(reward) else reward)],
         policy=policy,
         prompts=prompts,
+        observers=[observe] if isinstance(observe, str) else list(observe),
         seed=seed,
         device=device,
         steps=steps,
@@ -345,6 +351,20 @@ class Evaluation:
         from rlzoo.evaluation.tables import as_text
 
         return as_text(self.document)
+
+
+def _reward(asked: str | RewardFunction) -> str | dict[str, Any]:
+    """What `--reward` would be; a function by the module or the script that defines it."""
+    if isinstance(asked, str):
+        return asked
+    name, module = getattr(asked, "__qualname__", ""), getattr(asked, "__module__", "")
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise ConfigError(
+            f"the reward {name or asked!r} cannot be found again by its name",
+            "define it with `def` at the top of a module, of a script or of a notebook",
+        )
+    script = getattr(sys.modules.get(module), "__file__", None) if module == "__main__" else None
+    return {"name": "function", "function": f"{script or module}:{name}"}
 
 
 def _reporter(progress: bool) -> Reporter:

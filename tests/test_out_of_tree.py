@@ -36,10 +36,10 @@ def rlzoo(site: Path, cwd: Path, *arguments: object) -> subprocess.CompletedProc
 
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One generated package of each kind."""
+    """One generated package of each kind, and a second policy, which is a flow."""
     folder = tmp_path_factory.mktemp("generated")
-    for kind in KINDS:
-        made = rlzoo(folder, folder, "plugins", "new", kind, f"my-{kind}")
+    for arguments in (*((kind, f"my-{kind}") for kind in KINDS), ("policy", "my-flow", "--family", "flow")):
+        made = rlzoo(folder, folder, "plugins", "new", *arguments)
         assert made.returncode == 0, made.stderr
     return folder
 
@@ -74,6 +74,7 @@ def test_generated_and_installed_plugins_run_together(site, tmp_path):
     names = ["--algo", "my-algorithm", "--policy", "my-policy", "--prompts", "my-prompts"]
     rewards = ["--reward", "my-reward", "--reward", "loudness"]
     sizes = ["--steps", "2", "--device", "cpu", "--set", "rollout.prompts_per_step=1", "--out", "r"]
+    sizes += ["--observe", "my-observer"]
     done = rlzoo(site, tmp_path, "run", *names, *rewards, *sizes)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [json.loads(line) for line in (tmp_path / "r/metrics.jsonl").read_text().splitlines()]
@@ -81,6 +82,29 @@ def test_generated_and_installed_plugins_run_together(site, tmp_path):
     assert all(row["reward/loudness"] < 0 and row["reward/my-reward"] < 0 for row in rows)
     assert rows[0]["reward/total"] == pytest.approx(rows[0]["reward/loudness"] + rows[0]["reward/my-reward"], rel=1e-4)
     assert list((tmp_path / "r/samples/000002").glob("*.wav"))
+    table = [line.split(",")[:2] for line in (tmp_path / "r/scores.csv").read_text().splitlines()]
+    assert [line for line in table if line[1] == "total"] == [["0", "total"], ["2", "total"]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["my-policy", "my-flow"])
+def test_a_generated_policy_runs_is_judged_and_speaks_alike_twice(policy, site, tmp_path):
+    """Its weights are drawn when it is built: they follow the seed of the run, and that of `synth`."""
+    common = ["--policy", policy, "--prompts", "my-prompts", "--reward", "my-reward", "--algo", "my-algorithm"]
+    sizes = ["--steps", 1, "--device", "cpu", "--set", "rollout.prompts_per_step=1", "--set", "eval.judges=[]"]
+    commands = [
+        ["run", *common, *sizes, "--out", "r"],
+        ["eval", "r", "--device", "cpu", "--json"],
+        *(["synth", "--checkpoint", "r", "--text", "Hi.", "--seed", 3, "--out", f"run-{i}.wav"] for i in (1, 2)),
+        *(["synth", "--policy", policy, "--text", "Hi.", "--seed", 3, "--out", f"new-{i}.wav"] for i in (1, 2)),
+    ]
+    for command in commands:
+        done = rlzoo(site, tmp_path, *command)
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    for stem in ("run", "new"):
+        first, second = ((tmp_path / f"{stem}-{i}.wav").read_bytes() for i in (1, 2))
+        assert first == second
+    assert (tmp_path / "run-1.wav").read_bytes() != (tmp_path / "new-1.wav").read_bytes()
 
 
 def test_their_own_tests_pass(generated, site, tmp_path):
@@ -88,7 +112,7 @@ def test_their_own_tests_pass(generated, site, tmp_path):
     flags = ["-q", "-p", "no:cacheprovider", "--import-mode=importlib", "--rootdir", tmp_path]
     done = python("-m", "pytest", *flags, *folders, site=site, cwd=tmp_path)
     assert done.returncode == 0, done.stdout
-    assert int(re.search(r"(\d+) passed", done.stdout)[1]) >= 1 + 6 * len(KINDS)
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) >= 1 + 6 * (len(KINDS) + 1)
 
 
 def test_our_package_uses_only_the_public_modules():

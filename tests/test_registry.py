@@ -143,7 +143,7 @@ def test_a_partly_conflicting_plugin_adds_nothing():
         ([reward(api=99)], "written for plugin interface 99; this rlzoo has 1"),
         ([reward(), reward()], "announced twice by the same plugin"),
         (["utmos"], "yields str, not RewardSpec"),
-        ([reward(options=dict)], "no subclass of rlzoo.plugin.Options"),
+        ([reward(options=dict)], "not a subclass of rlzoo.plugin.Options"),
         ([reward(options=type("Bad", (Options,), {"__annotations__": {"weight": float}, "weight": 1.0}))], "'weight'"),
     ],
 )

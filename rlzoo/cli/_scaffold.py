@@ -14,8 +14,11 @@ from rlzoo.version import __version__
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
-def write(kind: str, name: str, where: Path) -> Path:
-    """Make `where/rlzoo-<name>`. ConfigError for a bad name, DataError if the folder exists or cannot be written."""
+def write(kind: str, name: str, where: Path, family: str = "") -> Path:
+    """Make `where/rlzoo-<name>`; files of the family replace those of the kind.
+
+    ConfigError for a bad name, DataError if the folder exists or cannot be written.
+    """
     if not _NAME.fullmatch(name):
         raise ConfigError(f"'{name}' cannot be a plugin's name", "use lower-case letters, digits and single hyphens")
     folder = where / f"rlzoo-{name}"
@@ -29,8 +32,8 @@ def write(kind: str, name: str, where: Path) -> Path:
     try:
         folder.mkdir(parents=True)
         templates = files("rlzoo") / "templates"
-        for source in (templates / "common", templates / kind):
-            _copy(source, folder, values)
+        for source in ("common", kind, *(["flow"] if family == "flow" else [])):
+            _copy(templates / source, folder, values)
     except FileExistsError as error:
         raise DataError(f"'{folder}' exists already", "choose another name or --out") from error
     except OSError as error:

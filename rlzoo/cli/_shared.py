@@ -14,10 +14,16 @@ from rlzoo.errors import ConfigError
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="A run file (TOML).")]
 Algo = Annotated[str, typer.Option("--algo", help="Algorithm; `rlzoo plugins list` shows them.")]
-Rewards = Annotated[list[str], typer.Option("--reward", help="Reward; repeat it to sum several.")]
+Rewards = Annotated[
+    list[str], typer.Option("--reward", help="Reward, or your own function MODULE:FUNCTION; repeat it to sum several.")
+]
 PolicyName = Annotated[str, typer.Option("--policy", help="Policy; default: gradtts with the voice it ships with.")]
 Prompts = Annotated[
     str, typer.Option("--prompts", help="Prompt set, or a text file with one prompt a line; default: short.")
+]
+Observe = Annotated[
+    list[str],
+    typer.Option("--observe", help="Observer that logs the run, e.g. tensorboard or wandb; repeat it for several."),
 ]
 Seed = Annotated[int | None, typer.Option("--seed", help="Random seed; default: 0.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1.")]

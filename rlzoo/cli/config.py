@@ -15,6 +15,7 @@ from rlzoo.cli._shared import (
     Algo,
     ConfigFile,
     Device,
+    Observe,
     PluginFiles,
     PolicyName,
     Preset,
@@ -45,6 +46,7 @@ def show(
     reward: Rewards = [],  # noqa: B006
     policy: PolicyName = "",
     prompts: Prompts = "",
+    observe: Observe = [],  # noqa: B006
     seed: Seed = None,
     device: Device = "",
     steps: Steps = None,
@@ -60,6 +62,7 @@ def show(
         rewards=reward,
         policy=policy,
         prompts=prompts,
+        observers=observe,
         seed=seed,
         device=device,
         steps=steps,

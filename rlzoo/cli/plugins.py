@@ -16,6 +16,8 @@ from rlzoo.errors import ConfigError, ContractError, PluginError
 
 app = typer.Typer(no_args_is_help=True, help="List, inspect and test plugins.")
 
+FAMILIES = ("diffusion", "flow")
+
 PluginFiles = Annotated[list[Path], typer.Option("--plugin", help="A one-file plugin to load; repeatable.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -74,6 +76,8 @@ def show(
 def check(
     name: Annotated[str, typer.Argument(help="A plugin's name, or the name of one that failed to load.")],
     kind: Annotated[str, typer.Option(help="Its kind, if two kinds share the name.")] = "",
+    only: Annotated[str, typer.Option("-k", help="Only the checks whose name contains this text.")] = "",
+    stop: Annotated[bool, typer.Option("-x", help="Stop at the first check that fails.")] = False,
     as_json: AsJson = False,
     plugin: PluginFiles = [],  # noqa: B006
 ) -> None:
@@ -88,11 +92,18 @@ def check(
         import_target(spec.target, f"{NOUN[found]} '{name}'", spec.extra)
     from rlzoo import testing
 
-    results = testing.check_plugin(spec)
+    results = testing.check_plugin(spec, only, stop=stop)
+    if not results:
+        names = [check for check, _ in testing.checks_of(spec)]
+        raise ConfigError(
+            f"no check's name contains '{only}'", did_you_mean(only, names) or f"available: {', '.join(names)}"
+        )
     if as_json:
         out.print(json.dumps([{"check": r.check, "outcome": r.outcome, "detail": r.detail} for r in results], indent=2))
     else:
-        out.print(columns([(r.outcome, r.check, r.detail) for r in results]))
+        for result in results:
+            lines = result.detail.splitlines()
+            out.print(f"{result.outcome:8}  {result.check}", *(f"\n            {line}" for line in lines), sep="")
     failed = [r.check for r in results if r.outcome == "failed"]
     if failed:
         raise ContractError(f"{NOUN[found]} '{name}' breaks its contract: {', '.join(failed)}", "see the lines above")
@@ -103,13 +114,16 @@ def new(
     kind: Annotated[str, typer.Argument(help=f"One of {', '.join(KINDS)}.")],
     name: Annotated[str, typer.Argument(help="The plugin's name, such as my-reward.")],
     out_dir: Annotated[Path, typer.Option("--out", help="Folder to make the package in.")] = Path("."),
+    family: Annotated[str, typer.Option(help="Family of a policy: diffusion (the default) or flow.")] = "",
 ) -> None:
     """Write an installable package for a new plugin, with a test of its contract."""
     if kind not in KINDS:
         raise ConfigError(f"unknown kind '{kind}'", did_you_mean(kind, KINDS) or f"available: {', '.join(KINDS)}")
+    if family and (kind != "policy" or family not in FAMILIES):
+        raise ConfigError(f"{kind} has no family '{family}'", f"a policy has one of: {', '.join(FAMILIES)}")
     from rlzoo.cli._scaffold import write
 
-    folder = write(kind, name, out_dir)
+    folder = write(kind, name, out_dir, family)
     out.print(f"written: {folder}\ninstall it: pip install -e {folder}\ncheck it:   rlzoo plugins check {name}")
 
 

@@ -13,6 +13,7 @@ from rlzoo.cli._shared import (
     Algo,
     ConfigFile,
     Device,
+    Observe,
     PluginFiles,
     PolicyName,
     Preset,
@@ -33,6 +34,7 @@ def run(
     reward: Rewards = [],  # noqa: B006
     policy: PolicyName = "",
     prompts: Prompts = "",
+    observe: Observe = [],  # noqa: B006
     seed: Seed = None,
     steps: Steps = None,
     device: Device = "",
@@ -59,7 +61,7 @@ def run(
     from rlzoo.engine.progress import ConsoleReporter
 
     if resume is not None:
-        given = [algo, *reward, policy, prompts, config, preset, *sets, out_dir, *plugin]
+        given = [algo, *reward, policy, prompts, *observe, config, preset, *sets, out_dir, *plugin]
         if any(given) or seed is not None or strict:
             raise ConfigError(
                 "--resume continues a run as it was started",
@@ -73,6 +75,7 @@ def run(
         rewards=reward,
         policy=policy,
         prompts=prompts,
+        observers=observe,
         seed=seed,
         device=device,
         steps=steps,

@@ -58,16 +58,17 @@ def user_layer(
     file: Mapping[str, Any] | None = None,
     *,
     algorithm: str = "",
-    rewards: Sequence[str] = (),
+    rewards: Sequence[str | Mapping[str, Any]] = (),
     policy: str = "",
     prompts: str = "",
+    observers: Sequence[str] = (),
     seed: int | None = None,
     device: str = "",
     steps: int | None = None,
 ) -> Data:
     """The user's layer: the run file, overridden by the flags of the command line.
 
-    `rewards` replaces the file's list, but a reward that the file has too keeps its table.
+    `rewards` and `observers` replace the file's lists, but one that the file has too keeps its table.
     """
     data: Data = copy.deepcopy(dict(file or {}))
     flags: dict[str, Data] = {
@@ -86,9 +87,11 @@ def user_layer(
                 f"replace the whole table: --set '{table}={{name=\"{name}\"}}'",
             )
         data[table] = {**below, **values}
-    if rewards:
-        old = {item.get("name"): item for item in data.get("rewards", ()) if isinstance(item, Mapping)}
-        data["rewards"] = [dict(old.get(name, {"name": name})) for name in rewards]
+    lists = {"rewards": [reward_table(asked) for asked in rewards], "observers": [{"name": name} for name in observers]}
+    for key, tables in lists.items():
+        old = {item.get("name"): item for item in data.get(key, ()) if isinstance(item, Mapping)}
+        if tables:
+            data[key] = [{**old.get(table["name"], {}), **table} for table in tables]
     if seed is not None:
         data["seed"] = seed
     if device or steps is not None:
@@ -106,6 +109,13 @@ def prompts_table(asked: str) -> Data:
         return {"name": asked}
     is_corpus = Path(asked).is_dir() or Path(asked).suffix == ".csv"
     return {"name": "ljspeech" if is_corpus else "text", "path": asked}
+
+
+def reward_table(asked: str | Mapping[str, Any]) -> Data:
+    """`[[rewards]]` for `--reward`: the name of a reward, or a function of the user's own, `module:function`."""
+    if isinstance(asked, Mapping):
+        return dict(asked)
+    return {"name": "function", "function": asked} if ":" in asked else {"name": asked}
 
 
 def build_layers(

@@ -11,8 +11,8 @@ from rlzoo.config.resolve import Choice, ResolvedRun
 from rlzoo.errors import DataError
 from rlzoo.files.rundir import RunDirectory
 
-Use = Literal["policy", "rewards", "algorithm", "prompts"]
-EVERYTHING: tuple[Use, ...] = ("policy", "rewards", "algorithm", "prompts")
+Use = Literal["policy", "rewards", "algorithm", "prompts", "observers"]
+EVERYTHING: tuple[Use, ...] = ("policy", "rewards", "algorithm", "prompts", "observers")
 
 
 def open_run(rundir: RunDirectory, *, uses: Sequence[Use] = EVERYTHING, trust: bool = False) -> ResolvedRun:
@@ -43,9 +43,9 @@ def open_with_registry(
 
 
 def _choices(run: ResolvedRun, uses: Sequence[Use]) -> Iterator[Choice[Any]]:
-    if "rewards" in uses:
-        yield from run.rewards
-    yield from (getattr(run, use) for use in uses if use != "rewards")
+    for use in uses:
+        found = getattr(run, use)
+        yield from found if isinstance(found, tuple) else (found,)
 
 
 def _acts(choice: Choice[Any], registry: Registry) -> Iterator[str]:
@@ -68,7 +68,9 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _shown(options: Mapping[str, Any]) -> str:
-    text = ", ".join(f"{key} = {value!r}" for key, value in options.items() if key in ("command", "url", "parts"))
+    text = ", ".join(
+        f"{key} = {value!r}" for key, value in options.items() if key in ("command", "url", "parts", "function")
+    )
     text = text or repr(dict(options))
     return text if len(text) <= 300 else f"{text[:300]} ..."
 

@@ -28,6 +28,7 @@ from rlzoo.core.specs import (
     AlgorithmSpec,
     Hooks,
     Kind,
+    ObserverSpec,
     Options,
     PolicySpec,
     PromptSpec,
@@ -45,14 +46,22 @@ SPEC_CLASS: Mapping[Kind, type[Spec]] = {
     "policy": PolicySpec,
     "reward": RewardSpec,
     "prompts": PromptSpec,
+    "observer": ObserverSpec,
 }
 HOOK: Mapping[Kind, str] = {
     "algorithm": "rlzoo_algorithms",
     "policy": "rlzoo_policies",
     "reward": "rlzoo_rewards",
     "prompts": "rlzoo_prompts",
+    "observer": "rlzoo_observers",
 }
-NOUN: Mapping[Kind, str] = {"algorithm": "algorithm", "policy": "policy", "reward": "reward", "prompts": "prompt set"}
+NOUN: Mapping[Kind, str] = {
+    "algorithm": "algorithm",
+    "policy": "policy",
+    "reward": "reward",
+    "prompts": "prompt set",
+    "observer": "observer",
+}
 
 # Keys of the run file that are core's; an option of the same name could never be set.
 RESERVED: Mapping[Kind, frozenset[str]] = {
@@ -60,6 +69,7 @@ RESERVED: Mapping[Kind, frozenset[str]] = {
     "policy": frozenset({"name"}),
     "reward": frozenset({"name", "weight", "on_missing", "requested"}),
     "prompts": frozenset({"name"}),
+    "observer": frozenset({"name"}),
 }
 
 S = TypeVar("S", bound=Spec)
@@ -267,7 +277,16 @@ def _announced(module: Any, name: str) -> list[tuple[Kind, Spec]]:
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(Hooks)
     manager.register(module, name)
-    manager.check_pending()
+    try:
+        manager.check_pending()
+    except pluggy.PluginValidationError as error:
+        there = list(HOOK.values())
+        unknown = [hook for hook in vars(module) if hook.startswith("rlzoo_") and hook not in there]
+        near = did_you_mean(unknown[0], there) if unknown else ""
+        raise PluginError(
+            f"'{name}' implements the unknown hook '{unknown[0]}'" if unknown else str(error),
+            near or f"available: {', '.join(there)}",
+        ) from error
     if not manager.get_hookcallers(module):
         raise PluginError(f"'{name}' implements no hook", "mark a function such as rlzoo_rewards() with @hookimpl")
     found: list[tuple[Kind, Spec]] = []
@@ -289,7 +308,7 @@ def _validate(kind: Kind, spec: Any) -> None:
     if spec.api != API_VERSION:
         raise PluginError(f"{who} is written for plugin interface {spec.api}; this rlzoo has {API_VERSION}")
     if not (isinstance(spec.options, type) and issubclass(spec.options, Options)):
-        raise PluginError(f"{who} has options that are no subclass of rlzoo.plugin.Options")
+        raise PluginError(f"{who} has options that are not a subclass of rlzoo.plugin.Options")
     taken = sorted(RESERVED[kind] & set(spec.options.model_fields))
     if taken:
         raise PluginError(f"{who} has an option '{taken[0]}', which is a key of the run file itself")

@@ -26,10 +26,10 @@ from rlzoo.config.layers import (
 )
 from rlzoo.config.registry import Registry, did_you_mean
 from rlzoo.config.schema import CORE_TABLES, EvalTable, RolloutTable, TrainTable
-from rlzoo.core.specs import AlgorithmSpec, Kind, Options, PolicySpec, PromptSpec, RewardSpec, Spec
+from rlzoo.core.specs import AlgorithmSpec, Kind, ObserverSpec, Options, PolicySpec, PromptSpec, RewardSpec, Spec
 from rlzoo.errors import ConfigError, RlzooError
 
-TOP_KEYS = ("seed", "policy", "rewards", "algorithm", "prompts", "rollout", "train", "eval")
+TOP_KEYS = ("seed", "policy", "rewards", "algorithm", "prompts", "observers", "rollout", "train", "eval")
 
 S = TypeVar("S", bound=Spec)
 
@@ -108,6 +108,7 @@ class ResolvedRun:
     rollout: RolloutTable
     train: TrainTable
     eval: EvalTable
+    observers: tuple[Choice[ObserverSpec], ...] = ()
     plugin_files: tuple[Path, ...] = ()
     """One-file plugins (`--plugin`), loaded again on resume."""
 
@@ -119,6 +120,7 @@ class ResolvedRun:
             "rewards": [reward.to_dict() for reward in self.rewards],
             "algorithm": self.algorithm.to_dict(),
             "prompts": self.prompts.to_dict(),
+            "observers": [observer.to_dict() for observer in self.observers],
             **{name: getattr(self, name).model_dump(mode="json") for name in CORE_TABLES},
             "plugin_files": [str(path) for path in self.plugin_files],
         }
@@ -167,6 +169,7 @@ def resolve_layers(data: Mapping[str, Any], registry: Registry, files: tuple[Pat
         for name, model in CORE_TABLES.items()
     }
     rewards = _rewards(data.get("rewards"), registry, problems)
+    observers = _observers(data.get("observers", []), registry, problems)
     raise_problems(problems)
     assert top is not None
     run = ResolvedRun(
@@ -178,6 +181,7 @@ def resolve_layers(data: Mapping[str, Any], registry: Registry, files: tuple[Pat
         rollout=cast(RolloutTable, tables["rollout"]),
         train=cast(TrainTable, tables["train"]),
         eval=cast(EvalTable, tables["eval"]),
+        observers=observers,
         plugin_files=files,
     )
     if run.eval.judges is None:
@@ -233,6 +237,18 @@ def _rewards(tables: Any, registry: Registry, problems: list[tuple[str, str]]) -
         # Metrics are named after rewards; two columns of one name would be one.
         problems.append((f"rewards: '{name}' is named twice", "name it once and set its weight"))
     return tuple(found)
+
+
+def _observers(tables: Any, registry: Registry, problems: list[tuple[str, str]]) -> tuple[Choice[ObserverSpec], ...]:
+    if not isinstance(tables, list) or not all(isinstance(table, Mapping) for table in tables):
+        raise ConfigError("invalid config: observers: is a list of tables", "write [[observers]] with double brackets")
+    found = [
+        _choice("observer", dict(table), registry, problems, f"observers.{index}") for index, table in enumerate(tables)
+    ]
+    names = [choice.spec.name for choice in found if choice is not None]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        problems.append((f"observers: '{name}' is named twice", "name it once"))
+    return tuple(cast("Choice[ObserverSpec]", choice) for choice in found if choice is not None)
 
 
 def choose(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import pluggy
 from pydantic import BaseModel, ConfigDict, PlainValidator
@@ -18,9 +19,10 @@ API_VERSION = 1
 
 Capability = Literal["log-prob", "denoising-loss", "sampling-grad", "reward-grad", "window"]
 """Capabilities that an algorithm may need and a policy or reward may offer."""
+CAPABILITIES: tuple[str, ...] = get_args(Capability)
 
-Kind = Literal["algorithm", "policy", "reward", "prompts"]
-KINDS: tuple[Kind, ...] = ("algorithm", "policy", "reward", "prompts")
+Kind = Literal["algorithm", "policy", "reward", "prompts", "observer"]
+KINDS: tuple[Kind, ...] = ("algorithm", "policy", "reward", "prompts", "observer")
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
@@ -79,6 +81,14 @@ class Spec:
             )
         if self.target.count(":") != 1:
             raise PluginError(f"'{self.name}' has the target '{self.target}'", "write it as 'package.module:Class'")
+        for field_name in ("needs", "offers"):
+            for capability in sorted(getattr(self, field_name, ())):
+                if capability not in CAPABILITIES:
+                    near = difflib.get_close_matches(capability, CAPABILITIES, n=1)
+                    raise PluginError(
+                        f"'{self.name}' {field_name} '{capability}', which is not a capability",
+                        f"did you mean '{near[0]}'?" if near else f"available: {', '.join(CAPABILITIES)}",
+                    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +141,11 @@ class PromptSpec(Spec):
     """A set of prompts with a training and a held-out part."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ObserverSpec(Spec):
+    """Sees a run and cannot change it: a logger, such as TensorBoard."""
+
+
 class Hooks:
     """The hooks of the entry-point group `rlzoo`. All of them only announce."""
 
@@ -154,6 +169,11 @@ class Hooks:
         """Yield the prompt sets this plugin provides."""
         return ()
 
+    @hookspec
+    def rlzoo_observers(self) -> Iterable[ObserverSpec]:
+        """Yield the observers this plugin provides."""
+        return ()
+
 
 __all__ = [
     "API_VERSION",
@@ -164,6 +184,7 @@ __all__ = [
     "Clip",
     "Hooks",
     "Kind",
+    "ObserverSpec",
     "Options",
     "PolicySpec",
     "PromptSpec",

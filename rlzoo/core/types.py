@@ -27,6 +27,7 @@ class Prompt:
     id: str
     text: str = ""
     attributes: Mapping[str, str | int | float] = field(default_factory=dict)
+    """Anything else about it, such as `voice`, for policies and rewards that know the name."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,9 @@ class Samples:
     """Samples for rewards. `data` (N, ..., L) float32, audio (N, L) in [-1, 1], zero beyond `lengths` (N,) int64."""
 
     data: Tensor
+    """(N, ..., L) float32."""
     lengths: Tensor
+    """(N,) int64."""
     media: Media
 
     def __len__(self) -> int:
@@ -150,12 +153,17 @@ class Transitions:
     With `train.window_frames` states and conditioning are crops, and `log_prob` is the window's.
     """
 
-    row: Tensor  # (M,) int64, rows of the trajectory on this rank
-    k: Tensor  # (M,) int64
-    before: Tensor  # (M, *S)
-    after: Tensor  # (M, *S)
+    row: Tensor
+    """(M,) int64, rows of the trajectory on this rank."""
+    k: Tensor
+    """(M,) int64."""
+    before: Tensor
+    """(M, *S)."""
+    after: Tensor
+    """(M, *S)."""
     cond: Batch
-    log_prob: Tensor  # (M,)
+    log_prob: Tensor
+    """(M,)."""
     crop: Crop | None = None
 
     def cut(self, x: Tensor) -> Tensor:
@@ -173,7 +181,9 @@ class Minibatch:
     """
 
     pieces: Sequence[Transitions]
+    """What iterating over it gives."""
     size: int
+    """Transitions of all ranks."""
 
     def __iter__(self) -> Iterator[Transitions]:
         return iter(self.pieces)
@@ -187,10 +197,14 @@ class Minibatch:
 class DenoisingBatch:
     """n clean states with noise and training times, ready for a denoising loss; cut to windows if the run uses them."""
 
-    rows: Tensor  # (n,) int64, rows of the trajectory on this rank
-    clean: Tensor  # (n, *S)
-    noise: Tensor  # (n, *S)
-    t: Tensor  # (n,) training times
+    rows: Tensor
+    """(n,) int64, rows of the trajectory on this rank."""
+    clean: Tensor
+    """(n, *S)."""
+    noise: Tensor
+    """(n, *S)."""
+    t: Tensor
+    """(n,) training times."""
     cond: Batch
 
 
@@ -198,17 +212,25 @@ class DenoisingBatch:
 class Trajectory:
     """N rollouts of this rank. A row's noise depends on (seed, step, prompt, repetition) and on nothing else."""
 
-    prompts: tuple[Prompt, ...]  # N, already repeated
-    group: Tensor  # (N,) int64: which prompt of this step, counted over all ranks
+    prompts: tuple[Prompt, ...]
+    """N, already repeated."""
+    group: Tensor
+    """(N,) int64: which prompt of this step, counted over all ranks."""
     cond: Batch
     schedule: Schedule
-    states: Tensor  # (J, N, *S): the states of `kept`; read them with `state`
-    kept: tuple[int, ...]  # J of 0 ... K: around the steps that have a density, and the clean one
-    log_probs: Tensor  # (K, N) under the sampling policy; zero at deterministic steps
+    states: Tensor
+    """(J, N, *S): the states of `kept`; read them with `state`."""
+    kept: tuple[int, ...]
+    """J of 0 ... K: around the steps that have a density, and the clean one."""
+    log_probs: Tensor
+    """(K, N) under the sampling policy; zero at deterministic steps."""
     samples: Samples
-    size: int  # N over all ranks
-    seeds: tuple[int, ...]  # N, one per row; `ctx.draw` derives further noise from them
-    window_log_probs: Tensor | None = None  # (K, N): of the window that is trained, with `train.window_frames`
+    size: int
+    """N over all ranks."""
+    seeds: tuple[int, ...]
+    """N, one per row; `ctx.draw` derives further noise from them."""
+    window_log_probs: Tensor | None = None
+    """(K, N): of the window that is trained, with `train.window_frames`."""
 
     def __len__(self) -> int:
         return len(self.prompts)

@@ -16,6 +16,7 @@ from rlzoo import functional
 from rlzoo.config.schema import RolloutTable, TrainTable
 from rlzoo.core.algorithm import Normalisation
 from rlzoo.core.policy import Policy
+from rlzoo.core.prompts import PromptSet
 from rlzoo.core.types import Minibatch, Prompt, Samples, Schedule, Scores, Trajectory
 from rlzoo.engine import divergence, processes, rollout, scoring
 from rlzoo.engine.advantages import advantages
@@ -24,7 +25,7 @@ from rlzoo.engine.events import Observer, Progress
 from rlzoo.engine.minibatches import minibatches
 from rlzoo.engine.optimisation import Optimisation
 from rlzoo.engine.prefetch import ScorePrefetcher
-from rlzoo.engine.prompts import Cursor, PromptSet, recordings_of
+from rlzoo.engine.prompts import Cursor
 from rlzoo.engine.shared import SharedContext
 from rlzoo.errors import ConfigError, ContractError
 
@@ -200,7 +201,7 @@ class Context(SharedContext):
 
     def recordings(self, prompts: Sequence[Prompt]) -> Samples:
         """The recordings of these prompts at the policy's rate."""
-        return recordings_of(self.prompts, prompts, self.policy.media.sample_rate).to(self.device)
+        return self.prompts.recordings(prompts, self.policy.media.sample_rate).to(self.device)
 
     def advantages(
         self, scores: Scores | Tensor, trajectory: Trajectory, normalise: Normalisation | None = None

@@ -14,6 +14,7 @@ from rlzoo.config.resolve import ResolvedRun
 from rlzoo.engine import checkpoint, selfcheck
 from rlzoo.engine.evaluate import evaluate, read
 from rlzoo.engine.events import Evaluated, Event, Finished, Note, Observer, RunResult, Saved, Started, StepDone
+from rlzoo.engine.observers import Observers
 from rlzoo.engine.peers import Peers
 from rlzoo.engine.processes import any_process, gather, make_fabric
 from rlzoo.engine.results import result_of
@@ -49,7 +50,9 @@ class Loop:
         self.rundir = rundir
         self.fabric = fabric
         self.writes = fabric.global_rank == 0
-        self.observe: Observer = observer if self.writes else _nobody
+        # Observers are made here, where every error ends in `status.json`, and only by the process that writes.
+        self.observers = Observers(config, rundir, observer) if self.writes else None
+        self.observe: Observer = self.observers or _nobody
         self.step = 0
 
     def run(self, resume: bool) -> RunResult:
@@ -136,6 +139,8 @@ class Loop:
             own = live.algorithm.step(checked)
         for note in notes:
             self.observe(Note(note))
+        if self.config.train.self_checks:
+            selfcheck.check_updates(live.algorithm, ctx)
         ctx.counters.collect(self.fabric)
         seconds = self.fabric.broadcast(time.monotonic() - started)
         ctx.counters.seconds += seconds
@@ -190,8 +195,13 @@ class Loop:
         return result_of(self.rundir, stopped_by)
 
     def _status(self, state: Any, error: str = "", hint: str = "") -> None:
-        if self.writes:
+        if not self.writes:
+            return
+        try:
             self.rundir.set_status(state, step=self.step, error=error, hint=hint)
+        finally:
+            if self.observers and state != "running":
+                self.observers.end(state)
 
     def _failed(self, error: BaseException) -> None:
         """Say in `status.json` how it ended; the error goes on to the caller."""

@@ -3,37 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
-from rlzoo.core.types import Prompt, Samples
+from rlzoo.core.types import Prompt
 from rlzoo.engine.rollout import generator_of, seed_of
 from rlzoo.errors import DataError
-
-
-class PromptSet(Protocol):
-    """Interface of the target of a `PromptSpec`. `recordings` may be absent if a set has none."""
-
-    def train(self) -> Sequence[Prompt]:
-        """The training prompts, in a fixed order."""
-        ...
-
-    def heldout(self) -> Sequence[Prompt]:
-        """The held-out prompts, in a fixed order."""
-        ...
-
-
-def recordings_of(prompts: PromptSet, wanted: Sequence[Prompt], sample_rate: int | None) -> Samples:
-    """The recordings of `wanted` at the policy's rate. DataError if the set has none."""
-    recordings = getattr(prompts, "recordings", None)
-    if recordings is None:
-        raise DataError(
-            f"the algorithm needs recordings, and {type(prompts).__name__} has only text",
-            "use a prompt set with recordings, such as a folder in LJSpeech's layout",
-        )
-    found: Samples = recordings(wanted, sample_rate)
-    return found
 
 
 class Cursor:

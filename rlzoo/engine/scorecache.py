@@ -19,7 +19,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from rlzoo.core.reward import Reward
+from rlzoo.core.reward import Reward, unsound
 from rlzoo.core.specs import Options
 from rlzoo.core.types import Prompt, Samples, Scores
 from rlzoo.errors import DataError
@@ -136,7 +136,7 @@ class CachedReward(Reward[Options]):
         self.misses += len(missing)
         if missing:
             scores = self.reward.score(samples[missing], [prompts[row] for row in missing])
-            if scores.values.shape != (len(missing),):
+            if unsound(scores, samples[missing]):
                 return scores  # the caller reports the reward's error
             fresh = _rows(scores, [keys[row] for row in missing])
             self.cache.put({key: row for key, row in fresh.items() if math.isfinite(row[0])})

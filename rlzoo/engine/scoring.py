@@ -15,8 +15,9 @@ from torch import Tensor
 from rlzoo.config.resolve import Choice, RewardChoice
 from rlzoo.core.reward import Reward
 from rlzoo.core.types import Prompt, Samples
+from rlzoo.engine.rewards import score_with
 from rlzoo.engine.scorecache import CachedReward, ScoreCache, with_cache
-from rlzoo.errors import ContractError, Diverged
+from rlzoo.errors import Diverged
 from rlzoo.speech.audio import resample_samples, write_audio
 
 
@@ -78,7 +79,7 @@ def score_call(scorers: Sequence[Scorer], samples: Samples, prompts: Sequence[Pr
             f"the policy's sample of prompt '{prompts[row].id}' is not finite (saved as '{path}')",
             "lower train.learning_rate or train.grad_clip and resume from the last checkpoint",
         )
-    samples = _cut(samples)
+    samples = cut_padding(samples)
     at_rate: dict[int | None, Samples] = {}
     found = Scored([], {})
     for scorer in scorers:
@@ -125,7 +126,8 @@ def calls(prompts: Sequence[Prompt], micro_batch: int) -> list[slice]:
     return [*calls, slice(first, row)]
 
 
-def _cut(samples: Samples) -> Samples:
+def cut_padding(samples: Samples) -> Samples:
+    """Without the points that no row reaches."""
     longest = int(samples.lengths.max())
     return Samples(samples.data[..., :longest], samples.lengths, samples.media)
 
@@ -134,18 +136,8 @@ def _call(
     scorer: Scorer, samples: Samples, prompts: Sequence[Prompt], failures: Path, parts: dict[str, Tensor]
 ) -> Tensor:
     who = f"reward '{scorer.name}' (version {scorer.reward.version})"
-    try:
-        scores = scorer.reward.score(samples, prompts)
-    except Exception as error:
-        error.add_note(f"while {who} scored {len(samples)} samples")
-        raise
+    scores = score_with(scorer.reward, scorer.name, samples, prompts)
     values = scores.values
-    if values.shape != (len(samples),):
-        raise ContractError(
-            f"{who} returned scores of shape {tuple(values.shape)} for {len(samples)} samples",
-            f"a reward gives one number per sample, shape ({len(samples)},); run rlzoo plugins check {scorer.name}",
-        )
-    values = values.to(samples.data.device, torch.float32)
     bad = ~torch.isfinite(values.detach())
     if bad.any():
         row = int(bad.nonzero()[0])

@@ -24,17 +24,34 @@ from rlzoo.core.algorithm import Algorithm, TrainContext
 from rlzoo.core.types import Minibatch, Scores, Trajectory
 from rlzoo.engine.context import Context
 from rlzoo.engine.minibatches import minibatches
+from rlzoo.engine.rewards import score_with
+from rlzoo.engine.scorecache import CachedReward
+from rlzoo.engine.scoring import cut_padding
 from rlzoo.errors import ContractError
 from rlzoo.functional import group_statistics
+from rlzoo.speech.audio import resample_samples
 
 ATTEMPTS = 3
 """Steps in which the reward check is tried while all scores are equal."""
 RATIO_TOLERANCE: Mapping[str, float] = {"fp32": 1e-4, "bf16-mixed": 5e-3}
 """Largest |log-ratio| per element. Batches of other sizes round otherwise; dropout or a wrong mask is far above."""
+REWARD_TOLERANCE = 0.02
+"""Largest change of a score between a batch and the sample alone, as a share of 1 + |score|. Half precision and padding
+round; statistics of the batch are far above."""
 TRANSITIONS = 8
 """Number of transitions in the checks, spread evenly over rows and steps; all would triple the first step."""
 GRADIENT_TOLERANCE = 1e-6
 """Least relative difference of the two gradients; a reward that does not reach the policy gives exactly none."""
+
+
+def check_updates(algorithm: Algorithm[Any], ctx: Context) -> None:
+    """ContractError if the first steps of a run, or all steps of a shorter one, applied no gradient."""
+    done = ctx.step + 1
+    if ctx.counters.updates == 0 and done >= min(ATTEMPTS, ctx.train.steps):
+        raise ContractError(
+            f"{type(algorithm).__name__} applied no gradient in its first {'step' if done == 1 else f'{done} steps'}",
+            "call ctx.apply_gradients() after the backward passes of each update",
+        )
 
 
 class _FirstGradient(Exception):
@@ -146,10 +163,11 @@ class SelfCheck:
         with _unchanged(self._ctx, self._algorithm):
             plain = self._rehearse(tape, 1.0)
             self._check_log_probs(tape)
+            self._check_rewards(tape)
             if self._reward_can_be_checked(tape, plain, notes):
                 turned = self._rehearse(tape, -1.0)
                 assert plain is not None
-                _check_gradients(plain, turned, self._algorithm)
+                _check_gradients(plain, turned, self._algorithm, self._without_density(tape))
                 self._attempts = 0
         tape.position = 0
         yield cast(TrainContext, _Taped(self._ctx, tape)), notes
@@ -177,6 +195,36 @@ class SelfCheck:
             if len(trajectory.kept) > 1:
                 self._check_ratio(trajectory)
         ctx.optimisation.discard()
+
+    def _without_density(self, tape: _Tape) -> bool:
+        """Whether every step of every rollout is deterministic."""
+        found = [call.result for call in tape.calls if isinstance(call.result, Trajectory)]
+        return bool(found) and not any(bool(trajectory.schedule.stochastic.any()) for trajectory in found)
+
+    @torch.no_grad()
+    def _check_rewards(self, tape: _Tape) -> None:
+        """Compare a sample's score among others with its score alone."""
+        trajectory = next((call.trajectory for call in tape.calls if call.trajectory is not None), None)
+        if trajectory is None or len(trajectory) < 2:
+            return
+        # The shortest first, which has the most padding among the others.
+        by_length = trajectory.samples.lengths.argsort(stable=True)
+        rows = by_length[[0, -1] if len(by_length) == 2 else [0, len(by_length) // 2, -1]].cpu()
+        prompts = [trajectory.prompts[row] for row in rows.tolist()]
+        for scorer in self._ctx.scorers:
+            # Without the cache, which would give the same number twice.
+            reward = scorer.reward.reward if isinstance(scorer.reward, CachedReward) else scorer.reward
+            samples = resample_samples(trajectory.samples[rows].detach(), reward.sample_rate)
+            among = float(score_with(reward, scorer.name, samples, prompts).values[0])
+            alone = float(score_with(reward, scorer.name, cut_padding(samples[:1]), prompts[:1]).values[0])
+            # Written so that a score that is not a number fails.
+            if not abs(among - alone) <= REWARD_TOLERANCE * (1 + abs(alone)):
+                raise ContractError(
+                    f"self-check: reward '{scorer.name}' scores a sample as {among:.4g} among others and as "
+                    f"{alone:.4g} alone",
+                    "likely causes: normalisation over the batch, a mean over padding, or a random score; run "
+                    f"rlzoo plugins check {scorer.name}",
+                )
 
     @torch.no_grad()
     def _check_ratio(self, trajectory: Trajectory) -> None:
@@ -229,11 +277,16 @@ class SelfCheck:
         return bool(((values - mean).abs() > 1e-9 * values.abs()).any())
 
 
-def _check_gradients(plain: Tensor, turned: Tensor | None, algorithm: Algorithm[Any]) -> None:
+def _check_gradients(plain: Tensor, turned: Tensor | None, algorithm: Algorithm[Any], flat: bool) -> None:
     who = type(algorithm).__name__
     if turned is None:
         raise ContractError(f"self-check: {who} applies a gradient for these scores and none for their negative")
     largest = max(float(plain.norm()), float(turned.norm()))
+    if largest == 0.0 and flat:
+        raise ContractError(
+            f"self-check: the first gradient of {who} is zero: no denoising step of this run has a density",
+            "take at least 2 denoising steps (the last has no noise), and more than 0 of the policy's noise",
+        )
     if largest == 0.0:
         raise ContractError(
             f"self-check: the first gradient of {who} is zero",

@@ -64,9 +64,10 @@ def prepare(
     config: Path | Mapping[str, Any] | None = None,
     *,
     algo: str = "",
-    rewards: Sequence[str] = (),
+    rewards: Sequence[str | Mapping[str, Any]] = (),
     policy: str = "",
     prompts: str = "",
+    observers: Sequence[str] = (),
     seed: int | None = None,
     device: str = "",
     steps: int | None = None,
@@ -76,8 +77,9 @@ def prepare(
 ) -> Prepared:
     """Check the run that a run file (`config`, a path or its content) and flags describe. Reads no weights.
 
-    `overrides` are `key.path=value` items, as of `--set`; `plugins` are one-file plugins. Raises ConfigError with the
-    path of the wrong key, and PluginError for a plugin that is missing or broken.
+    A reward is a name, `module:function`, or a whole table of `[[rewards]]`. `overrides` are `key.path=value` items, as
+    of `--set`; `plugins` are one-file plugins. Raises ConfigError with the path of the wrong key, and PluginError for a
+    plugin that is missing or broken.
     """
     files = tuple(path.expanduser().absolute() for path in plugins)
     registry = discover(files=files)
@@ -87,6 +89,7 @@ def prepare(
         rewards=rewards,
         policy=policy,
         prompts=prompts,
+        observers=observers,
         seed=seed,
         device=device,
         steps=steps,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlzoo.config.layers import DEFAULT_POLICY, DEFAULT_PROMPTS, prompts_table
+from rlzoo.config.layers import DEFAULT_POLICY, DEFAULT_PROMPTS, prompts_table, reward_table
 from rlzoo.config.opening import open_run
 from rlzoo.config.registry import Registry, weights_at_hand
 from rlzoo.config.resolve import Choice, ResolvedRun, check_accepts, choose, default_judges
@@ -133,11 +133,13 @@ def _judges(subject: Subject, asked: Request) -> list[Choice[Any]]:
         there = ", ".join(registry.names("reward")) or "none"
         raise ConfigError("no judge is named", f"give --judges NAME,NAME; available: {there}")
     options = asked.tables.get("judges", {})
-    for unused in sorted(options.keys() - set(names)):
+    for unused in sorted(options.keys() - {reward_table(name)["name"] for name in names}):
         raise ConfigError(f"--set judges.{unused}: '{unused}' does not judge here", "name it in --judges")
-    for name in dict.fromkeys(names):
+    for text in dict.fromkeys(names):
+        values = reward_table(text)
+        name = values["name"]
         if name not in {choice.spec.name for choice in chosen}:
-            chosen.append(choose("reward", name, registry, options.get(name), f"judges.{name}"))
+            chosen.append(choose("reward", name, registry, {**options.get(name, {}), **values}, f"judges.{name}"))
     for choice in chosen:
         check_accepts(choice.spec, media, f"'{subject.label}' is", "judge")
         _fetch(choice)

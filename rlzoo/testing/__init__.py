@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from rlzoo.core.specs import AlgorithmSpec, Options, PolicySpec, PromptSpec, RewardSpec, Spec
+from rlzoo.core.specs import AlgorithmSpec, ObserverSpec, Options, PolicySpec, PromptSpec, RewardSpec, Spec
 from rlzoo.testing import announcement
 from rlzoo.testing.results import Broken, Result, Skipped, run_checks
 
@@ -52,6 +52,10 @@ def _live_checks(spec: Spec) -> list[tuple[Callable[[Any], None], Callable[[], A
         from rlzoo.testing import prompt_sets
 
         return [(check, partial(_prompt_subject, spec)) for check in prompt_sets.CHECKS]
+    if isinstance(spec, ObserverSpec):
+        from rlzoo.testing import observers
+
+        return [(check, partial(_observer_subject, spec)) for check in observers.CHECKS]
     return []
 
 
@@ -91,8 +95,17 @@ def _prompt_subject(spec: PromptSpec) -> Any:
     return PromptSubject(lambda: _target(spec)(spec.options()))
 
 
-def check_plugin(spec: Spec) -> list[Result]:
-    """Hold one plugin against its contract, as `rlzoo plugins check NAME` does. Raises nothing: look at `outcome`."""
+def _observer_subject(spec: ObserverSpec) -> Any:
+    from rlzoo.testing.observers import ObserverSubject
+
+    return ObserverSubject(lambda: _target(spec)(spec.options()), spec.acts)
+
+
+def check_plugin(spec: Spec, only: str = "", *, stop: bool = False) -> list[Result]:
+    """Hold one plugin against its contract, as `rlzoo plugins check NAME` does. Raises nothing: look at `outcome`.
+
+    `only` keeps the checks whose name contains this text; `stop` ends after the first that fails.
+    """
 
     def named(name: str, check: Callable[[], None]) -> Callable[[None], None]:
         def run(_: None) -> None:
@@ -101,7 +114,13 @@ def check_plugin(spec: Spec) -> list[Result]:
         run.__name__ = name
         return run
 
-    return list(run_checks([named(*check) for check in checks_of(spec)], None, spec.expected_failures))
+    chosen = [named(name, check) for name, check in checks_of(spec) if only in name]
+    results: list[Result] = []
+    for result in run_checks(chosen, None, spec.expected_failures):
+        results.append(result)
+        if stop and result.outcome == "failed":
+            break
+    return results
 
 
 def check_policy(make: Callable[[], Policy]) -> list[Result]:

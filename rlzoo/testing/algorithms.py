@@ -22,7 +22,7 @@ from rlzoo.core.specs import AlgorithmSpec, Capability, Options, PolicySpec
 from rlzoo.engine import checkpoint
 from rlzoo.engine.processes import make_fabric
 from rlzoo.engine.run import RunState, build
-from rlzoo.engine.selfcheck import SelfCheck
+from rlzoo.engine.selfcheck import SelfCheck, check_updates
 from rlzoo.errors import ContractError
 from rlzoo.files.rundir import RunDirectory
 from rlzoo.functional import frozen_copy
@@ -186,8 +186,10 @@ def first_step_passes_the_self_checks(subject: AlgorithmSubject) -> None:
             try:
                 with SelfCheck(live.algorithm, live.ctx, enabled=True).around_step():
                     _advance(live, 1)
+                live.ctx.step = live.ctx.train.steps - 1
+                check_updates(live.algorithm, live.ctx)
             except ContractError as error:
-                raise Broken(f"{toy.name}: {error.message}; {error.hint}") from error
+                raise Broken(f"{toy.name}: {error}") from error
 
 
 def follows_the_reward(subject: AlgorithmSubject) -> None:

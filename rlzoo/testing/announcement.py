@@ -6,12 +6,13 @@ import inspect
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from importlib.machinery import PathFinder
 from typing import Any
 
 from pydantic import ValidationError
 
-from rlzoo.core.specs import AlgorithmSpec, PolicySpec, PromptSpec, RewardSpec, Spec
-from rlzoo.testing.results import Broken
+from rlzoo.core.specs import AlgorithmSpec, ObserverSpec, PolicySpec, PromptSpec, RewardSpec, Spec
+from rlzoo.testing.results import Broken, Skipped
 
 Check = Callable[[Spec], None]
 
@@ -19,6 +20,8 @@ Check = Callable[[Spec], None]
 def announces_lightly(spec: Spec) -> None:
     """Importing the package loads neither torch nor numpy, so that the command line answers at once."""
     package = spec.target.split(":")[0].split(".")[0]
+    if package in sys.modules and PathFinder.find_spec(package, sys.path) is None:
+        raise Skipped("a one-file plugin is imported only by commands that name it")
     found = "sorted({'torch', 'torchaudio', 'numpy', 'soundfile'} & set(sys.modules))"
     code = f"import sys; sys.path[:] = {sys.path!r}; import {package}; print(*{found})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -50,6 +53,15 @@ def closes_its_options(spec: Spec) -> None:
         raise Broken('options must keep extra="forbid" and frozen=True of rlzoo.plugin.Options')
 
 
+def has_immutable_defaults(spec: Spec) -> None:
+    """No default is a list, a set or a dictionary, which one run could change for the next."""
+    mutable = [n for n, field in spec.options.model_fields.items() if isinstance(field.default, list | set | dict)]
+    if mutable:
+        raise Broken(
+            f"mutable default of: {', '.join(mutable)}; use a tuple, a frozenset or Field(default_factory=dict)"
+        )
+
+
 def has_valid_defaults(spec: Spec) -> None:
     """Default values pass the options' own checks."""
     required = [name for name, field in spec.options.model_fields.items() if field.is_required()]
@@ -66,16 +78,22 @@ def points_at_its_class(spec: Spec) -> None:
     """`target` can be imported, is a class of the plugin's kind and leaves nothing abstract."""
     from rlzoo.config.registry import import_target
     from rlzoo.core.algorithm import Algorithm
+    from rlzoo.core.observer import RunObserver
     from rlzoo.core.policy import Policy
+    from rlzoo.core.prompts import PromptSet
     from rlzoo.core.reward import Reward
 
     target = import_target(spec.target, f"plugin '{spec.name}'", spec.extra)
-    kinds: dict[type[Spec], type[Any]] = {AlgorithmSpec: Algorithm, PolicySpec: Policy, RewardSpec: Reward}
+    kinds: dict[type[Spec], type[Any]] = {
+        AlgorithmSpec: Algorithm,
+        PolicySpec: Policy,
+        RewardSpec: Reward,
+        PromptSpec: PromptSet,
+        ObserverSpec: RunObserver,
+    }
     expected = kinds.get(type(spec))
     if expected is not None and not (inspect.isclass(target) and issubclass(target, expected)):
         raise Broken(f"'{spec.target}' is not a subclass of rlzoo.api.{expected.__name__}")
-    if isinstance(spec, PromptSpec) and not all(callable(getattr(target, name, None)) for name in ("train", "heldout")):
-        raise Broken(f"'{spec.target}' lacks train() or heldout()")
     missing = sorted(getattr(target, "__abstractmethods__", ()))
     if missing:
         raise Broken(f"'{spec.target}' does not implement {', '.join(missing)}")
@@ -102,6 +120,7 @@ CHECKS: Sequence[Check] = (
     describes_itself,
     documents_its_options,
     closes_its_options,
+    has_immutable_defaults,
     has_valid_defaults,
     has_valid_presets,
     points_at_its_class,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from rlzoo.engine.prompts import PromptSet
+from rlzoo.core.prompts import PromptSet
 from rlzoo.testing.results import Broken
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
+from rlzoo.core.fault import describe_fault
+
 S = TypeVar("S")
 
 
@@ -31,6 +33,7 @@ def run_checks(
     checks: Sequence[Callable[[S], None]], subject: S, expected_failures: Mapping[str, str] | None = None
 ) -> Iterator[Result]:
     """Run checks one by one; what a check raises becomes its result. Any other exception is a failure of the plugin."""
+    seen: dict[str, str] = {}
     for check in checks:
         name = check.__name__
         reason = (expected_failures or {}).get(name, "")
@@ -39,7 +42,8 @@ def run_checks(
         except Skipped as skipped:
             yield Result(name, "skipped", str(skipped))
         except Exception as error:
-            said = str(error) if isinstance(error, Broken) else f"{type(error).__name__}: {error}"
+            said = str(error) if isinstance(error, Broken) else describe_fault(error)
+            said, seen = (f"as {seen[said]}", seen) if said in seen else (said, {**seen, said: name})
             yield Result(name, "expected", f"{said} (expected: {reason})") if reason else Result(name, "failed", said)
         else:
             unexpected = f"passes, although the record expects it to fail: {reason}" if reason else ""

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from rlzoo.core.policy import GaussianDiffusionPolicy, Policy, RectifiedFlowPolicy
+from rlzoo.core.prompts import PromptSet
 from rlzoo.core.reward import Reward
 from rlzoo.core.types import Batch, Crop, Media, Prompt, Samples, Schedule, Scores
 from rlzoo.errors import ConfigError
@@ -175,7 +176,7 @@ class ToyReward(Reward[ToyRewardOptions]):
         )
 
 
-class ToyPrompts:
+class ToyPrompts(PromptSet):
     """Prompts `a`, `bb`, `ccc` ...: every mode and every length occurs. Recordings lie around each prompt's mode."""
 
     def __init__(self, options: ToyPromptOptions) -> None:

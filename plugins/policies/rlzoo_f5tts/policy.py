@@ -41,7 +41,7 @@ class Infilling(Gaussian):
     def rsample(self, noise: Tensor) -> Tensor:
         """See `StepDistribution.rsample`."""
         assert self.mask is not None
-        return self.mean + self._std() * noise * self.mask
+        return self.mean + self.std[:, None, None] * noise * self.mask
 
 
 class F5TTSPolicy(RectifiedFlowPolicy):

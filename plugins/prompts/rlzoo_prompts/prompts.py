@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from rlzoo.api import Prompt, Samples
+from rlzoo.api import Prompt, PromptSet, Samples
 from rlzoo.corpus import read_metadata, recordings_in
 from rlzoo.errors import DataError
 from rlzoo_prompts import LJSpeechOptions, SentencesOptions, ShortOptions, TextOptions, ZeroShotOptions
@@ -24,7 +24,7 @@ from rlzoo_prompts.files import (
 _DATA = Path(__file__).parent / "data"
 
 
-class ShortPrompts:
+class ShortPrompts(PromptSet):
     """Phrases of two to four words: 32 to train on, 16 held out."""
 
     def __init__(self, options: ShortOptions) -> None:
@@ -40,7 +40,7 @@ class ShortPrompts:
         return list(self._heldout)
 
 
-class SentencesPrompts:
+class SentencesPrompts(PromptSet):
     """Varied sentences: 207 to train on, 64 held out."""
 
     def __init__(self, options: SentencesOptions) -> None:
@@ -56,7 +56,7 @@ class SentencesPrompts:
         return list(self._heldout)
 
 
-class TextPrompts:
+class TextPrompts(PromptSet):
     """The lines of the user's text file; the held-out ones never occur among the training ones.
 
     Raises:
@@ -91,7 +91,7 @@ class TextPrompts:
         return list(self._heldout)
 
 
-class ZeroShotPrompts:
+class ZeroShotPrompts(PromptSet):
     """Texts with the voice that shall speak each: attributes `voice`, a recording, and `voice_text`, what it says.
 
     Raises:
@@ -125,7 +125,7 @@ class ZeroShotPrompts:
         return list(self._heldout)
 
 
-class LJSpeechPrompts:
+class LJSpeechPrompts(PromptSet):
     """Texts and recordings of a folder in LJSpeech's layout; ids are the folder's own.
 
     A prompt whose recording exists carries its path as the attribute "audio".

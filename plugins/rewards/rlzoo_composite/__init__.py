@@ -15,7 +15,7 @@ class Part(Options):
 
     name: str
     """Name of the reward, as in `rlzoo plugins list`."""
-    options: dict[str, Any] = {}  # noqa: RUF012 - pydantic copies defaults
+    options: Annotated[dict[str, Any], Field(default_factory=dict)]
     """Its options."""
     weight: Annotated[float, Field(ge=-1000, le=1000)] = 1.0
     """Factor in the sum; 0 for a part that only sets a floor."""

@@ -9,7 +9,7 @@ import torch
 
 from rlzoo.api import Prompt, Reward, Samples, Scores
 from rlzoo.audio import resample_samples
-from rlzoo.rewards import build_reward
+from rlzoo.rewards import build_reward, score_with
 from rlzoo_composite import CompositeOptions
 
 
@@ -43,7 +43,7 @@ class CompositeReward(Reward[CompositeOptions]):
             rate = reward.sample_rate
             if rate not in at_rate:
                 at_rate[rate] = resample_samples(samples, rate)
-            scores = reward.score(at_rate[rate], prompts)
+            scores = score_with(reward, part.name, at_rate[rate], prompts)
             values = scores.values.to(total.device)
             parts[f"{index}-{part.name}"] = values
             parts |= {f"{index}-{part.name}-{name}": value for name, value in scores.parts.items()}

@@ -44,7 +44,7 @@ class ProcessOptions(SharedOptions):
     reward in another environment: ["/env/bin/python", "-m", "rlzoo_remote.worker", "REWARD", "{options as JSON}"]."""
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     """Processes."""
-    env: dict[str, str] = {}  # noqa: RUF012 - pydantic copies defaults
+    env: Annotated[dict[str, str], Field(default_factory=dict)]
     """Variables added to the environment of the processes, e.g. CUDA_VISIBLE_DEVICES."""
     timeout_seconds: Annotated[float, Field(gt=0, le=86_400)] = 300.0
     """For one answer, the first of which includes loading."""
