@@ -3,9 +3,9 @@
     python benchmarks/voice/demonstrations.py --runs DIR [--seeds 0 1 2] [--nisqa nisqa.tar] [RUN ...]
 
 RUN is one of `dlpo`, `draft` and `negative` (dlpo, paid for low scores); all of them where none is named. Every run is
-`rlzoo run --algo ALGO --reward distillmos --seed SEED`, as a user types it; then `rlzoo eval` judges it with new noise.
-Finished runs are kept and interrupted ones go on. Writes demonstrations.md and demonstrations.json into --out, the
-table after every run.
+`rlzoo run --algo ALGO --reward distillmos --seed SEED` (draft: `--steps 12`), as a user types it. Then `rlzoo eval`
+judges it with new noise. Finished runs are kept, and interrupted ones go on. Writes demonstrations.md and
+demonstrations.json into --out, the table after every run.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 HERE = Path(__file__).parent
 RUNS = {
     "dlpo": ["--algo", "dlpo"],
-    "draft": ["--algo", "draft"],
+    "draft": ["--algo", "draft", "--steps", "12"],
     "negative": ["--algo", "dlpo", "--set", "rewards.0.weight=-1"],
 }
 
@@ -79,13 +79,11 @@ def table(rows: list[dict[str, Any]]) -> str:
         ]
         for name in judges:
             pair = row["paired"][name]
-            first, second = pair["first"], pair["second"]
-            gain, p = pair["gain"], pair["p"]
+            base, tuned, p = pair["base"], pair["tuned"], pair["p"]
             if name == "wer":
-                cells.append(f"{-100 * second:.0f} → {-100 * first:.0f} % (p = {p:.2f})")
+                cells.append(f"{-100 * base:.0f} → {-100 * tuned:.0f} % (p = {p:.2f})")
             else:
-                interval = f"{gain['low']:+.2f} to {gain['high']:+.2f}"
-                cells.append(f"{second:.2f} → {first:.2f} ({interval}, p = {p:.3f})")
+                cells.append(f"{base:.2f} → {tuned:.2f} ({pair['low']:+.2f} to {pair['high']:+.2f}, p = {p:.3f})")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

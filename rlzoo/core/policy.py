@@ -65,9 +65,9 @@ def masked_reduce(x: Tensor, mask: Tensor | None, reduction: Reduction) -> Tenso
 
 @dataclass(frozen=True)
 class Gaussian:
-    """Diagonal Gaussian, one standard deviation per row; always float32, whatever the network computed in.
+    """Diagonal Gaussian; always float32, whatever the network computed in.
 
-    `mean` (N, *S); `std` (N,), zero at deterministic steps, where there is no density; `mask` (N, *S) or None.
+    `mean` (N, *S); `std` (N,) or (N, *S), zero at deterministic steps, which have no density; `mask` (N, *S) or None.
     """
 
     mean: Tensor
@@ -79,7 +79,7 @@ class Gaussian:
         return self.mean
 
     def _std(self) -> Tensor:
-        return self.std.view(-1, *([1] * (self.mean.dim() - 1)))
+        return self.std if self.std.dim() > 1 else self.std.view(-1, *([1] * (self.mean.dim() - 1)))
 
     def rsample(self, noise: Tensor) -> Tensor:
         x = self.mean + self._std() * noise

@@ -167,8 +167,23 @@ def test_a_single_step_goes_straight_to_what_is_taken_for_clean(policy: GradTTSP
     with torch.no_grad():
         step = policy.transition(x, torch.tensor([0]), cond, policy.schedule(1))
         clean = policy(x, torch.tensor([TERMINAL_LEVEL]), cond)
-    assert step.std.tolist() == [0]
+    assert not step.std.any()
     torch.testing.assert_close(step.mode, clean)
+
+
+@pytest.mark.parametrize(("style", "wanted"), [("sampled", 0.928), ("clean", 0.666)])
+def test_sampled_styles_spread_as_styles_do(voice: Path, style: str, wanted: float) -> None:
+    """Where styles are N(0, 1) the best prediction of one is alpha x. Four posterior steps alone end at 0.67."""
+    policy = GradTTSPolicy(GradTTSOptions(checkpoint=voice, style=style))
+    cond, schedule = policy.condition(PROMPTS[:1] * 500), policy.schedule(4)
+    shape = (500, *policy.state_shape(cond))
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(shape, generator=generator)
+    for k in range(4):
+        best = (1 - schedule.times[k] ** 2).sqrt().float() * x
+        step = policy.transition(x, torch.full((500,), k), cond, schedule, prediction=best)
+        x = step.rsample(torch.randn(shape, generator=generator))
+    assert float(x[:, : policy.config.style, 0].std()) == pytest.approx(wanted, rel=0.05)
 
 
 def test_transition_is_the_published_posterior(policy: GradTTSPolicy) -> None:
@@ -185,7 +200,12 @@ def test_transition_is_the_published_posterior(policy: GradTTSPolicy) -> None:
         mean = beta * before.sqrt() / (1 - now) * clean + (1 - before) * (1 - beta).sqrt() / (1 - now) * x
         torch.testing.assert_close(step.mean, mean, rtol=1e-9, atol=1e-9)
         std = (beta * (1 - before) / (1 - now)).sqrt()
-        assert step.std.item() == pytest.approx(std.item(), rel=1e-6, abs=1e-12)
+        residual = step.std[0, :, 1:].double()
+        torch.testing.assert_close(residual, std.expand_as(residual), rtol=1e-6, atol=1e-12)
+        # Of the style the prediction knows all but a variance of 1 - alpha_bar; the last step takes its mean.
+        left = beta * before.sqrt() / (1 - now) * (1 - now).sqrt() if k < 4 else torch.zeros(())
+        style = step.std[0, : policy.config.style, 0].double()
+        torch.testing.assert_close(style, (std**2 + left**2).sqrt().expand_as(style), rtol=1e-6, atol=1e-12)
 
 
 def test_transition_asks_the_network(policy: GradTTSPolicy) -> None:

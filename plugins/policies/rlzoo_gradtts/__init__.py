@@ -78,7 +78,16 @@ def rlzoo_policies() -> list[PolicySpec]:
             offers=frozenset({"log-prob", "denoising-loss", "sampling-grad"}),
             emits="audio",
             pretrain="rlzoo_gradtts.pretrain:pretrain",
-            run={"train": {"learning_rate": 0.002, "micro_batch": 0, "times": "schedule"}},
+            run={
+                "train": {
+                    "steps": 20,
+                    # Where the style is good only noise is left in the gradient, and constant steps walk away again.
+                    "learning_rate": 0.003,
+                    "learning_rate_schedule": "cosine",
+                    "micro_batch": 0,
+                    "times": "schedule",
+                }
+            },
             reference="arXiv:2105.06337",
             tier="stable",
         )
