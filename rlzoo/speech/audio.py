@@ -235,15 +235,17 @@ def active_power(samples: Samples) -> Tensor:
     energy = torch.nn.functional.pad(samples.data.square() * mask, (0, padding)).view(N, -1, size).sum(-1)
     count = torch.nn.functional.pad(mask.to(energy.dtype), (0, padding)).view(N, -1, size).sum(-1)
     power = energy / count.clamp(min=1)
-    active = count > 0
+    active = heard = count > 0
+    both = torch.stack([energy, count])
     for _ in range(8):
-        level = _mean_where(energy, count, active)
-        active = (count > 0) & (power.detach() >= level.detach()[:, None] * 10 ** (-_ACTIVITY_MARGIN_DB / 10))
-    return _mean_where(energy, count, active)
+        level = _mean_where(both, active)
+        active = heard & (power.detach() >= level.detach()[:, None] * 10 ** (-_ACTIVITY_MARGIN_DB / 10))
+    return _mean_where(both, active)
 
 
-def _mean_where(energy: Tensor, count: Tensor, active: Tensor) -> Tensor:
-    return (energy * active).sum(-1) / (count * active).sum(-1).clamp(min=1)
+def _mean_where(both: Tensor, active: Tensor) -> Tensor:
+    energy, count = (both * active).sum(-1).unbind()
+    return energy / count.clamp(min=1)
 
 
 def normalise_level(samples: Samples, dbfs: float = SPEECH_LEVEL_DBFS) -> Samples:
