@@ -13,7 +13,7 @@ from small_plugins import small
 
 from rlzoo.config.registry import discover
 from rlzoo.config.resolve import ResolvedRun, resolve
-from rlzoo.engine import loop
+from rlzoo.engine import report
 from rlzoo.testing import toy_runs
 from rlzoo.testing.fakecuda import FakeCuda
 
@@ -25,7 +25,7 @@ PRETRAINED = {"pretrain_steps": 30}
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pictures: they take longer than a toy's run, and hold no tensors."""
     for name in ("write_plot", "write_report"):
-        monkeypatch.setattr(loop, name, lambda rundir: rundir.path)
+        monkeypatch.setattr(report, name, lambda rundir: rundir.path)
 
 
 @pytest.fixture
