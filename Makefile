@@ -1,7 +1,7 @@
 # `make check` is what CI runs. PYTHON names the environment: make check PYTHON=/path/to/python
 PYTHON ?= $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 
-.PHONY: check lint types imports test slow mutate fix docs site release bench
+.PHONY: check lint types imports test slow mutate fuzz fix docs site release bench
 
 check: lint types imports test
 
@@ -21,6 +21,10 @@ test:
 # Everything that needs neither a GPU nor published weights.
 slow:
 	$(PYTHON) -m pytest -q -n auto -m "not gpu and not weights"
+
+# Thousands of damaged files for every reader; prints how many were tried, read, refused and bad.
+fuzz:
+	RLZOO_FUZZ=2000 $(PYTHON) -m pytest -q -s tests/test_fuzz.py
 
 # Plants the bugs of tests/planted/bugs.toml one by one in a copy and says which the tests notice: half an hour.
 mutate:

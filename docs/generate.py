@@ -33,7 +33,7 @@ from rlzoo.core import types
 ROOT = Path(__file__).resolve().parent.parent
 PUBLIC = str.split(
     "runs plugin api functional audio text corpus voices pretraining.options pretraining.loop pretraining.panel "
-    "preferences parallel wav2vec2 rewards signals assets errors safepickle testing"
+    "preferences parallel wav2vec2 rewards signals assets errors safepickle writing testing"
 )
 """Public modules of `rlzoo`; nothing else is promised."""
 

@@ -155,13 +155,14 @@ def clipped_surrogate(
     """
     ratio = (logp - logp_old).exp()
     low, high = _bounds(ratio, clip, elements)
-    return torch.maximum(-advantages * ratio, -advantages * torch.minimum(torch.maximum(ratio, low), high))
+    costs = -advantages
+    return torch.maximum(costs * ratio, costs * torch.minimum(torch.maximum(ratio, low), high))
 
 
 def _bounds(ratio: Tensor, clip: Clip, elements: Tensor | None) -> tuple[Tensor, Tensor]:
-    """`ratio_bounds` in the dtype and on the device of `ratio`."""
-    low, high = ratio_bounds(clip, ratio.new_ones(()) if elements is None else elements)
-    return low.to(ratio), high.to(ratio)
+    """`ratio_bounds` in the dtype of `ratio`. A single number stays on the CPU, where every device can use it."""
+    low, high = ratio_bounds(clip, torch.ones((), dtype=ratio.dtype) if elements is None else elements)
+    return low.to(ratio.dtype), high.to(ratio.dtype)
 
 
 def _read(values: list[Tensor]) -> list[float]:

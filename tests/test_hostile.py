@@ -95,22 +95,74 @@ READING = (
 )
 LOOKING = (
     ("compare", "RUN", "RUN"),
-    ("listen", "RUN"),
-    ("bench", "report", "toy-sanity", "--out", "RUN"),
+    ("listen", "RUN", "--port", "0", "--out", "study"),
+    ("bench", "report", "tiny.toml", "--out", "grid"),
 )
 
 
-@pytest.mark.parametrize("arguments", [*READING, *LOOKING])
+@pytest.mark.parametrize("arguments", READING)
 def test_a_foreign_run_directory_runs_nothing(copy: Path, command: Command, arguments: tuple[str, ...]) -> None:
     foreign(copy)
     code, _, err = command(*(word.replace("RUN", str(copy)) for word in arguments))
     assert not (copy / "PWNED").exists()
     assert "Traceback" not in err
-    if arguments in READING:
-        assert code == 4
-        assert "was not made by you on this machine" in err
-        assert "--trust" in err
-        assert "evil.py" in err
+    assert code == 4
+    assert "was not made by you on this machine" in err
+    assert "--trust" in err
+    assert "evil.py" in err
+
+
+@pytest.mark.parametrize("arguments", LOOKING)
+def test_looking_at_a_foreign_run_directory_runs_nothing(
+    copy: Path, command: Command, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """These use its figures and recordings only, so that they neither ask nor refuse."""
+    from rlzoo.listen import serve
+
+    with_recordings(foreign(copy))
+    as_a_cell(copy, Path("grid"))
+    monkeypatch.setattr(serve, "serve", lambda study, listening, started: started())  # what follows is the raters'
+    code, _, err = command(*(word.replace("RUN", str(copy)) for word in arguments))
+    assert not (copy / "PWNED").exists()
+    assert "Traceback" not in err
+    match arguments[0]:
+        case "compare":
+            assert code == 0, err
+        case "listen":
+            assert code == 0, err
+            assert Path("study/listen.sqlite").is_file()
+        case "bench":
+            assert code == 4
+            assert "left out" in err or "no finished run" in err
+
+
+def test_the_report_of_a_foreign_run_directory_runs_nothing(copy: Path) -> None:
+    from rlzoo.engine.report import write_report
+
+    foreign(copy)
+    (copy / "report.html").unlink()
+    write_report(RunDirectory.open(copy))
+    assert not (copy / "PWNED").exists()
+    assert (copy / "report.html").is_file()
+
+
+def with_recordings(run: Path) -> None:
+    """A toy has no audio: give it some, as a run that speaks leaves it."""
+    for step in ("000000", "000002"):
+        rows = [json.loads(line) for line in (run / f"samples/{step}/index.jsonl").read_text().splitlines()]
+        for number, row in enumerate(rows):
+            row["file"] = f"samples/{step}/{row['prompt']}-{row['index']}.wav"
+            soundfile.write(run / row["file"], 0.1 * np.sin(np.arange(8000) / (5 + number + int(step))), 8000)
+        (run / f"samples/{step}/index.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def as_a_cell(run: Path, folder: Path) -> None:
+    """The run as the only cell of a suite's folder, the suite beside it."""
+    from bench_tools import SUITE
+
+    Path("tiny.toml").write_text(SUITE)
+    (folder / "runs").mkdir(parents=True)
+    shutil.copytree(run, folder / "runs/ddpo--toy--0")
 
 
 def test_a_foreign_run_without_plugins_may_be_heard_but_its_scorer_is_not_started(copy: Path, command: Command) -> None:
@@ -254,7 +306,7 @@ def test_values_that_no_run_has_are_refused(value: str, tmp_path: Path) -> None:
     (tmp_path / "run.toml").write_text(f"x = {value}")
     with pytest.raises(ConfigError, match="is not valid TOML"):
         read(tmp_path / "run.toml")
-    with pytest.raises(ConfigError, match="is no assignment"):
+    with pytest.raises(ConfigError, match="is not an assignment"):
         override({}, "a" + ".a" * 2000 + "=1")
 
 

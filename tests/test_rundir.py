@@ -108,7 +108,8 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(directory):
 
 def test_a_folder_appears_complete_or_not_at_all(directory):
     def fail():
-        with directory.writing_directory("checkpoints/000001") as folder:
+        with directory.writing("checkpoints/000001") as folder:
+            folder.mkdir()
             (folder / "a").touch()
             raise ValueError("stop")
 
@@ -116,7 +117,8 @@ def test_a_folder_appears_complete_or_not_at_all(directory):
         fail()
     assert list((directory / "checkpoints").iterdir()) == []
     for content in ("old", "new"):
-        with directory.writing_directory("checkpoints/000001") as folder:
+        with directory.writing("checkpoints/000001") as folder:
+            folder.mkdir()
             (folder / "a").write_text(content)
     assert [p.name for p in (directory / "checkpoints").iterdir()] == ["000001"]
     assert (directory / "checkpoints/000001/a").read_text() == "new"
@@ -142,18 +144,18 @@ def test_a_librarys_own_error_on_a_full_disk_is_recognised(directory, monkeypatc
     """torch.save reports a full disk as RuntimeError."""
 
     def save():
-        with directory.writing_directory("checkpoints/000001"):
+        with directory.writing("checkpoints/000001"):
             raise RuntimeError("PytorchStreamWriter failed writing file")
 
     with pytest.raises(RuntimeError):
         save()
-    monkeypatch.setattr("rlzoo.files.rundir._free_bytes", lambda path: 0)
+    monkeypatch.setattr("rlzoo.files.writing._free_bytes", lambda path: 0)
     with pytest.raises(DataError, match="No space left"):
         save()
 
 
 def test_errors_of_ours_pass_unchanged(directory, monkeypatch):
-    monkeypatch.setattr("rlzoo.files.rundir._free_bytes", lambda path: 0)
+    monkeypatch.setattr("rlzoo.files.writing._free_bytes", lambda path: 0)
 
     def fail():
         with directory.writing("x"):

@@ -14,7 +14,6 @@ from pydantic import BaseModel, ConfigDict
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-import rlzoo.files.voices as module
 from rlzoo.audio import read_audio
 from rlzoo.errors import DataError
 from rlzoo.files.safepickle import load_untrusted
@@ -80,7 +79,7 @@ def test_a_full_disk_leaves_the_old_voice(tmp_path: Path, monkeypatch: pytest.Mo
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(module.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(DataError, match="No space left"):
         VOICES.save(path, weights(seed=1), DESCRIPTION)
     assert path.read_bytes() == before

@@ -14,14 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from rlzoo.bench.cell import Document, Unfit, read_cell
+from rlzoo.bench.document import Results
 from rlzoo.bench.jobs import Job, strays
 from rlzoo.bench.suite import Cell, Suite
 from rlzoo.errors import DataError
 from rlzoo.files.evaluations import own_file
-from rlzoo.files.reading import read_json
+from rlzoo.files.reading import check, read_json
 from rlzoo.version import __version__
 
 FORMAT = "rlzoo-bench/1"
+_AGAIN = "make it again with bench report"
 _BASE_TOLERANCE = 0.02
 """Tolerance between bases of one seed on different machines, in standard deviations between samples."""
 
@@ -71,7 +73,8 @@ def read(path: Path) -> Document:
     document = read_json(path, "give a results file of `rlzoo bench report`")
     found = document.get("format") if isinstance(document, dict) else None
     if found != FORMAT:
-        raise DataError(f"'{path}' has the format {found!r}, expected '{FORMAT}'", "make it again with bench report")
+        raise DataError(f"'{path}' has the format {found!r}, expected '{FORMAT}'", _AGAIN)
+    check(Results, document, f"'{path}' holds no results", _AGAIN)
     assert isinstance(document, dict)
     return document
 

@@ -29,6 +29,7 @@ from rlzoo.config.resolve import ResolvedRun
 from rlzoo.errors import ConfigError, DataError, Diverged, Interrupted
 from rlzoo.files.reading import Shape, check, read_object
 from rlzoo.files.rundir import RunDirectory, is_torn
+from rlzoo.files.writing import sweep, write_json, write_text
 
 State = Literal["new", "torn", "resume", "done", "diverged", "failed"]
 ATTEMPTS = 3
@@ -97,8 +98,7 @@ def make(suite: Suite, cell: Cell, folder: Path, *, dry: bool = False) -> Job:
                 "move it away, or run the suite with another --out",
             )
     if not dry:
-        job.beside("").parent.mkdir(parents=True, exist_ok=True)
-        job.beside(".toml").write_text(suite.toml(cell), encoding="utf-8")
+        write_text(job.beside(".toml"), suite.toml(cell))
     return job
 
 
@@ -155,6 +155,7 @@ def execute(job: Job, attempt: Attempt | None = None) -> Outcome:
     attempt = attempt or spawned
     job.beside("").parent.mkdir(parents=True, exist_ok=True)
     with FileLock(job.beside(".lock")):  # its last holder is gone now
+        sweep(job.beside("").parent, f"{job.key}.")
         if state_of(job) == "new":  # a directory that somebody removed takes its figures with it
             for suffix in (".json", ".result"):
                 job.beside(suffix).unlink(missing_ok=True)
@@ -187,7 +188,8 @@ def execute(job: Job, attempt: Attempt | None = None) -> Outcome:
         attempts=attempts,
         error=_error(job, code),
     )
-    _write(job.beside(".json"), asdict(outcome))
+    with FileLock(job.beside(".lock")):
+        write_json(job.beside(".json"), asdict(outcome))
     return outcome
 
 
@@ -267,9 +269,3 @@ def _error(job: Job, code: int) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.is_file() else []
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     return (errors or lines or [f"exit code {code}"])[-1]
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)

@@ -18,7 +18,7 @@ from markupsafe import Markup
 from rlzoo.bench import figures
 from rlzoo.bench.collect import Document, dumps
 from rlzoo.bench.summary import COLLAPSE, Column, Row, Section, Summary
-from rlzoo.errors import DataError
+from rlzoo.files.writing import write_text
 from rlzoo.stats.statistics import RESAMPLES, Estimate
 
 RESULTS, PAGE = "results.json", "report.html"
@@ -34,12 +34,8 @@ def write(document: Document, folder: Path) -> list[Path]:
         "table.csv": rows_csv(summary),
         "table.tex": table(summary, "tex"),
     }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in contents.items():
-            (folder / name).write_text(content, encoding="utf-8", newline="")
-    except OSError as error:
-        raise DataError(f"cannot write the report to '{folder}': {error.strerror}", "choose another --to") from error
+    for name, content in contents.items():
+        write_text(folder / name, content, refused="choose another --to")
     return [folder / name for name in contents]
 
 

@@ -22,6 +22,8 @@ from rlzoo.config.resolve import resolve
 from rlzoo.errors import ConfigError, DataError, Interrupted, PluginError, RlzooError
 from rlzoo.files.reading import read_json
 from rlzoo.files.rundir import RunDirectory
+from rlzoo.files.writing import is_stray, write_json, write_text
+from rlzoo.files.writing import sweep as sweep_strays
 
 FORMAT = "rlzoo-sweep/1"
 LAST = 0.25
@@ -100,6 +102,7 @@ def sweep(search: Search, attempt: Attempt | None = None) -> dict[str, Any]:
         "run": json.loads(json.dumps(search.user)),
     }
     _claim(folder, plan)
+    sweep_strays(folder)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     backend = optuna.storages.journal.JournalFileBackend(str(folder / "study.log"))
     storage = optuna.storages.JournalStorage(backend)
@@ -130,8 +133,7 @@ def sweep(search: Search, attempt: Attempt | None = None) -> dict[str, Any]:
 def _run(search: Search, folder: Path, number: int, values: Mapping[str, Any], attempt: Attempt | None) -> float | None:
     """Value of one trial, None if it diverged: it counts as spent."""
     job = Job(f"trial-{number:04d}", folder, search.plugin_files, search.threads)
-    job.beside("").parent.mkdir(parents=True, exist_ok=True)
-    job.beside(".toml").write_text(toml.dumps(_with(search, values)), encoding="utf-8")
+    write_text(job.beside(".toml"), toml.dumps(_with(search, values)))
     outcome = execute(job, attempt)
     if outcome.state == "interrupted":
         raise Interrupted("the sweep was stopped", "the same command goes on")
@@ -158,10 +160,9 @@ def _claim(folder: Path, plan: Mapping[str, Any]) -> None:
         if read_json(path) != plan:
             raise DataError(f"'{folder}' holds another sweep", "choose another --out, or give the same options again")
         return
-    if folder.is_dir() and any(folder.iterdir()):
+    if folder.is_dir() and not all(is_stray(item) for item in folder.iterdir()):
         raise DataError(f"'{folder}' exists and holds no sweep", "choose another --out")
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(plan, indent=2) + "\n", encoding="utf-8")
+    write_json(path, plan)
 
 
 def _result(search: Search, folder: Path, plan: Mapping[str, Any], trials: Sequence[Any]) -> dict[str, Any]:
@@ -179,9 +180,9 @@ def _result(search: Search, folder: Path, plan: Mapping[str, Any], trials: Seque
             {"trial": t.number, "value": t.value, "values": t.params} for t in sorted(trials, key=lambda t: t.number)
         ],
     }
-    (folder / "sweep.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / "sweep.json", document)
     head = f"# Best of {len(trials)} trials; put search_trials = {len(trials)} beside these options in a suite.\n\n"
-    (folder / "best.toml").write_text(head + toml.dumps(_with(search, ranked[0].params)), encoding="utf-8")
+    write_text(folder / "best.toml", head + toml.dumps(_with(search, ranked[0].params)))
     return document
 
 

@@ -8,7 +8,6 @@ survivor of a launcher that was killed and its successor, never write to one dir
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import shlex
@@ -26,6 +25,7 @@ from rlzoo.engine.console import err, exit_code, print_error
 from rlzoo.engine.progress import ConsoleReporter
 from rlzoo.engine.start import prepare, resume, start
 from rlzoo.errors import RlzooError
+from rlzoo.files.writing import write_json
 
 _GLANCE = 0.5
 """Seconds between two looks at whether the parent still lives."""
@@ -62,9 +62,7 @@ def _work(job: Job, state: State) -> int:
 
     code = exit_code(run)
     figures = {"exit_code": code, "seconds": time.monotonic() - started, **peak_memory()}
-    temporary = job.beside(f".result.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(figures) + "\n", encoding="utf-8")
-    temporary.replace(job.beside(".result"))
+    write_json(job.beside(".result"), figures)
     return code
 
 

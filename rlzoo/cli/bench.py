@@ -26,6 +26,7 @@ from rlzoo.engine.console import columns, duration, err, out
 from rlzoo.engine.start import prepare
 from rlzoo.errors import ConfigError, DataError, RlzooError
 from rlzoo.files.reading import read_object
+from rlzoo.files.writing import write_text
 
 if TYPE_CHECKING:
     from rlzoo.bench.compare import Point
@@ -137,11 +138,7 @@ def report(
         err.print(f"{len(document['missing'])} runs are missing, first {document['missing'][0]}")
     written = report.write(document, folder)
     if publish is not None:
-        try:
-            publish.parent.mkdir(parents=True, exist_ok=True)
-            publish.write_text(collect.dumps({**document, "audio": {}}), encoding="utf-8")
-        except OSError as error:
-            raise DataError(f"cannot write '{publish}': {error.strerror}", "choose another --publish") from error
+        write_text(publish, collect.dumps({**document, "audio": {}}), refused="choose another --publish")
         written.append(publish)
     for path in written:
         out.print(str(path))

@@ -117,7 +117,7 @@ def sentences(
     out: Annotated[Path | None, typer.Option("--out", help="Text file to write; default: standard output.")] = None,
 ) -> None:
     """Write sentences from the project's own grammar, for `rlzoo corpus speak`."""
-    from rlzoo.speech.corpus._files import write_text
+    from rlzoo.files.writing import write_text
     from rlzoo.speech.corpus.sentences import generate_sentences
 
     text = "\n".join(generate_sentences(count, seed)) + "\n"

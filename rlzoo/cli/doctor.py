@@ -68,13 +68,13 @@ def _try_gpu(registry: Registry) -> None:
         device = torch.cuda.get_device_properties(0)
         capability = f"compute capability {device.major}.{device.minor}"
         out.print(f"{device.name}, {device.total_memory / 2**30:.0f} GiB, {capability}, CUDA {torch.version.cuda}")
-        failed = _checked(registry)
+        failed = _checked(registry, timed=True)
     else:
         from rlzoo.testing.fakecuda import FakeCuda
 
         out.print("no GPU here: on a stand-in that computes on the CPU. Devices and agreement are checked, not speed.")
         with FakeCuda() as stand_in:
-            failed = _checked(registry)
+            failed = _checked(registry, timed=False)
             launches, waits = stand_in.kernels.total(), stand_in.waits.total()
         out.print(f"{launches:,} kernels would have been launched; {waits:,} times the host would have waited")
     out.print(f"{failed or 'nothing'} failed, {time.monotonic() - started:.0f} s; paste this page into an issue")
@@ -82,14 +82,14 @@ def _try_gpu(registry: Registry) -> None:
         raise typer.Exit(1)
 
 
-def _checked(registry: Registry) -> int:
+def _checked(registry: Registry, timed: bool) -> int:
     import torch
 
     from rlzoo.engine.gpu_check import check
     from rlzoo.engine.processes import make_fabric
 
     failed = 0
-    for line in check(registry, make_fabric("cuda", "fp32").device):
+    for line in check(registry, make_fabric("cuda", "fp32").device, timed):
         failed += line.ok is False
         mark = {True: "ok  ", False: "FAIL", None: "-   "}[line.ok]
         out.print(f"{mark} {line.what}: {line.found}")

@@ -16,6 +16,7 @@ from rlzoo.engine.console import err, out
 from rlzoo.errors import DataError
 from rlzoo.evaluation.tables import show
 from rlzoo.evaluation.targets import Request, find_subjects, plan_evaluation
+from rlzoo.files.writing import write_text
 
 if TYPE_CHECKING:
     from rlzoo.engine.scorecache import ScoreCache
@@ -85,10 +86,7 @@ def evaluate(
         for one in found:
             show(one)
     if out_file is not None:
-        try:
-            out_file.write_text(text + "\n", encoding="utf-8")
-        except OSError as error:
-            raise DataError(f"cannot write '{out_file}': {error.strerror}", "choose another --out") from error
+        write_text(out_file, text + "\n", refused="choose another --out")
 
 
 def _check_free(path: Path) -> None:

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from rlzoo.engine.console import columns, err, out
 from rlzoo.errors import ConfigError, DataError
+from rlzoo.files.writing import write_text
 
 if TYPE_CHECKING:
     import socket
@@ -112,10 +113,7 @@ def report(
         found = count(study, min_anchors)
     document = json.dumps(found, indent=2, ensure_ascii=False)
     if out_file is not None:
-        try:
-            out_file.write_text(document + "\n", encoding="utf-8")
-        except OSError as error:
-            raise DataError(f"cannot write '{out_file}': {error.strerror}", "choose another --out") from error
+        write_text(out_file, document + "\n", refused="choose another --out")
     if as_json:
         typer.echo(document)
     else:

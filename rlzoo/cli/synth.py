@@ -15,6 +15,7 @@ from rlzoo.config.registry import discover
 from rlzoo.engine.console import err, out
 from rlzoo.engine.source import policy_source
 from rlzoo.errors import ConfigError, DataError
+from rlzoo.files.writing import replacing
 
 Checkpoint = Annotated[
     Path | None, typer.Option("--checkpoint", help="A run directory, one checkpoint in it, or a policy's weight file.")
@@ -90,13 +91,8 @@ def synth(
     if to_player:
         size = write_wav(waves, rate, sys.stdout.buffer, finish=False)
     elif stream:
-        try:
-            out_file.parent.mkdir(parents=True, exist_ok=True)
-            with out_file.open("wb") as file:
-                size = write_wav(waves, rate, file, finish=True)
-        except OSError as error:
-            hint = "check the directory, its permissions and the free space"
-            raise DataError(f"cannot write '{out_file}': {error}", hint) from error
+        with replacing(out_file) as temporary, temporary.open("wb") as file:
+            size = write_wav(waves, rate, file, finish=True)
     else:
         write_audio(out_file, first, rate)
         size = len(first)

@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -56,7 +56,7 @@ def masked_reduce(x: Tensor, mask: Tensor | None, reduction: Reduction) -> Tenso
     """
     dims = tuple(range(1, x.dim()))
     if mask is not None:
-        x = torch.where(mask, x, torch.zeros_like(x))
+        x = torch.where(mask, x, 0.0)
     total = x.sum(dims, dtype=torch.float64)
     if reduction == "mean":
         total = total / (math.prod(x.shape[1:]) if mask is None else mask.sum(dims).clamp(min=1))
@@ -274,19 +274,24 @@ class GaussianDiffusionPolicy(Policy):
         Steps that the schedule makes deterministic are DDIM's with eta = 0 (arXiv:2010.02502, Eq. 12), which keep the
         marginals; the posterior's mean alone would lose its variance.
         """
-        schedule = schedule.to(x.device)
-        sigma_t, sigma_s = schedule.times[k], schedule.times[k + 1]
-        t = sigma_t.to(x.dtype)
+        t, of_x0, of_x, std = self._coefficients(schedule.to(x.device), x.dtype)[:, k].unbind()
         x0 = self.clean(x, self.predict(x, t, cond) if prediction is None else prediction, t)
         if self.clip_clean is not None:
             x0 = x0.clamp(-self.clip_clean, self.clip_clean)
-        random = schedule.stochastic[k]
-        of_x0, of_x, std = self.posterior(sigma_t, sigma_s)
-        ddim = (1 - sigma_s**2).sqrt() - (1 - sigma_t**2).sqrt() * sigma_s / sigma_t
-        of_x0, of_x = torch.where(random, of_x0, ddim), torch.where(random, of_x, sigma_s / sigma_t)
-        mean = per_row(of_x0, x) * x0 + per_row(of_x, x) * x
-        std = torch.where(random, std, torch.zeros_like(std)).to(x.dtype)
-        return Gaussian(mean, std, self.mask(cond))
+        return Gaussian(per_row(of_x0, x) * x0 + per_row(of_x, x) * x, std, self.mask(cond))
+
+    def _coefficients(self, schedule: Schedule, dtype: torch.dtype) -> Tensor:
+        """(4, K): level, what the mean takes of x0 and of x, std. Computed once for a schedule, in float64."""
+        known: dict[Any, Tensor] = schedule.__dict__.setdefault("_coefficients", {})
+        key = self.posterior, dtype
+        if key not in known:
+            sigma_t, sigma_s, random = schedule.times[:-1], schedule.times[1:], schedule.stochastic
+            of_x0, of_x, std = self.posterior(sigma_t, sigma_s)
+            ddim = (1 - sigma_s**2).sqrt() - (1 - sigma_t**2).sqrt() * sigma_s / sigma_t
+            of_x0, of_x = torch.where(random, of_x0, ddim), torch.where(random, of_x, sigma_s / sigma_t)
+            std = torch.where(random, std, torch.zeros_like(std))
+            known[key] = torch.stack([sigma_t, of_x0, of_x, std]).to(dtype)
+        return known[key]
 
 
 NoiseForm = Literal["flow", "constant", "cps"]

@@ -14,9 +14,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
-import pickle
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,8 +32,9 @@ from rlzoo.engine.context import Context
 from rlzoo.errors import DataError
 from rlzoo.files.evaluations import steps_in
 from rlzoo.files.reading import read_object
-from rlzoo.files.rundir import RunDirectory, remove
+from rlzoo.files.rundir import RunDirectory
 from rlzoo.files.safepickle import load_untrusted
+from rlzoo.files.writing import discard, sweep
 
 POLICY, ALGORITHM, ENGINE, DONE = "policy.safetensors", "algorithm.pt", "engine.pt", "DONE"
 _FILES = {POLICY, ALGORITHM, ENGINE}
@@ -62,29 +60,27 @@ def save(rundir: RunDirectory, ctx: Context, algorithm: Algorithm[Any], keep: in
     name = name_of(ctx.step)
     with rundir.writing(f"checkpoints/{name}") as folder:
         _fill(folder, contents)
-        shutil.rmtree(rundir / f"checkpoints/{name}", ignore_errors=True)
-    rundir.write_text("checkpoints/LATEST", name + "\n")
-    killed = (rundir / "checkpoints").glob(".*.tmp")  # folders, and files: LATEST is one
-    for old in (*complete(rundir)[:-keep], *killed):
-        remove(old)
+    tidy(rundir, keep)
     return rundir / f"checkpoints/{name}"
 
 
+def tidy(rundir: RunDirectory, keep: int) -> None:
+    """Name the newest checkpoint in `LATEST`, and drop all but the newest `keep` and what killed writes have left."""
+    if (newest := latest(rundir)) is not None:
+        rundir.write_text("checkpoints/LATEST", newest.name + "\n")
+    for old in complete(rundir)[:-keep]:
+        discard(old)
+    sweep(rundir / "checkpoints")
+
+
 def _fill(folder: Path, contents: Mapping[str, bytes]) -> None:
-    try:
-        folder.mkdir()
-        stamps = {
-            file: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-            for file, content in contents.items()
-        }
-        for file, content in {**contents, DONE: json.dumps(stamps, indent=2).encode()}.items():
-            with (folder / file).open("wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+    folder.mkdir()
+    stamps = {
+        file: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        for file, content in contents.items()
+    }
+    for file, content in {**contents, DONE: json.dumps(stamps, indent=2).encode()}.items():
+        (folder / file).write_bytes(content)
 
 
 def _to_bytes(value: Any) -> bytes:
@@ -208,8 +204,9 @@ def _other(folder: Path) -> str:
 def _load(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise DataError(f"cannot read '{path}': {str(error).splitlines()[0]}", _other(path.parent)) from error
+    except Exception as error:  # torch's unpickler checks little: a damaged file fails in any way that Python knows
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise DataError(f"cannot read '{path}': {reason}", _other(path.parent)) from error
 
 
 def _load_weights(policy: Policy, path: Path) -> None:

@@ -193,9 +193,9 @@ class Context(SharedContext):
         return Scores(total, {s.name: v for s, v in zip(self.scorers, scored.values, strict=True)})
 
     def _log_scores(self, total: Tensor, scored: scoring.Scored) -> None:
-        columns = {s.name: v for s, v in zip(self.scorers, scored.values, strict=True)}
-        columns |= {name: part.to(total) for name, part in scored.parts.items()}
-        table = self.gather(torch.stack([total, *columns.values()], 1).detach())
+        columns = [scorer.name for scorer in self.scorers] + list(scored.parts)
+        values = torch.stack([total, *scored.values], 1).detach().cpu()  # in one copy; parts are there already
+        table = self.gather(torch.cat([values, *(part.to(values)[:, None] for part in scored.parts.values())], 1))
         for name, column in zip(["total", *columns], table.unbind(1), strict=True):
             figures = scoring.summary(column)
             self.metrics[f"reward/{name}"] = figures["mean"]

@@ -9,6 +9,7 @@ import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from rlzoo.config.registry import Registry, import_target, weights_at_hand
 from rlzoo.config.schema import RolloutTable, TrainTable
 from rlzoo.core.policy import Policy
 from rlzoo.core.reward import Reward
-from rlzoo.core.specs import Spec
+from rlzoo.core.specs import PolicySpec, RewardSpec
 from rlzoo.core.types import Batch, Prompt, Samples
 from rlzoo.engine import estimate
 from rlzoo.engine.rollout import Rollout, SamplingPlan, sample
@@ -29,7 +30,9 @@ from rlzoo.speech.audio import resample_samples, to_samples
 SECONDS = 170.0
 """After so long what is left is skipped."""
 TEXTS = ("Yes.", "Open the door.", "It is late.")
-REPEATS, STEPS = 4, 4
+REPEATS, STEPS = 2, 3
+TIMED_ROWS = 48
+"""Samples at once where speed is measured."""
 AGREEMENT = 1e-3
 """Largest relative difference of a CPU's and a GPU's float32: they add up in another order."""
 SCORE_AGREEMENT = 0.02
@@ -45,14 +48,17 @@ class Line:
     ok: bool | None = None
 
 
-def check(registry: Registry, device: torch.device) -> Iterator[Line]:
-    """Every policy and reward that can be made from its defaults here; an error is a line, too."""
+def check(registry: Registry, device: torch.device, timed: bool) -> Iterator[Line]:
+    """Check every policy and reward that can be made from its defaults here; an error is a line, too.
+
+    `timed`: measure speed and memory as well, which a stand-in for a GPU has none of.
+    """
     started = time.monotonic()
     parts: list[tuple[str, Callable[[], Iterator[Line]]]] = []
-    for spec in registry.specs["policy"].values():
-        parts.append((spec.name, lambda spec=spec: _policy(spec, device)))  # type: ignore[misc]
-    for spec in registry.specs["reward"].values():
-        parts.append((spec.name, lambda spec=spec: _reward(spec, device)))  # type: ignore[misc]
+    for name in registry.names("policy"):
+        parts.append((name, partial(_policy, registry.policy(name), device, timed)))
+    for name in registry.names("reward"):
+        parts.append((name, partial(_reward, registry.reward(name), device, timed)))
     for name, part in parts:
         if time.monotonic() - started > SECONDS:
             yield Line(name, f"skipped: {SECONDS:.0f} s are over")
@@ -65,7 +71,7 @@ def check(registry: Registry, device: torch.device) -> Iterator[Line]:
             yield Line(name, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", False)
 
 
-def _made(spec: Spec) -> Any:
+def _made(spec: PolicySpec | RewardSpec) -> Any:
     return import_target(spec.target, f"'{spec.name}'", spec.extra)(spec.options())
 
 
@@ -78,8 +84,12 @@ def _seconds(device: torch.device, work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def _required(spec: Spec) -> list[str]:
-    return [name for name, field in spec.options.model_fields.items() if field.is_required()]
+def _missing(spec: PolicySpec | RewardSpec) -> str:
+    """Why a plugin cannot be made from its defaults here; empty if it can. Downloads nothing."""
+    required = [name for name, field in spec.options.model_fields.items() if field.is_required()]
+    if required:
+        return f"it needs the options {', '.join(required)}"
+    return "" if weights_at_hand(spec, spec.options()) else "its weights are not on this machine"
 
 
 # --- policies --------------------------------------------------------------------------------------------------------
@@ -106,9 +116,9 @@ def _gradient(policy: Policy, cond: Batch, done: Rollout) -> Tensor:
     return torch.cat([gradient.flatten() for gradient in found if gradient is not None])
 
 
-def _policy(spec: Spec, device: torch.device) -> Iterator[Line]:
-    if _required(spec):
-        yield Line(spec.name, f"not checked: needs the options {', '.join(_required(spec))}")
+def _policy(spec: PolicySpec, device: torch.device, timed: bool) -> Iterator[Line]:
+    if reason := _missing(spec):
+        yield Line(spec.name, f"not checked: {reason}")
         return
     here: Policy = _made(spec).eval()
     there = copy.deepcopy(here).to(device)
@@ -121,12 +131,9 @@ def _policy(spec: Spec, device: torch.device) -> Iterator[Line]:
     done = _rollout(there, cond, rows // 2)
     yield from _same(spec.name, here, at_home, there, cond, done)
     yield from _twice(spec.name, there, cond, done)
-    yield _memory(spec.name, there, prompts, device)
-    sampling = _seconds(device, lambda: _rollout(there, cond, rows))
-    training = _seconds(device, lambda: _gradient(there, cond, done))
-    yield Line(
-        f"{spec.name}: speed", f"{rows / sampling:.3g} samples/s of {STEPS} steps, {rows / training:.3g} trained"
-    )
+    if timed:
+        yield _memory(spec.name, there, prompts, device)
+        yield _speed(spec.name, there, cond.repeat(TIMED_ROWS // rows), device)
 
 
 def _same(name: str, here: Policy, at_home: Batch, there: Policy, cond: Batch, done: Rollout) -> Iterator[Line]:
@@ -167,6 +174,16 @@ def _memory(name: str, policy: Policy, prompts: Sequence[Prompt], device: torch.
     return Line(f"{name}: memory", found, 0.5 < expected / peak < 2)
 
 
+def _speed(name: str, policy: Policy, cond: Batch, device: torch.device) -> Line:
+    rows = len(cond)
+    done = _rollout(policy, cond, rows)
+    _gradient(policy, cond, done)
+    sampling = _seconds(device, lambda: _rollout(policy, cond, rows))
+    training = _seconds(device, lambda: _gradient(policy, cond, done))
+    found = f"{rows / sampling:.3g} samples/s of {STEPS} steps, {rows / training:.3g} trained, {rows} at once"
+    return Line(f"{name}: speed", found)
+
+
 # --- rewards ---------------------------------------------------------------------------------------------------------
 
 
@@ -181,12 +198,9 @@ def _clips(rate: int = 16_000) -> list[Tensor]:
     return found
 
 
-def _reward(spec: Spec, device: torch.device) -> Iterator[Line]:
-    if _required(spec):
-        yield Line(spec.name, f"not checked: needs the options {', '.join(_required(spec))}")
-        return
-    if not weights_at_hand(spec, spec.options()):  # type: ignore[arg-type]
-        yield Line(spec.name, "not checked: its weights are not on this machine")
+def _reward(spec: RewardSpec, device: torch.device, timed: bool) -> Iterator[Line]:
+    if reason := _missing(spec):
+        yield Line(spec.name, f"not checked: {reason}")
         return
     samples = to_samples(_clips(), 16_000)
     prompts = [Prompt(str(number), text) for number, text in enumerate(TEXTS)]
@@ -199,8 +213,9 @@ def _reward(spec: Spec, device: torch.device) -> Iterator[Line]:
     reward, batch = _made(spec).to(device), samples.to(device)
     there = scored(reward, batch).cpu()
     gap = float((here - there).abs().max())
-    seconds = _seconds(device, lambda: scored(reward, batch))
-    found = f"{gap:.1e} apart, {SCORE_AGREEMENT:.0e} allowed; {len(here) / seconds:.3g} clips/s"
+    found = f"{gap:.1e} apart, {SCORE_AGREEMENT:.0e} allowed"
+    if timed:
+        found += f"; {len(here) / _seconds(device, lambda: scored(reward, batch)):.3g} clips/s"
     yield Line(f"{spec.name}: scores as on the CPU", found, gap <= SCORE_AGREEMENT)
 
 

@@ -82,6 +82,7 @@ class Loop:
         self.step = ctx.step
         if self.writes:
             self.rundir.sweep()
+            checkpoint.tidy(self.rundir, config.train.keep_checkpoints)  # a kill may have come between saving and this
             self.rundir.truncate_metrics(ctx.step)
         self._status("running")
         parameters = list(ctx.policy.parameters())

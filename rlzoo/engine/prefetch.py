@@ -38,7 +38,7 @@ class ScorePrefetcher:
 
     def add(self, rows: Sequence[int], samples: Samples) -> None:
         """Rows that were sampled just now, (n, ..., L). A call whose rows are all there is handed to the thread."""
-        self._found |= {row: samples[[place]].detach() for place, row in enumerate(rows)}
+        self._found |= {row: samples[place : place + 1].detach() for place, row in enumerate(rows)}
         sampled = torch.cuda.Event() if self._stream else None
         if sampled is not None:
             sampled.record(torch.cuda.current_stream(self._device))

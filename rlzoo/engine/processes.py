@@ -9,12 +9,21 @@ from typing import cast
 import torch
 import torch.distributed
 from lightning_fabric import Fabric
+from lightning_fabric.accelerators.cuda import CUDAAccelerator
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from torch import Tensor
 
 from rlzoo.core.precision import use_real_float32
 from rlzoo.engine.allocator import keep_freed_memory
 from rlzoo.errors import ConfigError
+
+
+class CUDA(CUDAAccelerator):
+    """Fabric's, without its hint to turn TF32 on: `use_real_float32` has decided that."""
+
+    def setup_device(self, device: torch.device) -> None:
+        """Choose the device for this process."""
+        torch.cuda.set_device(device)
 
 
 def make_fabric(device: str, precision: str) -> Fabric:
@@ -29,9 +38,8 @@ def make_fabric(device: str, precision: str) -> Fabric:
         raise ConfigError(f"train.device = '{device}', but torch sees no CUDA device here", "use --device cpu")
     if index and int(index) >= torch.cuda.device_count():
         raise ConfigError(f"train.device = '{device}', but there are {torch.cuda.device_count()} CUDA devices")
-    accelerator = "cuda" if kind != "cpu" and torch.cuda.is_available() else "cpu"
     fabric = Fabric(
-        accelerator=accelerator,
+        accelerator=CUDA() if kind != "cpu" and torch.cuda.is_available() else "cpu",
         devices=[int(index)] if index and world == 1 else world // nodes,
         num_nodes=nodes,
         strategy="ddp" if world > 1 else "auto",

@@ -146,8 +146,9 @@ def _call(
             f"{who} scored {int(bad.sum())} of {len(samples)} samples as {float(values[row])} (one saved as '{path}')",
             f"look at that sample; if it is sound, the reward is at fault: rlzoo plugins check {scorer.name}",
         )
-    for name, part in scores.parts.items():
-        parts[f"{scorer.name}/{name}"] = part.detach().float().cpu()
+    if scores.parts:  # in one copy: a GPU is waited for each time
+        together = torch.stack([part.detach().to(values) for part in scores.parts.values()]).cpu()
+        parts |= {f"{scorer.name}/{name}": part for name, part in zip(scores.parts, together, strict=True)}
     return values
 
 

@@ -42,7 +42,7 @@ def read_bytes(path: Path, hint: str = _DAMAGED, most: int = MAX_BYTES) -> bytes
                 raise DataError(f"cannot read '{path}': it is no regular file", hint)
             if found.st_size > most:
                 raise DataError(f"cannot read '{path}': {found.st_size:,} bytes, expected {most:,} at most", hint)
-            return file.read(most)
+            return file.read(found.st_size)  # not `most`: Python makes room for that many first
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise DataError(f"cannot read '{path}': {getattr(error, 'strerror', None) or error}", hint) from error
 

@@ -12,7 +12,6 @@ A directory is never written over.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import platform
@@ -21,24 +20,23 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from uuid import uuid4
 
 from pydantic import Field
 
-from rlzoo.errors import DataError, RlzooError
+from rlzoo.errors import DataError
+from rlzoo.files import writing
 from rlzoo.files.reading import Shape, check, read_lines, read_object
 from rlzoo.files.trust import SIGNED, is_signed, signature
 from rlzoo.version import __version__
 
 State = Literal["running", "done", "failed", "interrupted"]
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_NEARLY_FULL = 1 << 20
+_ON_FULL = "free some space on the disk; what was complete is kept, and --resume continues from the last checkpoint"
 _KEPT = ("metrics.jsonl", "eval", "samples", "checkpoints", "failures")
 _MADE_FIRST = frozenset({"config.toml", "env.json", "status.json", ".lock"})
 """Files that may exist before `config.json`, which is the last one written into a new directory."""
@@ -86,7 +84,7 @@ class RunDirectory:
         """Make a new one. DataError if it exists (an empty folder is taken) or cannot be written."""
         directory = cls(path.expanduser().absolute())
         check_free(directory.path)
-        with _explained(directory.path):
+        with writing.explained(directory.path, full=_ON_FULL):
             directory.path.mkdir(parents=True, exist_ok=True)
             directory.sweep()
         directory.write_text("config.toml", toml)
@@ -146,58 +144,23 @@ class RunDirectory:
         except Timeout as error:
             raise DataError(f"another process is running in '{self.path}'", "wait for it, or stop it first") from error
         except OSError as error:
-            raise _write_error(self.path, error) from error
+            raise writing.write_error(self.path, error, full=_ON_FULL) from error
         try:
             yield
         finally:
             lock.release()
 
-    @contextmanager
-    def writing(self, name: str) -> Iterator[Path]:
-        """Yield a temporary path to write to; on leaving it becomes `name`, complete or not at all."""
-        target = self.path / name
-        temporary = target.with_name(f".{target.name}.{uuid4().hex[:8]}.tmp")
-        try:
-            with _explained(target):
-                target.parent.mkdir(parents=True, exist_ok=True)
-                yield temporary
-                _flush(temporary)
-                os.replace(temporary, target)
-                _flush(target.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-    @contextmanager
-    def writing_directory(self, name: str) -> Iterator[Path]:
-        """Yield a temporary folder to fill; on leaving it becomes `name`, complete or not at all.
-
-        A folder of that name, left by a run that is now repeated from an earlier step, is replaced.
-        """
-        target = self.path / name
-        temporary = target.with_name(f".{target.name}.{uuid4().hex[:8]}.tmp")
-        try:
-            with _explained(target):
-                temporary.mkdir(parents=True)
-                yield temporary
-                for path in sorted(temporary.rglob("*")):
-                    _flush(path)
-                _flush(temporary)
-                if target.exists():
-                    shutil.rmtree(target)
-                os.replace(temporary, target)
-                _flush(target.parent)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    def writing(self, name: str) -> AbstractContextManager[Path]:
+        """Yield a temporary path for a file or a folder; on leaving it becomes `name`, complete or not at all."""
+        return writing.replacing(self.path / name, full=_ON_FULL)
 
     def write_bytes(self, name: str, content: bytes) -> None:
         """Write a file atomically."""
-        with self.writing(name) as temporary:
-            temporary.write_bytes(content)
+        writing.write_bytes(self.path / name, content, full=_ON_FULL)
 
     def write_text(self, name: str, content: str) -> None:
         """Write a UTF-8 file atomically."""
-        # Without UTF-8 mode the letters of a path arrive as escapes of their bytes, which belong here.
-        self.write_bytes(name, content.encode("utf-8", "surrogateescape"))
+        writing.write_text(self.path / name, content, full=_ON_FULL)
 
     def write_json(self, name: str, content: Mapping[str, Any] | Sequence[Any]) -> None:
         """Write a JSON file atomically."""
@@ -205,13 +168,7 @@ class RunDirectory:
 
     def append(self, name: str, row: Mapping[str, Any]) -> None:
         """Add one JSON object as a line and flush it to the disk."""
-        target = self.path / name
-        with _explained(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with target.open("a", encoding="utf-8", errors="surrogateescape") as file:
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
+        writing.append_lines(self.path / name, [row], full=_ON_FULL)
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Add one step to `metrics.jsonl`; `row` holds `step`."""
@@ -229,9 +186,10 @@ class RunDirectory:
 
     def sweep(self) -> None:
         """Remove what writes that were killed have left behind. For the process that holds the directory."""
-        for pattern in (".*.tmp", "*/.*.tmp", "*/*/.*.tmp", "samples/*/*.part"):
-            for path in self.path.glob(pattern):
-                remove(path)
+        for folder in (self.path, *self.path.glob("*/"), *self.path.glob("*/*/")):
+            writing.sweep(folder)
+        for path in self.path.glob("samples/*/*.part"):  # of runs that 0.1.0 made
+            writing.remove(path)
 
     def truncate_metrics(self, step: int) -> None:
         """Drop what was written after `step`: a resumed run repeats it."""
@@ -257,16 +215,7 @@ def is_torn(path: Path) -> bool:
     if not path.is_dir() or (path / "config.json").exists():
         return False
     names = [entry.name for entry in path.iterdir()]
-    strays = [name for name in names if name not in _MADE_FIRST]
-    return bool(names) and all(name.startswith(".") and name.endswith(".tmp") for name in strays)
-
-
-def remove(path: Path) -> None:
-    """A file, or a folder with all that is in it."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+    return bool(names) and all(name in _MADE_FIRST or writing.is_stray(path / name) for name in names)
 
 
 def _has_content(path: Path) -> bool:
@@ -354,38 +303,4 @@ def _git(folder: Path) -> dict[str, Any] | None:
     return {"commit": git("rev-parse", "HEAD"), "dirty": None if changes is None else bool(changes)}
 
 
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise _write_error(path, error) from error
-    except Exception as error:
-        # torch and safetensors report a full disk under errors of their own, without its number.
-        if isinstance(error, RlzooError) or _free_bytes(path) > _NEARLY_FULL:
-            raise
-        raise _write_error(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from error
-
-
-def _free_bytes(path: Path) -> int:
-    return shutil.disk_usage(next(parent for parent in path.parents if parent.exists())).free
-
-
-def _write_error(path: Path, error: OSError) -> DataError:
-    reason = error.strerror or str(error)
-    if error.errno in _FULL:
-        hint = "free some space on the disk; what was complete is kept, and --resume continues from the last checkpoint"
-    else:
-        hint = "check the path and its permissions"
-    return DataError(f"cannot write '{path}': {reason}", hint)
-
-
-__all__ = ["RunDirectory", "State", "check_free", "default_path", "environment", "is_torn", "remove"]
+__all__ = ["RunDirectory", "State", "check_free", "default_path", "environment", "is_torn"]

@@ -17,7 +17,9 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+
+from rlzoo.errors import DataError
+from rlzoo.files.writing import replacing, sweep
 
 SIGNED = "signed"
 """Key of `config.json`."""
@@ -45,7 +47,7 @@ def _key() -> bytes:
     import platformdirs
 
     path = Path(platformdirs.user_state_dir("rlzoo", appauthor=False)) / "key"
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, DataError):
         if not path.exists():
             _make(path)
         key = path.read_bytes()
@@ -54,18 +56,16 @@ def _key() -> bytes:
 
 
 def _make(path: Path) -> None:
+    from filelock import FileLock
+
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
-    try:
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(secrets.token_bytes(_KEY_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-        # Another process may have made one meanwhile, which then counts for both.
-        with contextlib.suppress(FileExistsError):
-            os.link(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        if path.exists():  # another process has made one meanwhile, which counts for both
+            return
+        sweep(path.parent, path.name)
+        with replacing(path) as temporary:
+            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(secrets.token_bytes(_KEY_BYTES))
 
 
 __all__ = ["SIGNED", "is_signed", "signature"]

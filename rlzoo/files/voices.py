@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from rlzoo.errors import DataError
 from rlzoo.files.reading import as_object, parse
 from rlzoo.files.safepickle import load_untrusted, refuse_other_files, without_wrapper
+from rlzoo.files.writing import write_bytes
 
 VERSION = "1"
 _AGAIN = "copy or make it again"
@@ -62,17 +62,7 @@ class VoiceFormat(Generic[C]):
             tensors[key] = value.contiguous().clone()
         text = json.dumps({**description, "half": half}, ensure_ascii=False)
         header = {"format": self._mark, "version": VERSION, "config": text}
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                file.write(save(tensors, header))
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise DataError(f"cannot write '{path}': {error.strerror}", "check free space and permissions") from error
+        write_bytes(path, save(tensors, header), refused="check free space and permissions")
 
     def load(self, path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Read a file of `save`: weights (float32, on the CPU) and description.

@@ -6,11 +6,11 @@ Of a tie, `preferred` is a and `rejected` is b, which means nothing. Anchors and
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from rlzoo.errors import DataError
+from rlzoo.files.writing import write_text
 from rlzoo.listen.study import Study
 
 
@@ -39,14 +39,8 @@ def pairs(study: Study, excluded: set[int], *, ties: bool = True) -> list[dict[s
 
 def write(path: Path, rows: list[dict[str, Any]]) -> None:
     """Write JSON lines, whole or not at all. DataError."""
-    part = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise DataError(f"cannot write '{path}': {error.strerror}", "choose another --out") from error
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    write_text(path, text, refused="choose another --out")
 
 
 def _existing(source: str) -> str:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import random
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from uuid import uuid4
 
 import torch
 from torch import Tensor
 
 from rlzoo.errors import DataError
+from rlzoo.files.writing import replacing, sweep
 from rlzoo.listen.sources import Pair, Source, match
 from rlzoo.listen.study import DATABASE, Clip, Settings, Study, create_database
 from rlzoo.speech.audio import SPEECH_LEVEL_DBFS, active_power, normalise_level, read_audio, to_samples, write_audio
@@ -43,16 +41,11 @@ def prepare(folder: Path, a: Source, b: Source, settings: Settings) -> Study:
         return study
     if all(pair.a.read_bytes() == pair.b.read_bytes() for pair in pairs):
         raise DataError(f"'{a.label}' and '{b.label}' hold the same audio", "compare two different sources")
-    building = folder.absolute().with_name(f".{folder.absolute().name}.{uuid4().hex[:8]}.tmp")
-    try:
-        building.mkdir(parents=True)
+    sweep(folder.absolute().parent, folder.name)
+    with replacing(folder.absolute(), refused="choose another --out") as building:
+        building.mkdir()
         clips = _clips(building, pairs, settings)
         create_database(building / DATABASE, settings, fingerprint, (a.label, b.label), pairs, clips)
-        os.replace(building, folder)
-    except OSError as error:
-        raise DataError(f"cannot make '{folder}': {error.strerror}", "choose another --out") from error
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
     return Study.open(folder)
 
 

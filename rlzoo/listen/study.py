@@ -68,6 +68,10 @@ CREATE TABLE answer (
 """
 
 
+_COPY = "restore it from a copy"
+_KINDS, _CHOICES, _SIDES = {"pair", "repeat", "anchor"}, {"first", "second", "same"}, {"a", "b", "anchor"}
+
+
 @dataclass(frozen=True)
 class Settings:
     """Settings of a test. `pairs`, `repeats` and `anchors` are trials of each rater; `anchor_snr` is in dB."""
@@ -222,6 +226,9 @@ class Study:
             connection.execute("PRAGMA synchronous = FULL")  # an answer is on the disk before it is acknowledged
             connection.execute("PRAGMA foreign_keys = ON")
             reading.execute("PRAGMA query_only = ON")
+            (problem,) = reading.execute("PRAGMA integrity_check(1)").fetchone()
+            if problem != "ok":
+                raise DataError(f"'{path}' is damaged: {problem}", _COPY)
             return cls(folder, connection, reading)
         except Busy as error:
             connection.close()
@@ -230,7 +237,7 @@ class Study:
         except (sqlite3.Error, LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:
             connection.close()
             reading.close()
-            raise DataError(f"'{path}' is damaged: {error}", "restore it from a copy") from error
+            raise DataError(f"'{path}' is damaged: {error}", _COPY) from error
         except DataError:
             connection.close()
             reading.close()
@@ -337,6 +344,9 @@ class Study:
             " JOIN clip AS f ON f.id = trial.first JOIN clip AS s ON s.id = trial.second"
             " ORDER BY answered, answer.rowid"
         )
+        for row in rows:
+            if row[2] not in _KINDS or row[5] not in _CHOICES or not {row[3], row[4]} <= _SIDES:
+                raise DataError(f"'{self.folder / DATABASE}' is damaged: no answer is {row!r}", _COPY)
         return [Answer(*row) for row in rows]
 
     def _plan(self, number: int) -> list[tuple[str, int, str, str]]:
@@ -370,7 +380,12 @@ class Study:
 
     def _all(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
         with self._held(self._read_lock):
-            return self._reading.execute(query, values).fetchall()
+            try:
+                return self._reading.execute(query, values).fetchall()
+            except sqlite3.Error as error:
+                if _passes(error):
+                    raise
+                raise DataError(f"'{self.folder / DATABASE}' is damaged: {error}", _COPY) from error
 
     @contextmanager
     def _held(self, lock: threading.Lock) -> Iterator[None]:
@@ -402,9 +417,13 @@ def _passing() -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF not in _PASSING:
+        if not _passes(error):
             raise
         raise Busy("The test's file is in use, or the disk is full. Please try again.") from error
+
+
+def _passes(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _PASSING  # text that is not UTF-8 has no code
 
 
 def clean_name(name: str) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import pickle
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -23,14 +22,13 @@ from rlzoo.errors import ConfigError, DataError, Diverged, Interrupted
 from rlzoo.files.reading import Shape, check, read_lines
 from rlzoo.files.signals import stop_requests
 from rlzoo.files.voices import VoiceFormat
+from rlzoo.files.writing import append_lines, replacing, sweep, write_text
 from rlzoo.pretraining.options import PretrainingOptions
-from rlzoo.speech.corpus._files import write_text
 
 OnStep = Callable[[dict[str, float]], None]
 """Called with every row of `train.jsonl`."""
 
-
-_UNREADABLE = (OSError, EOFError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, pickle.PickleError)
+_ON_FULL = "free some space on the disk, then --resume"
 
 
 class _LogRow(Shape):
@@ -159,14 +157,9 @@ class Pretraining:
             "step": self.step,
             "seconds": self.seconds,
         }
-        temporary = self.checkpoint.with_suffix(".tmp")
-        try:
-            torch.save(state, temporary)
-            temporary.replace(self.checkpoint)
-        except (OSError, RuntimeError) as error:
-            temporary.unlink(missing_ok=True)
-            hint = "check free space and permissions, then --resume"
-            raise DataError(f"cannot write '{self.checkpoint}': {error}", hint) from error
+        # Through a file of Python: of its own, torch reports a full disk as an error without a reason.
+        with replacing(self.checkpoint, full=_ON_FULL) as temporary, temporary.open("wb") as file:
+            torch.save(state, file)
 
     def restore(self) -> None:
         """Go on from the checkpoint; rows of the log behind it are dropped."""
@@ -183,7 +176,7 @@ class Pretraining:
             if state["cuda_rng"] is not None and self.device.type == "cuda":
                 torch.cuda.set_rng_state(state["cuda_rng"].cpu(), self.device)
             self.step, self.seconds = state["step"], state["seconds"]
-        except _UNREADABLE as error:
+        except Exception as error:  # torch's unpickler checks little: a damaged file fails in any way that Python knows
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise DataError(f"cannot read '{self.checkpoint}': {reason}", "start again in another --out") from error
         kept = [json.dumps(row) + "\n" for row in read_log(self.log) if row["step"] <= self.step]
@@ -219,8 +212,7 @@ class Pretraining:
 
     def _report(self, metrics: dict[str, float], on_step: OnStep) -> None:
         row = {"step": self.step, "seconds": round(self.seconds, 1), **metrics}
-        with self.log.open("a", encoding="utf-8") as log:
-            log.write(json.dumps(row) + "\n")
+        append_lines(self.log, [row], full=_ON_FULL)
         on_step(row)
 
 
@@ -249,6 +241,8 @@ def train(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"cannot make '{out}': {error.strerror}", "choose another --out") from error
+    for folder in (out, *out.glob("validation/*/")):
+        sweep(folder)
     if resume:
         training.restore()
     else:

@@ -7,8 +7,8 @@ changes a rate, a channel count or a level unless it is asked to by name.
 from __future__ import annotations
 
 import contextlib
+import io
 import math
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -25,6 +25,7 @@ from rlzoo.core.policy import length_mask as valid_mask
 from rlzoo.core.precision import use_real_float32
 from rlzoo.core.types import Media, Prompt, Samples
 from rlzoo.errors import ConfigError, DataError
+from rlzoo.files.writing import write_bytes
 
 SPEECH_LEVEL_DBFS = -26.0
 """Active speech level that listening tests and MOS predictors are usually calibrated to (ITU-T P.56, P.800)."""
@@ -186,16 +187,9 @@ def write_audio(path: str | Path, wave: Tensor, sample_rate: int) -> Path:
         raise DataError(
             f"cannot write '{path}': the waveform has NaN or infinite samples", "the model that made it diverged"
         )
-    part = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(str(part), wave.clamp(-1, 1).numpy(), sample_rate, subtype="PCM_16", format="WAV")
-        os.replace(part, path)
-    except (soundfile.LibsndfileError, OSError) as error:
-        part.unlink(missing_ok=True)
-        raise DataError(
-            f"cannot write '{path}': {error}", "check the directory, its permissions and the free space"
-        ) from error
+    content = io.BytesIO()
+    soundfile.write(content, wave.clamp(-1, 1).numpy(), sample_rate, subtype="PCM_16", format="WAV")
+    write_bytes(path, content.getbuffer(), refused="check the directory, its permissions and the free space")
     return path
 
 
@@ -277,15 +271,17 @@ def active_power(samples: Samples) -> Tensor:
     energy = torch.nn.functional.pad(samples.data.square() * mask, (0, padding)).view(N, -1, size).sum(-1)
     count = torch.nn.functional.pad(mask.to(energy.dtype), (0, padding)).view(N, -1, size).sum(-1)
     power = energy / count.clamp(min=1)
-    active = count > 0
+    active = heard = count > 0
+    both = torch.stack([energy, count])
     for _ in range(8):
-        level = _mean_where(energy, count, active)
-        active = (count > 0) & (power.detach() >= level.detach()[:, None] * 10 ** (-_ACTIVITY_MARGIN_DB / 10))
-    return _mean_where(energy, count, active)
+        level = _mean_where(both, active)
+        active = heard & (power.detach() >= level.detach()[:, None] * 10 ** (-_ACTIVITY_MARGIN_DB / 10))
+    return _mean_where(both, active)
 
 
-def _mean_where(energy: Tensor, count: Tensor, active: Tensor) -> Tensor:
-    return (energy * active).sum(-1) / (count * active).sum(-1).clamp(min=1)
+def _mean_where(both: Tensor, active: Tensor) -> Tensor:
+    energy, count = (both * active).sum(-1).unbind()
+    return energy / count.clamp(min=1)
 
 
 def normalise_level(samples: Samples, dbfs: float = SPEECH_LEVEL_DBFS) -> Samples:

@@ -9,13 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_plugins import small
 
+from rlzoo.config.registry import discover
 from rlzoo.config.resolve import ResolvedRun, resolve
+from rlzoo.engine import report
 from rlzoo.testing import toy_runs
 from rlzoo.testing.fakecuda import FakeCuda
 
 TOYS = ("toy-gaussian", "toy-flow")
 PRETRAINED = {"pretrain_steps": 30}
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pictures: they take longer than a toy's run, and hold no tensors."""
+    for name in ("write_plot", "write_report"):
+        monkeypatch.setattr(report, name, lambda rundir: rundir.path)
 
 
 @pytest.fixture
@@ -58,7 +68,7 @@ def corpus_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
 
 
 def two_sounds(folder: Path, rate: int) -> Path:
-    """AA is a note of 120 Hz and IY one of 200 Hz, each 100 ms, with silence around."""
+    """AA1 is a note of 120 Hz and IY1 one of 200 Hz, each 100 ms, with silence around."""
     import torch
 
     from rlzoo.audio import write_audio
@@ -66,14 +76,15 @@ def two_sounds(folder: Path, rate: int) -> Path:
     time = torch.arange(round(0.1 * rate)) / rate
     note = {
         name: sum(0.1 * torch.cos(2 * math.pi * h * hertz * time + h * h) / h for h in range(1, 12))
-        for name, hertz in (("AA", 120), ("IY", 200))
+        for name, hertz in (("AA1", 120), ("IY1", 200))
     }
     silence, metadata, phones = torch.zeros(round(0.05 * rate)), [], []
     for i in range(8):
-        names = ["AA" if (i >> bit) & 1 else "IY" for bit in range(3)]
+        names = ["AA1" if (i >> bit) & 1 else "IY1" for bit in range(3)]
         wave = torch.cat([silence, *(note[name] for name in names), silence])
         write_audio(folder / "wavs" / f"u{i}.wav", wave, rate)
-        metadata.append(f"u{i}|text {i}|text {i}")
+        said = " ".join({"AA1": "ah", "IY1": "ee"}[name] for name in names)
+        metadata.append(f"u{i}|{said}|{said}")
         phones.append({"id": f"u{i}", "phones": ["sil", *names, "sil"], "ends": [0.05, 0.15, 0.25, 0.35, 0.4]})
     (folder / "metadata.csv").write_text("\n".join(metadata) + "\n")
     (folder / "phones.jsonl").write_text("".join(json.dumps(row) + "\n" for row in phones))
@@ -83,8 +94,8 @@ def two_sounds(folder: Path, rate: int) -> Path:
 
 
 @pytest.fixture
-def speech() -> Callable[..., ResolvedRun]:
-    """`speech(policy, algorithm, train={...})`: a run of one step on the voice that ships."""
+def speech(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., ResolvedRun]:
+    """`speech(policy, algorithm, train={...})`: a run of one step on a small voice."""
 
     def make(policy: str, algorithm: str, device: str = "cuda", **tables: dict[str, Any]) -> ResolvedRun:
         defaults: dict[str, dict[str, Any]] = {
@@ -92,12 +103,12 @@ def speech() -> Callable[..., ResolvedRun]:
             "train": {"steps": 1, "device": device, "micro_batch": 2, "score_cache": False},
             "eval": {"prompts": 1, "judges": []},
         }
-        options = tables.pop("policy", {})
         for name, table in tables.items():
             defaults[name] = {**defaults.get(name, {}), **table}
+        options = small(discover().policy(policy), tmp_path, monkeypatch)
         return resolve(
             {
-                "policy": {"name": policy, **options},
+                "policy": {"name": policy, **options.model_dump(mode="json", exclude_unset=True)},
                 "algorithm": {"name": algorithm},
                 "rewards": [{"name": "guard"}],
                 **defaults,

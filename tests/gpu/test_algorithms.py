@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from rlzoo.api import TrainContext
 from rlzoo.config.registry import discover
 from rlzoo.config.resolve import ResolvedRun
-from rlzoo.engine import loop
 from rlzoo.engine.loop import train
 from rlzoo.engine.processes import make_fabric
 from rlzoo.engine.run import build
@@ -36,13 +35,6 @@ def same(ours: RunDirectory, theirs: RunDirectory) -> None:
         assert one.keys() == other.keys()
         for name in one.keys() - {"seconds", "budget/seconds"}:
             assert one[name] == pytest.approx(other[name], rel=1e-4, abs=1e-5) or math.isnan(one[name]), name
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No pictures: they take longer than a toy's run, and hold no tensors."""
-    for name in ("write_plot", "write_report"):
-        monkeypatch.setattr(loop, name, lambda rundir: rundir.path)
 
 
 @pytest.mark.usefixtures("quick")

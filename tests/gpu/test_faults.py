@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning_fabric.accelerators import cuda
 from rlzoo_nisqa.network import LastSteps
 from rlzoo_utmos.network import StrongLearner
 from rlzoo_wavegrad2.network.encoder import run_lstm
@@ -103,6 +104,14 @@ def test_float32_of_a_run_is_float32(gpu: FakeCuda) -> None:
     assert not torch.backends.cuda.matmul.allow_tf32
 
 
+def test_no_hint_asks_to_turn_tf32_on(gpu: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    hints: list[str] = []
+    cuda._check_cuda_matmul_precision.cache_clear()
+    monkeypatch.setattr(cuda, "rank_zero_info", hints.append)
+    make_fabric("cuda", "fp32")
+    assert not hints
+
+
 @pytest.mark.usefixtures("tf32")
 def test_rewards_work_where_the_newer_switches_were_set(gpu: FakeCuda) -> None:
     with full_precision("cuda"):
@@ -120,6 +129,7 @@ def test_a_thread_that_scores_switches_nothing(gpu: FakeCuda, monkeypatch: pytes
 
     for name in ("_set_cublas_allow_tf32", "_set_fp32_precision_setter"):
         monkeypatch.setattr(torch._C, name, seen)
+    monkeypatch.setattr(vars(type(torch.backends.cudnn))["allow_tf32"], "setter", seen)
 
     def score() -> None:
         with full_precision("cuda"):

@@ -9,21 +9,17 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
+from small_plugins import small
 from torch import Tensor
 
 from rlzoo.api import Batch, Policy, Prompt, Samples, Schedule
 from rlzoo.config.registry import discover, import_target
-from rlzoo.config.resolve import ResolvedRun
-from rlzoo.engine.loop import train
 from rlzoo.engine.rollout import Rollout, SamplingPlan, sample
-from rlzoo.errors import RlzooError
 from rlzoo.plugin import PolicySpec
 from rlzoo.testing.fakecuda import Count, FakeCuda
 from rlzoo.testing.specs import TOY_FLOW, TOY_GAUSSIAN, ToyPolicyOptions
-from rlzoo.testing.toy_runs import start
 from rlzoo.testing.toys import GaussianToy
 
-pytestmark = pytest.mark.slow
 POLICIES = {spec.name: spec for spec in (*discover().specs["policy"].values(), TOY_GAUSSIAN, TOY_FLOW)}
 PROMPTS = [Prompt("a", "Yes."), Prompt("b", "Go on.")]
 
@@ -36,13 +32,22 @@ def variants(spec: PolicySpec) -> list[dict[str, Any]]:
     return [*found, {"activation_checkpointing": True}] if "activation_checkpointing" in fields else found
 
 
-def make(spec: PolicySpec, options: dict[str, Any], device: str) -> Policy:
-    known = {"pretrain_steps": 30} if "pretrain_steps" in spec.options.model_fields else {}
-    try:
-        policy: Policy = import_target(spec.target, spec.name, spec.extra)(spec.options(**known, **options))
-    except RlzooError as error:
-        pytest.skip(f"'{spec.name}' cannot be made here: {error.message}")
-    return policy.to(device).eval()
+Make = Callable[..., Policy]
+
+
+@pytest.fixture
+def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
+    """`make(spec, device, **options)`: this policy, small."""
+
+    def build(spec: PolicySpec, device: str, **options: Any) -> Policy:
+        if spec in (TOY_FLOW, TOY_GAUSSIAN):
+            chosen = spec.options.model_validate({"pretrain_steps": 30, **options})
+        else:
+            chosen = small(spec, tmp_path, monkeypatch, **options)
+        policy: Policy = import_target(spec.target, spec.name, spec.extra)(chosen)
+        return policy.to(device).eval()
+
+    return build
 
 
 def rolled(
@@ -65,14 +70,21 @@ def rolled(
     return sample(policy, cond, plan)
 
 
-CASES = [(spec, options) for spec in POLICIES.values() for options in variants(spec)]
-IDS = [f"{spec.name} {' '.join(map(str, options.values()))}".strip() for spec, options in CASES]
+CASES = [
+    pytest.param(
+        spec, options, id=" ".join([spec.name, *map(str, options.values())]), marks=pytest.mark.slow if options else ()
+    )
+    for spec in POLICIES.values()
+    for options in variants(spec)
+]
 
 
-@pytest.mark.parametrize(("spec", "options"), CASES, ids=IDS)
-def test_every_policy_samples_trains_and_decodes_there_as_here(spec: PolicySpec, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("spec", "options"), CASES)
+def test_every_policy_samples_trains_and_decodes_there_as_here(
+    spec: PolicySpec, options: dict[str, Any], make: Make
+) -> None:
     with FakeCuda():
-        policy = make(spec, options, "cuda")
+        policy = make(spec, "cuda", **options)
         done = rolled(policy, 2, spec)
         assert done.states.is_cuda
         assert done.samples.data.is_cuda
@@ -91,14 +103,14 @@ def test_every_policy_samples_trains_and_decodes_there_as_here(spec: PolicySpec,
         assert any(p.grad is not None for p in trained)
         assert all(p.grad.is_cuda and torch.isfinite(p.grad).all() for p in trained if p.grad is not None)
         there = done.states.cpu()
-    here = rolled(make(spec, options, "cpu"), 2, spec).states
+    here = rolled(make(spec, "cpu", **options), 2, spec).states
     torch.testing.assert_close(there, here, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("spec", POLICIES.values(), ids=POLICIES)
-def test_no_step_of_the_loop_waits(spec: PolicySpec, gpu: FakeCuda) -> None:
+def test_no_step_of_the_loop_waits(spec: PolicySpec, gpu: FakeCuda, make: Make) -> None:
     """With twice the steps there are no more waits."""
-    check_loop(make(spec, {}, "cuda"), spec, gpu)
+    check_loop(make(spec, "cuda"), spec, gpu)
 
 
 def check_loop(policy: Policy, spec: PolicySpec, gpu: FakeCuda) -> None:
@@ -115,23 +127,13 @@ SPEECH = [name for name, spec in POLICIES.items() if spec.emits == "audio"]
 
 
 @pytest.mark.parametrize("name", SPEECH)
-def test_a_run_of_the_voice_that_ships(
-    name: str, gpu: FakeCuda, speech: Callable[..., ResolvedRun], tmp_path: Path
+def test_recordings_are_learnt_from_there(
+    name: str, gpu: FakeCuda, corpus_of: Callable[[str], Path], make: Make
 ) -> None:
-    """Self-checks, two algorithms' ways of training, scores in a thread, evaluation, checkpoint, resume."""
-    run = speech(name, "ddpo", train={"kl_every": 1}, rollout={"score_ahead": True})
-    folder = start(run, tmp_path / "run")
-    train(run, folder)
-    more = speech(name, "ddpo", train={"kl_every": 1, "steps": 2}, rollout={"score_ahead": True})
-    assert train(more, folder, resume=True).steps == 2
-
-
-@pytest.mark.parametrize("name", SPEECH)
-def test_recordings_are_learnt_from_there(name: str, gpu: FakeCuda, corpus_of: Callable[[str], Path]) -> None:
     from rlzoo_prompts import LJSpeechOptions
     from rlzoo_prompts.prompts import LJSpeechPrompts
 
-    policy = make(POLICIES[name], {}, "cuda")
+    policy = make(POLICIES[name], "cuda")
     prompts = LJSpeechPrompts(LJSpeechOptions(path=corpus_of(name)))
     wanted = prompts.train()[:2]
     recordings: Samples = prompts.recordings(wanted, policy.media.sample_rate).to("cuda")
@@ -148,6 +150,8 @@ class LengthsLeftBehind(GaussianToy):
         return Batch({**cond.tensors, "length": cond.get("length").cpu()})
 
     def mask(self, cond: Batch) -> Tensor | None:
+        if "length" not in cond.tensors:  # where the toy is trained
+            return cond.get("mask")
         return torch.arange(cond.get("mask").shape[1], device=self.gain.device) < cond.get("length")[:, None]
 
 
@@ -220,7 +224,7 @@ class ChosenByAMask(GaussianToy):
     ],
 )
 def test_planted_bugs_of_policies_are_caught(broken: type[GaussianToy], gpu: FakeCuda) -> None:
-    policy = broken(ToyPolicyOptions(pretrain_steps=30))
+    policy = broken(ToyPolicyOptions(pretrain_steps=0))
     rolled(policy, 4, TOY_GAUSSIAN)  # nothing is seen on a CPU
     with pytest.raises((RuntimeError, TypeError), match=r"device|numpy"):
         rolled(policy.to("cuda"), 4, TOY_GAUSSIAN)
@@ -228,6 +232,6 @@ def test_planted_bugs_of_policies_are_caught(broken: type[GaussianToy], gpu: Fak
 
 @pytest.mark.parametrize("broken", [LevelReadByTheHost, ConstantSentEachTime, ChosenByAMask])
 def test_planted_waits_are_caught(broken: type[GaussianToy], gpu: FakeCuda) -> None:
-    policy = broken(ToyPolicyOptions(pretrain_steps=30)).to("cuda")
+    policy = broken(ToyPolicyOptions(pretrain_steps=0)).to("cuda")
     with pytest.raises(AssertionError):
         check_loop(policy, TOY_GAUSSIAN, gpu)

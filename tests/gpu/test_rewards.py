@@ -2,134 +2,37 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from small_plugins import small
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence
 
 from rlzoo.api import Media, Prompt, Reward, Samples, Scores
 from rlzoo.audio import resample_samples, valid_mask, write_audio
-from rlzoo.config.registry import discover, import_target, weights_at_hand
+from rlzoo.config.registry import discover, import_target
 from rlzoo.plugin import Options
 from rlzoo.testing.fakecuda import FakeCuda
 from rlzoo.testing.rewards import voice_like
 
-pytestmark = pytest.mark.slow
 REGISTRY = discover()
 REWARDS = sorted(REGISTRY.names("reward"))
 RATE = 16_000
 WAVES = [voice_like(seconds, RATE, seed) for seed, seconds in enumerate((0.7, 1.2))]
-Maker = Callable[[Path, pytest.MonkeyPatch], dict[str, Any]]
-
-
-def module_of(plugin: str) -> Any:
-    """The module of this plugin's tests, which knows how to make weights of its kind."""
-    name = f"gpu_{plugin}"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / f"plugins/test_{plugin}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-def nisqa(arguments: str) -> Maker:
-    def make(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-        known = module_of("nisqa")
-        return {"checkpoint": known.random_checkpoint(getattr(known, arguments), folder / "nisqa.tar")}
-
-    return make
-
-
-def dnsmos_pro(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    return {"checkpoint": module_of("dnsmos_pro").scripted(folder / "pro.pt")}
-
-
-def utmos(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Untrained, of one layer instead of twelve."""
-    import torchaudio.models
-    from rlzoo_utmos import reward
-    from rlzoo_utmos.network import StrongLearner
-
-    make = torchaudio.models.wav2vec2_model
-    monkeypatch.setattr(
-        torchaudio.models, "wav2vec2_model", lambda **sizes: make(**(sizes | {"encoder_num_layers": 1}))
-    )
-    torch.manual_seed(0)
-    network = StrongLearner().eval().requires_grad_(False)
-    monkeypatch.setattr(reward, "load", lambda path: network)
-    (folder / "utmos.pt").touch()
-    return {"checkpoint": folder / "utmos.pt"}
-
-
-def similarity(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    weights = module_of("similarity").weights
-    torch.save(weights._get_wrapped_function()(), folder / "ecapa.ckpt")
-    return {"checkpoint": folder / "ecapa.ckpt"}  # compared with each prompt's own recording
-
-
-def preference(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    from rlzoo_preference import TrainPreferenceOptions
-    from rlzoo_preference.train import train
-
-    known = module_of("preference")
-    monkeypatch.setattr(known, "PROMPTS", 12)
-    pairs = known.answers(folder, known.less_noise)
-    train(pairs, folder / "preference.safetensors", TrainPreferenceOptions(), lambda line: None)
-    return {"checkpoint": folder / "preference.safetensors"}
-
-
-def process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    return {"command": [sys.executable, "-m", "rlzoo_remote.worker", "guard", "{}"]}
-
-
-def composite(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    return {"parts": [{"name": "dnsmos"}, {"name": "guard", "floor": -1.0}]}
-
-
-MAKERS: dict[str, Maker] = {
-    "composite": composite,
-    "dnsmos-pro": dnsmos_pro,
-    "nisqa": nisqa("V2_ARGS"),
-    "nisqa-tts": nisqa("TTS_ARGS"),
-    "preference": preference,
-    "process": process,
-    "similarity": similarity,
-    "utmos": utmos,
-}
-"""Options, weights included, of rewards that cannot be made from their defaults everywhere."""
-VARIANTS: dict[str, list[dict[str, Any]]] = {"dnsmos": [{"model": "p808"}, {"precision": "bfloat16"}]}
+VARIANTS: dict[str, list[dict[str, Any]]] = {"dnsmos": [{"precision": "bfloat16"}]}
+SLOW = ("process", "wer")
+"""A second interpreter, and the recogniser that `cer` has too."""
 ELSEWHERE = {"http": "it sends the same bytes as `process`, to a service that is not ours"}
 
 
-def made(name: str, more: dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Reward[Any]]:
-    spec = REGISTRY.reward(name)
-    if spec.extra and not spec_is_there(name):
-        pytest.skip(f"extra '{spec.extra}' is not installed")
-    required = any(field.is_required() for field in spec.options.model_fields.values())
-    options = MAKERS[name](folder, monkeypatch) if name in MAKERS else {}
-    if name not in MAKERS and (required or not weights_at_hand(spec, spec.options())):
-        pytest.fail(f"say in MAKERS how to make random weights for '{name}'")
-    return lambda: import_target(spec.target, name, spec.extra)(spec.options(**options, **more))
-
-
-def spec_is_there(name: str) -> bool:
-    spec = REGISTRY.reward(name)
-    try:
-        import_target(spec.target, name, spec.extra)(spec.options())
-    except Exception as error:
-        return not spec.extra or f"[{spec.extra}]" not in str(getattr(error, "hint", ""))
-    return True
-
-
-CASES = [(name, more) for name in REWARDS for more in ({}, *VARIANTS.get(name, []))]
+CASES = [
+    pytest.param(name, more, marks=pytest.mark.slow if more or name in SLOW else ())
+    for name in REWARDS
+    for more in ({}, *VARIANTS.get(name, []))
+]
 
 
 @pytest.mark.parametrize(("name", "more"), CASES, ids=lambda value: value if isinstance(value, str) else str(value))
@@ -138,19 +41,19 @@ def test_every_reward_scores_there_as_here(
 ) -> None:
     if name in ELSEWHERE:
         pytest.skip(ELSEWHERE[name])
-    make = made(name, more, tmp_path, monkeypatch)
+    spec = REGISTRY.reward(name)
+    options = small(spec, tmp_path, monkeypatch, **more)
     audio = str(write_audio(tmp_path / "a.wav", WAVES[0], RATE))
     prompts = [Prompt("a", "hello there", {"audio": audio}), Prompt("b", "it is late", {"audio": audio})]
-    needs_gradient = "reward-grad" in REGISTRY.reward(name).offers
+    needs_gradient = "reward-grad" in spec.offers
 
     def scored(device: str) -> tuple[dict[str, Tensor], Tensor | None]:
-        reward = make().to(device)
+        reward: Reward[Any] = import_target(spec.target, name, spec.extra)(options).to(device)
         data = pad_sequence(WAVES, batch_first=True).to(device).requires_grad_(needs_gradient)
         lengths = torch.tensor([len(wave) for wave in WAVES], device=device)
         samples = resample_samples(Samples(data, lengths, Media("audio", RATE)), reward.sample_rate)
-        with torch.no_grad():
-            reward.score(samples, prompts)  # as it is scored for learning
-        scores = reward.score(samples, prompts)
+        with torch.set_grad_enabled(needs_gradient):
+            scores = reward.score(samples, prompts)
         if needs_gradient:
             scores.values.sum().backward()
             assert data.grad is not None

@@ -18,6 +18,7 @@ from rlzoo.api import Samples
 from rlzoo.audio import normalise_level, read_audio, to_samples
 from rlzoo.engine.allocator import keep_freed_memory
 from rlzoo.errors import DataError
+from rlzoo.testing.fakecuda import FakeCuda
 from rlzoo.testing.rewards import voice_like
 
 RATE = 16_000
@@ -146,6 +147,24 @@ def test_windows_are_those_of_the_package(length: int) -> None:
 
 
 @pytest.mark.parametrize("model", ["p808", "p835"])
+def test_a_gpu_scores_clips_together_as_a_cpu_one_by_one(model: str) -> None:
+    """Three windows beside one, and rows that are filled to different lengths. More clips are no more launches."""
+    samples = to_samples([synthetic()[name] for name in ("syllables, 2.5 s", "syllables, 12 s", "noise")], RATE)
+    with torch.no_grad():
+        here = DNSMOSReward(DNSMOSOptions(model=model)).score(samples, [])
+        with FakeCuda() as gpu:
+            there, launched = DNSMOSReward(DNSMOSOptions(model=model)).to("cuda"), []
+            for some in (samples[1:2], samples):
+                with gpu.counted() as count:
+                    scores = there.score(some.to("cuda"), [])
+                launched.append(count.kernels)
+            found = {name: part.cpu() for name, part in {"values": scores.values, **scores.parts}.items()}
+    for name, part in {"values": here.values, **here.parts}.items():
+        torch.testing.assert_close(found[name], part, rtol=0, atol=1e-4, msg=name)
+    assert launched[1] < 1.5 * launched[0]
+
+
+@pytest.mark.parametrize("model", ["p808", "p835"])
 def test_a_row_does_not_depend_on_its_batch(model: str, p808: DNSMOSReward, p835: DNSMOSReward) -> None:
     reward = p808 if model == "p808" else p835
     waves = [synthetic()[name] for name in ("syllables, 2.5 s", "noise", "10 ms")]
@@ -217,7 +236,7 @@ def test_speed_against_the_published_package(
     """
     keep_freed_memory()  # as every command of rlzoo does
     wave = recordings(name)[f"LJ001-{name}"]
-    assert len(clips.windows(clips.repeated(wave).shape[0])) == windows
+    assert len(clips.windows(clips.filled(len(wave)))) == windows
     samples, reference = to_samples([wave], RATE), package()
     calls = (
         lambda: reference.run(wave.numpy(), RATE),

@@ -17,7 +17,8 @@ from speaking import wavegrad2_voice
 from torch import Tensor
 
 from rlzoo.api import Prompt
-from rlzoo.engine import rollout
+from rlzoo.config.schema import RolloutTable, TrainTable
+from rlzoo.engine import estimate, rollout
 from rlzoo.errors import ConfigError
 from rlzoo.functional import frozen_copy
 
@@ -122,6 +123,17 @@ def test_a_copy_has_its_own_weights(voice: Path, graphs: list[Any]) -> None:
             parameter.mul_(1.1)
     assert torch.equal(sampled(reference, 3)[1].states, before.states)
     assert not torch.equal(sampled(policy, 3)[1].states, before.states)
+
+
+@pytest.mark.slow
+def test_a_run_makes_two_graphs(voice: Path, graphs: list[Any]) -> None:
+    """One without and one with a gradient: for the estimate, the policy and its reference together."""
+    policy = made(voice, compile=True)
+    estimate.measure(policy, PROMPTS, RolloutTable(), TrainTable(), rows=2)
+    cond, done = sampled(policy, 3)
+    sampled(frozen_copy(policy), 3)
+    gradient(policy, cond, done)
+    assert len(graphs) == 2
 
 
 def test_what_cannot_be_compiled_says_so(voice: Path, monkeypatch: pytest.MonkeyPatch) -> None:

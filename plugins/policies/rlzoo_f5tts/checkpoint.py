@@ -8,7 +8,6 @@ with the plain weights (`model_state_dict`, names without `ema_model.`), and voc
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from rlzoo.errors import DataError
 from rlzoo.safepickle import load_untrusted
 from rlzoo.voices import known_model
+from rlzoo.writing import write_bytes
 from rlzoo_f5tts.mel import BANDS, Vocos
 from rlzoo_f5tts.network import HEAD, DiT, DiTConfig, text_positions
 
@@ -102,6 +102,8 @@ def read_config(weights: Mapping[str, Tensor], path: Path, told: Mapping[str, An
         query, ff = weights["transformer_blocks.0.attn.to_q.weight"], weights["transformer_blocks.0.ff.ff.0.0.weight"]
         blocks = 1 + max(int(m[1]) for name in weights if (m := _BLOCK.match(name)))
         text_blocks = 1 + max((int(m[1]) for name in weights if (m := _TEXT_BLOCK.match(name))), default=-1)
+        if max(blocks, text_blocks) > len(weights):
+            raise KeyError(f"transformer_blocks.{len(weights)}")
         inner = weights.get("text_embed.text_blocks.0.pwconv1.weight", text)
         return DiTConfig(
             dim=projection.shape[1],
@@ -153,14 +155,7 @@ def write_weights(path: Path, state: Mapping[str, Tensor], config: DiTConfig, de
     weights |= {"initted": torch.tensor(True), "step": torch.tensor(int(description.get("step", 0)))}
     habits = {"filler_masked": config.filler_masked, "rotary_heads": config.rotary_heads}
     header = {"format": MARK, "config": json.dumps({**description, "network": habits}, ensure_ascii=False)}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(save(weights, header))
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise DataError(f"cannot write '{path}': {error.strerror}", "check free space and permissions") from error
+    write_bytes(path, save(weights, header), refused="check free space and permissions")
 
 
 def merged(network: nn.Module) -> dict[str, Tensor]:

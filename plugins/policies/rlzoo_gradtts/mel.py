@@ -64,7 +64,7 @@ class Mel(nn.Module):
             phase, before = torch.ones_like(magnitude), torch.zeros_like(magnitude)
             for _ in range(ITERATIONS):
                 found = rows.spectra(rows.waves(magnitude * phase))
-                step = found - MOMENTUM / (1 + MOMENTUM) * before
+                step = torch.sub(found, before, alpha=MOMENTUM / (1 + MOMENTUM))
                 phase, before = step / (step.abs() + 1e-16), found
             found = rows.spectra(rows.waves(magnitude * phase))
             phase = found / found.abs().clamp(min=1e-12)
@@ -78,23 +78,24 @@ class _Rows:
         self.mel, self.size = mel, size
         half = mel.fft // 2
         self.real = length_mask(frames, size)[:, None]  # (N, 1, T)
-        self.inside = length_mask((frames - 1) * mel.hop, (size - 1) * mel.hop)  # (N, L)
+        inside = length_mask((frames - 1) * mel.hop, (size - 1) * mel.hop)
         # Each row is mirrored at its own two ends.
         place = torch.arange(-half, (size - 1) * mel.hop + half, device=frames.device).abs()
         last = (frames[:, None] - 1) * mel.hop - 1
         self.mirrored = (last - (place - last).abs()).clamp(min=0)  # (N, L + fft)
         squares = mel.window.square()[None, :, None] * self.real
-        self.weight = torch.where(self.inside, self._overlapped(squares), 1.0)  # (N, L)
+        self.weight = torch.where(inside, self._overlapped(squares), torch.inf)  # (N, L)
 
     def spectra(self, waves: Tensor) -> Tensor:
         """(N, L) -> (N, F, T), complex."""
-        mel, wide = self.mel, waves.gather(1, self.mirrored)
-        return torch.stft(wide, mel.fft, mel.hop, window=mel.window, center=False, return_complex=True)
+        pieces = waves.gather(1, self.mirrored).unfold(1, self.mel.fft, self.mel.hop)
+        found: Tensor = torch.fft.rfft(pieces * self.mel.window)
+        return found.transpose(1, 2)
 
     def waves(self, spectra: Tensor) -> Tensor:
         """(N, F, T), zero behind a row's frames -> (N, L), zero behind its end: the closest waveform."""
         pieces = torch.fft.irfft(spectra, self.mel.fft, 1) * self.mel.window[:, None]
-        return self._overlapped(pieces) * self.inside / self.weight
+        return self._overlapped(pieces) / self.weight
 
     def _overlapped(self, pieces: Tensor) -> Tensor:
         """(N, fft, T), placed a hop apart and added up, without the mirrored ends -> (N, L)."""

@@ -7,12 +7,14 @@ evaluations without a gradient are CUDA graphs, of which one is recorded per siz
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rlzoo.errors import ConfigError
@@ -43,6 +45,8 @@ def denoise(decoder: Denoiser, noisy: Tensor, hidden: Tensor, level: Tensor, fra
     waves = F.pad(noisy, (0, extra * hop)).contiguous().unflatten(1, (-1, hop))
     wide = F.pad(hidden, (0, extra)).contiguous()
     has_graph = noisy.device.type == "cuda" and not torch.is_grad_enabled()
+    if not torch.is_grad_enabled():
+        decoder = _frozen(decoder)
     try:
         out = _compiled(BACKEND, has_graph)(decoder, waves, wide, level, frames)
     except TorchDynamoException as error:
@@ -53,6 +57,22 @@ def denoise(decoder: Denoiser, noisy: Tensor, hidden: Tensor, level: Tensor, fra
         ) from error
     # A CUDA graph writes its next result where this one is.
     return out[:, :size].clone() if has_graph else out[:, :size]
+
+
+_FROZEN: WeakKeyDictionary[Denoiser, Denoiser] = WeakKeyDictionary()
+
+
+def _frozen(decoder: Denoiser) -> Denoiser:
+    """The same weights, shared, in a module that takes no gradient.
+
+    A compiled graph depends on whether its weights take one: a policy and its frozen reference would need one each.
+    """
+    known = _FROZEN.get(decoder)
+    weights = list(decoder.parameters())
+    if known is None or any(a.data_ptr() != b.data_ptr() for a, b in zip(weights, known.parameters(), strict=True)):
+        shared: dict[int, Any] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in weights}
+        known = _FROZEN[decoder] = copy.deepcopy(decoder, shared | {id(b): b for b in decoder.buffers()})
+    return known.train(decoder.training)
 
 
 @cache

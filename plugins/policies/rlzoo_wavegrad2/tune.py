@@ -16,6 +16,7 @@ from torch import Tensor
 
 from rlzoo.corpus import SpeechCorpus
 from rlzoo.errors import ConfigError, DataError
+from rlzoo.writing import sweep
 from rlzoo_wavegrad2 import WaveGrad2Options
 from rlzoo_wavegrad2.checkpoint import VOICES
 from rlzoo_wavegrad2.data import load_utterances
@@ -111,6 +112,7 @@ def tune_schedule(
         raise ConfigError(f"cannot tune {min(steps, default=0)} steps", "give numbers of at least 2")
     if out is None and voice.suffix != ".safetensors":
         raise ConfigError(f"schedules cannot be stored in '{voice.name}'", "give --out VOICE.safetensors")
+    sweep((out or voice).absolute().parent, (out or voice).name)
     state, description = read_voice(voice)
     policy = WaveGrad2Policy(WaveGrad2Options(checkpoint=voice)).to(device)
     card = description.get("card", {})

@@ -8,6 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+AT_ONCE = 64
+"""Windows in one batch on a GPU: a few gigabytes."""
+
 
 class Layers(nn.Module):
     """Holds the published tensors as buffers, `conv2d_1/kernel` as `conv2d_1_kernel`."""

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rlzoo.audio import slaney_mel
-from rlzoo_dnsmos.clips import FRAME_HOP, FRAMES, FRAMES_PER_HOP, RATE, WINDOW
-from rlzoo_dnsmos.layers import Layers
+from rlzoo_dnsmos.clips import FRAME_HOP, FRAMES, RATE, WINDOW, first_frames
+from rlzoo_dnsmos.layers import AT_ONCE, Layers
 
 FFT = 321
 HALF = FFT // 2
@@ -24,7 +24,7 @@ _DENSE = ("dense_3", "dense_4", "dense_5")
 
 
 class P808(Layers):
-    """(T,) clip and the seconds at which its windows start -> (W, 1) MOS of each window."""
+    """(N, T) clips, and row and second at which each window starts -> (W, 1) MOS of each window."""
 
     def __init__(self, weights: dict[str, Tensor], in_bfloat16: bool = False) -> None:
         super().__init__(weights, in_bfloat16)
@@ -34,27 +34,26 @@ class P808(Layers):
         self.register_buffer("fourier", (hann[:, None] * torch.cat([angle.cos(), angle.sin()], 1)).float())
         self.register_buffer("mel", slaney_mel(RATE, FFT, MELS))
 
-    def forward(self, clip: Tensor, starts: list[int]) -> Tensor:
-        """(T,), W window starts in seconds -> (W, 1)."""
-        power = self.mel_power(clip, starts)
+    def forward(self, clips: Tensor, windows: list[tuple[int, int]]) -> Tensor:
+        """(N, T), W windows by row and second -> (W, 1)."""
+        power = self.mel_power(clips, *first_frames(windows, clips.device))
         # On a CPU one picture at a time stays in the cache and is twice as fast as a batch of them.
-        size = len(starts) if clip.is_cuda else 1
-        with self.arithmetic(clip.device):
+        size = AT_ONCE if clips.is_cuda else 1
+        with self.arithmetic(clips.device):
             return torch.cat([self.network(decibels(part)) for part in power.split(size)]).float()
 
-    def mel_power(self, clip: Tensor, starts: list[int]) -> Tensor:
-        """(T,) -> (W, 900, 120). Each frame is analysed once, except where a window's edge cuts through it."""
-        grid = F.pad(clip, (HALF, HALF)).unfold(0, FFT, FRAME_HOP)  # frame f is centred on sample 160 f
-        first = torch.tensor(starts, device=clip.device) * FRAMES_PER_HOP
-        power = self._mel(grid)[first[:, None] + torch.arange(FRAMES, device=clip.device)]
-        position = torch.arange(FFT, device=clip.device)
-        head = self._mel(grid[first] * (position >= HALF))  # before the window: zeros
-        tail = self._mel(grid[first + FRAMES - 1] * (position < SAMPLES - (FRAMES - 1) * FRAME_HOP + HALF))
+    def mel_power(self, clips: Tensor, row: Tensor, first: Tensor) -> Tensor:
+        """(N, T) -> (W, 900, 120). Each frame is analysed once, except where a window's edge cuts through it."""
+        grid = F.pad(clips, (HALF, HALF)).unfold(1, FFT, FRAME_HOP)  # frame f is centred on sample 160 f
+        power = self._mel(grid)[row[:, None], first[:, None] + torch.arange(FRAMES, device=clips.device)]
+        position = torch.arange(FFT, device=clips.device)
+        head = self._mel(grid[row, first] * (position >= HALF))  # before the window: zeros
+        tail = self._mel(grid[row, first + FRAMES - 1] * (position < SAMPLES - (FRAMES - 1) * FRAME_HOP + HALF))
         return torch.cat([head[:, None], power[:, 1:-1], tail[:, None]], 1)
 
     def _mel(self, frames: Tensor) -> Tensor:
         spectrum = frames @ self.get_buffer("fourier")
-        return (spectrum[:, : HALF + 1].square() + spectrum[:, HALF + 1 :].square()) @ self.get_buffer("mel")
+        return (spectrum[..., : HALF + 1].square() + spectrum[..., HALF + 1 :].square()) @ self.get_buffer("mel")
 
     def network(self, picture: Tensor) -> Tensor:
         """(W, 900, 120) -> (W, 1)."""

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rlzoo_dnsmos.clips import FRAME_HOP, FRAMES, FRAMES_PER_HOP
-from rlzoo_dnsmos.layers import Layers
+from rlzoo_dnsmos.clips import FRAME_HOP, FRAMES, FRAMES_PER_HOP, first_frames
+from rlzoo_dnsmos.layers import AT_ONCE, Layers
 
 POWER_FLOOR = 1e-12
 _TRUNK = (("conv2d", False), ("conv2d_1", False), ("conv2d_2", False), ("conv2d_3", True), ("conv2d_4", True))
@@ -38,7 +38,7 @@ PARTS = ("sig", "bak", "ovrl")
 
 
 class P835(Layers):
-    """(T,) clip and the seconds at which its windows start -> (W, 3) signal, background, overall MOS."""
+    """(N, T) clips, and row and second at which each window starts -> (W, 3) signal, background, overall MOS."""
 
     def __init__(self, weights: dict[str, Tensor], personalized: bool, in_bfloat16: bool = False) -> None:
         super().__init__(weights, in_bfloat16)
@@ -46,48 +46,50 @@ class P835(Layers):
         fourier = torch.cat([weights["stft-real/kernel"], weights["stft-imag/kernel"]]).squeeze(-1)
         self.register_buffer("fourier", fourier.T.contiguous())
 
-    def forward(self, clip: Tensor, starts: list[int]) -> Tensor:
-        """(T,), W window starts in seconds -> (W, 3)."""
-        end = (max(starts) * FRAMES_PER_HOP + FRAMES + 1) * FRAME_HOP
-        spectrum, size = self.spectrum(clip[:end]), len(starts) if clip.is_cuda else 1
-        with self.arithmetic(clip.device):
-            columns = self.columns(spectrum, starts)
+    def forward(self, clips: Tensor, windows: list[tuple[int, int]]) -> Tensor:
+        """(N, T), W windows by row and second -> (W, 3)."""
+        end = (max(second for _, second in windows) * FRAMES_PER_HOP + FRAMES + 1) * FRAME_HOP
+        spectrum, size = self.spectrum(clips[:, :end]), AT_ONCE if clips.is_cuda else 1
+        with self.arithmetic(clips.device):
+            columns = self.columns(spectrum, windows)
             raw = torch.cat([self.head(part) for part in columns.split(size)]).float()
         return torch.stack([polynomial(raw[:, i], self.polynomials[part]) for i, part in enumerate(PARTS)], 1)
 
-    def spectrum(self, clip: Tensor) -> Tensor:
-        """(T,) -> (F, 161) log10 power of frames of 320 samples every 160."""
-        spectrum = clip.unfold(0, 2 * FRAME_HOP, FRAME_HOP) @ self.get_buffer("fourier")
-        bins = spectrum.shape[1] // 2
+    def spectrum(self, clips: Tensor) -> Tensor:
+        """(N, T) -> (N, F, 161) log10 power of frames of 320 samples every 160."""
+        spectrum = clips.unfold(1, 2 * FRAME_HOP, FRAME_HOP) @ self.get_buffer("fourier")
+        bins = spectrum.shape[2] // 2
         # The published graph takes a root and squares it again; without, the gradient of silence is finite.
-        return (spectrum[:, :bins].square() + spectrum[:, bins:].square()).clamp(min=POWER_FLOOR).log10()
+        return (spectrum[..., :bins].square() + spectrum[..., bins:].square()).clamp(min=POWER_FLOOR).log10()
 
-    def columns(self, spectrum: Tensor, starts: list[int]) -> Tensor:
-        """(F, 161) of the clip -> (W, 32, 225, 40): the trunk's output for each window, as if computed for it alone."""
-        if len(starts) == 1:  # nothing is shared, so no edge is computed twice
-            return self.convolve(spectrum[None, None, :FRAMES], _TRUNK)
+    def columns(self, spectrum: Tensor, windows: list[tuple[int, int]]) -> Tensor:
+        """(N, F, 161) of clips -> (W, 32, 225, 40): the trunk's output for each window, as if computed for it alone."""
+        if len(windows) == 1:  # nothing is shared, so no edge is computed twice
+            return self.convolve(spectrum[:, None, :FRAMES], _TRUNK)
         device = spectrum.device
         shared = self._inner(spectrum)
-        first = torch.tensor(starts, device=device) * FRAMES_PER_HOP
+        row, first = first_frames(windows, device)
         strip = torch.arange(2 * _EDGE, device=device)
         keep = _EDGE // _POOLED
-        heads = self._strips(spectrum[first[:, None] + strip])[:, :, :keep]
-        tails = self._strips(spectrum[first[:, None] + FRAMES - 2 * _EDGE + strip])[:, :, -keep:]
+        heads = self._strips(spectrum[row[:, None], first[:, None] + strip])[:, :, :keep]
+        tails = self._strips(spectrum[row[:, None], first[:, None] + FRAMES - 2 * _EDGE + strip])[:, :, -keep:]
         inner = torch.arange(keep, FRAMES // _POOLED - keep, device=device)
-        middle = shared[:, first[:, None] // _POOLED + inner].transpose(0, 1)
+        middle = shared[row[:, None], :, first[:, None] // _POOLED + inner].transpose(1, 2)
         return torch.cat([heads, middle, tails], 2)
 
     def _inner(self, spectrum: Tensor) -> Tensor:
-        """(F, 161) -> (32, >= F / 4, 40); columns within 8 frames of the clip's ends are not meaningful."""
-        count = -(-spectrum.shape[0] // _STRIP)
-        padded = F.pad(spectrum, (0, 0, _EDGE, count * _STRIP - spectrum.shape[0] + _EDGE))
-        strips = padded.unfold(0, _STRIP + 2 * _EDGE, _STRIP).transpose(1, 2)
+        """(N, F, 161) -> (N, 32, >= F / 4, 40); columns within 8 frames of a clip's ends are not meaningful."""
+        frames = spectrum.shape[1]
+        count = -(-frames // _STRIP)
+        padded = F.pad(spectrum, (0, 0, _EDGE, count * _STRIP - frames + _EDGE))
+        strips = padded.unfold(1, _STRIP + 2 * _EDGE, _STRIP).transpose(2, 3).flatten(0, 1)
         halo = _EDGE // _POOLED
-        return self._strips(strips)[:, :, halo:-halo].transpose(0, 1).flatten(1, 2)
+        columns: Tensor = self._strips(strips)[:, :, halo:-halo]
+        return columns.reshape(-1, count, *columns.shape[1:]).transpose(1, 2).flatten(2, 3)
 
     def _strips(self, strips: Tensor) -> Tensor:
         """(M, frames, 161) -> (M, 32, frames / 4, 40)."""
-        size = 32 if strips.is_cuda else 1
+        size = 4 * AT_ONCE if strips.is_cuda else 1
         return torch.cat([self.convolve(part[:, None], _TRUNK) for part in strips.split(size)])
 
     def head(self, columns: Tensor) -> Tensor:

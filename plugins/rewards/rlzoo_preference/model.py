@@ -9,14 +9,16 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
 from rlzoo.errors import DataError
+from rlzoo.writing import write_bytes
 from rlzoo_preference.encoders import EncoderSettings
 
 FORMAT = "rlzoo-preference-1"
 _HINT = "give a file that `rlzoo reward train-preference` wrote"
+MAX_HIDDEN = 4096
 
 
 class Head(nn.Module):
@@ -52,14 +54,8 @@ def save(path: Path, head: Head, encoder: EncoderSettings, hidden: int, report: 
     about = {"encoder": encoder.model_dump(), "hidden": hidden, "report": report}
     # One entry only: safetensors writes several in no fixed order, and the same training should write the same file.
     metadata = {FORMAT: json.dumps(about)}
-    part = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({name: tensor.contiguous() for name, tensor in head.state_dict().items()}, part, metadata)
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise DataError(f"cannot write '{path}': {error.strerror or error}", "choose another --out") from error
+    tensors = {name: tensor.contiguous() for name, tensor in head.state_dict().items()}
+    write_bytes(path, serialise(tensors, metadata), refused="choose another --out")
 
 
 def load(path: Path, sizes: dict[str, int]) -> tuple[Head, EncoderSettings]:
@@ -72,7 +68,10 @@ def load(path: Path, sizes: dict[str, int]) -> tuple[Head, EncoderSettings]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
         about = json.loads(metadata[FORMAT])
         encoder = EncoderSettings.model_validate(about["encoder"])
-        head = Head(sizes[encoder.name], int(about["hidden"]))
+        hidden = int(about["hidden"])
+        if not 0 <= hidden <= MAX_HIDDEN:
+            raise ValueError(f"{hidden} hidden units, expected 0 to {MAX_HIDDEN}")
+        head = Head(sizes[encoder.name], hidden)
         head.load_state_dict(tensors)
     except (SafetensorError, OSError, LookupError, TypeError, ValueError, ValidationError, RuntimeError) as error:
         raise DataError(f"'{path}' is no preference model: {str(error).splitlines()[0]}", _HINT) from error

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from rlzoo.audio import read_audio, to_samples
 from rlzoo.errors import DataError
 from rlzoo.preferences import Preference, read_preferences
+from rlzoo.writing import write_text
 from rlzoo_preference import TrainPreferenceOptions
 from rlzoo_preference.encoders import RATE, EncoderSettings, describe, make
 from rlzoo_preference.model import Head, save
@@ -68,7 +69,7 @@ def train(pairs: Path, out: Path, options: TrainPreferenceOptions, say: Callable
         sha256=encoder.sha256,
     )
     save(out, head, settings, options.hidden, report)
-    out.with_suffix(".json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_text(out.with_suffix(".json"), json.dumps(report, indent=2) + "\n", refused="choose another --out")
     say(text(report))
     return report
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlzoo.errors import DataError, PluginError
-from rlzoo.speech.corpus._files import append_jsonl, read_jsonl, write_jsonl
+from rlzoo.files.writing import append_lines, sweep
+from rlzoo.speech.corpus._files import read_jsonl, write_jsonl
 from rlzoo.speech.corpus.metadata import missing_recording, read_metadata, recordings_in
 from rlzoo.speech.corpus.waves import resample
 from rlzoo.speech.text import ARPABET, SILENCES, VOWELS, TextFrontend, strip_stress
@@ -170,10 +171,11 @@ def align_corpus(
     if out.exists() and not overwrite:
         raise DataError(f"'{out}' exists", hint="give --overwrite to make it again")
     aligner = Aligner(pronunciations, style)
+    sweep(root)
     done = _continued(journal, texts, style)
     write_jsonl(journal, done.values())
     for row in _align_all(aligner, root, {k: v for k, v in texts.items() if k not in done}, style, progress):
-        append_jsonl(journal, [row])
+        append_lines(journal, [row])
         done[row["id"]] = row
     for row in done.values():
         aligner.guessed.update(row.get("guessed", ()))

@@ -14,7 +14,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Literal
 
 from rlzoo.errors import DataError
-from rlzoo.speech.corpus._files import read_jsonl, write_text
+from rlzoo.files.writing import write_text
+from rlzoo.speech.corpus._files import read_jsonl
 from rlzoo.speech.corpus.metadata import AUDIO_SUFFIXES, read_metadata, read_text
 
 Layout = Literal["auto", "ljspeech", "pairs", "vctk", "libritts", "table"]

@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from rlzoo.errors import DataError
-from rlzoo.speech.corpus._files import append_jsonl, read_jsonl, write_jsonl, write_text
+from rlzoo.files.writing import append_lines, is_stray, sweep, write_text
+from rlzoo.speech.corpus._files import read_jsonl, write_jsonl
 from rlzoo.speech.corpus.splits import digest, split_of
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def speak_corpus(
     done = _finished(folder, record)
     todo = [(name, text, folder / "wavs" / f"{name}.wav") for name, text in wanted.items() if name not in done]
     for rows in _in_workers("speaking", _speak_some, todo, recipe, jobs, progress):
-        append_jsonl(folder / _JOURNAL, rows)
+        append_lines(folder / _JOURNAL, rows)
         done.update((row["id"], row) for row in rows)
     rows = [done[name] for name in sorted(done)]
     _write_lists(folder, rows, recipe)
@@ -183,14 +184,24 @@ def _open_folder(folder: Path, recipe: Mapping[str, Any]) -> None:
             raise DataError(
                 f"'{folder}' holds a corpus made with another {', '.join(different)}", hint="choose another folder"
             )
-    elif folder.exists() and any(folder.iterdir()):
+    elif folder.exists() and not _is_begun(folder):
         raise DataError(f"'{folder}' is not empty and holds no corpus of ours", hint="choose another folder")
     try:
         (folder / "wavs").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"cannot make '{folder}': {error.strerror}", hint="choose a folder you can write") from error
+    for place in (folder, folder / "wavs", folder / "clean"):
+        sweep(place)
     if not card.exists():
         write_text(card, json.dumps({"status": "unfinished", "recipe": recipe}, indent=1) + "\n")
+
+
+def _is_begun(folder: Path) -> bool:
+    """Whether there is nothing in the folder but what a call makes before it writes its card."""
+    wavs = folder / "wavs"
+    return all(path == wavs or is_stray(path) for path in folder.iterdir()) and not (
+        wavs.exists() and any(wavs.iterdir())
+    )
 
 
 def _finished(folder: Path, record: Path) -> dict[str, dict[str, Any]]:

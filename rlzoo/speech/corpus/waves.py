@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
+import io
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from rlzoo.errors import DataError, PluginError
+from rlzoo.errors import PluginError
+from rlzoo.files.writing import write_bytes
 
 Wave = npt.NDArray[np.float64]
 
@@ -50,11 +51,7 @@ def flatten_pitch(wave: Wave, rate: int, hertz: float) -> Wave:
 
 def write_wave(path: Path, wave: Wave, rate: int) -> None:
     """Write (L,) in [-1, 1] as 16-bit mono, atomically; overshoot of the low-pass is clipped."""
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp.wav")
     samples = np.clip(np.rint(wave * 32767.0), -32768, 32767).astype(np.int16)
-    try:
-        soundfile.write(temporary, samples, rate, subtype="PCM_16", format="WAV")
-        temporary.replace(path)
-    except (OSError, soundfile.LibsndfileError) as error:
-        temporary.unlink(missing_ok=True)
-        raise DataError(f"cannot write '{path}': {error}", hint="check free space and permissions") from error
+    content = io.BytesIO()
+    soundfile.write(content, samples, rate, subtype="PCM_16", format="WAV")
+    write_bytes(path, content.getbuffer(), refused="check free space and permissions")
