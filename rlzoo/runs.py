@@ -354,7 +354,7 @@ class Evaluation:
 
 
 def _reward(asked: str | RewardFunction) -> str | dict[str, Any]:
-    """What `--reward` would be; a function by the module or the script that defines it."""
+    """The value of `--reward`; for a function, the module or the script that defines it."""
     if isinstance(asked, str):
         return asked
     name, module = getattr(asked, "__qualname__", ""), getattr(asked, "__module__", "")

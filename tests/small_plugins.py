@@ -94,6 +94,12 @@ def process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return {"command": [sys.executable, "-m", "rlzoo_remote.worker", "guard", "{}"]}
 
 
+def function(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    file = folder / "power.py"
+    file.write_text("def power(samples, prompts):\n    return samples.data.square().sum(1) / samples.lengths\n")
+    return {"function": f"{file}:power"}
+
+
 def composite(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return {"parts": [{"name": "dnsmos"}, {"name": "guard", "floor": -1.0}]}
 
@@ -102,6 +108,7 @@ MAKERS: dict[str, Maker] = {
     "composite": composite,
     "dnsmos-pro": dnsmos_pro,
     "f5tts": f5tts,
+    "function": function,
     "gradtts": gradtts,
     "nisqa": nisqa("V2_ARGS"),
     "nisqa-tts": nisqa("TTS_ARGS"),

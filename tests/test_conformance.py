@@ -263,6 +263,13 @@ def test_every_check_has_its_planted_bug(module: Any) -> None:
     assert planted[module] == set(checks(module))
 
 
+class Shared(Options):
+    """A default that one run could change for the next."""
+
+    names: list[str] = []  # noqa: RUF012
+    """Its names."""
+
+
 class Silent(Options):
     """An option without documentation."""
 
@@ -294,6 +301,7 @@ def record(**changes: Any) -> AlgorithmSpec:
         ("describes_itself", {"summary": "two\nlines"}),
         ("documents_its_options", {"options": Silent}),
         ("closes_its_options", {"options": Open}),
+        ("has_immutable_defaults", {"options": Shared}),
         ("has_valid_defaults", {"options": WrongDefault}),
         ("has_valid_presets", {"target": "heavy_plugin:X"}),
         ("points_at_its_class", {"target": "rlzoo.testing.toys:ToyReward"}),
@@ -307,7 +315,7 @@ def test_a_planted_announcement_bug_is_found(name: str, changes: Any, monkeypatc
 
 
 def test_every_announcement_check_has_its_planted_bug() -> None:
-    planted = {mark.args[1][i][0] for mark in test_a_planted_announcement_bug_is_found.pytestmark for i in range(7)}
+    planted = {mark.args[1][i][0] for mark in test_a_planted_announcement_bug_is_found.pytestmark for i in range(8)}
     assert planted == set(checks(announcement))
 
 

@@ -1,4 +1,4 @@
-"""Where a plugin's own exception came from. Light."""
+"""The place in a plugin where its exception came from. Light."""
 
 from __future__ import annotations
 

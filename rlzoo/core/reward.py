@@ -21,7 +21,7 @@ RewardFunction = Callable[[Samples, Sequence[Prompt]], Scores | torch.Tensor | S
 
 
 def unsound(scores: object, samples: Samples) -> str:
-    """What is wrong with the result of `Reward.score` for `samples`; empty if nothing is."""
+    """Describe what is wrong with the result of `Reward.score` for `samples`; empty if nothing is."""
     if not isinstance(scores, Scores):
         return f"returned {type(scores).__name__} instead of Scores: wrap the numbers, Scores(values)"
     device = samples.data.device

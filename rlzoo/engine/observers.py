@@ -98,7 +98,7 @@ def _unchanged() -> Iterator[None]:
 
 
 def _samples(rundir: RunDirectory, step: int) -> Iterator[AudioSample]:
-    """What was judged, read from the run directory: no tensor of the run leaves the engine."""
+    """Read the evaluation from the run directory: no tensor of the run leaves the engine."""
     document = read(rundir, step)
     for row in document["rows"] if document else ():
         if row["file"]:

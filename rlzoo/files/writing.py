@@ -108,7 +108,7 @@ def sweep(folder: Path, name: str = "") -> None:
 
 
 def is_stray(path: Path) -> bool:
-    """Whether a killed write has left this."""
+    """Return whether a killed write has left this."""
     return _STRAY.fullmatch(path.name) is not None
 
 
@@ -116,7 +116,7 @@ def remove(path: Path) -> None:
     """A file, or a folder with all that is in it, if it is there."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
-    else:
+    elif os.path.lexists(path):  # false, too, where a part of the path is a file and unlink would raise
         path.unlink(missing_ok=True)
 
 

@@ -1,4 +1,4 @@
-"""What every observer must keep. Each check takes an `ObserverSubject` and raises `Broken`."""
+"""Checks of an observer. Each check takes an `ObserverSubject` and raises `Broken`."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ SLOW = ("distillmos", "dnsmos", "dnsmos-pro", "nisqa", "nisqa-tts")
 
 
 def documented() -> dict[str, list[float]]:
-    section = (ROOT / "docs/rewards.md").read_text().split("## Inputs that are no ordinary speech")[1].split("\n## ")[0]
+    section = (ROOT / "docs/rewards.md").read_text().split("## Unusual input")[1].split("\n## ")[0]
     rows = re.findall(r"^\| ([a-z0-9-]+) \| (-?\d.*?) \|$", section, re.MULTILINE)
     return {name: [float(cell) for cell in cells.split(" | ")] for name, cells in rows}
 

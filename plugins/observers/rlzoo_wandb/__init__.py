@@ -11,7 +11,7 @@ from rlzoo.plugin import ObserverSpec, Options, hookimpl
 
 
 class WandbOptions(Options):
-    """Where the run is logged, and how much of it."""
+    """Options: the place of the log, and how much is logged."""
 
     project: str = "rlzoo"
     """Project of the run."""

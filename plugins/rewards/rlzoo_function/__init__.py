@@ -24,7 +24,7 @@ def _absolute(text: str) -> str:
 
 
 class FunctionOptions(Options):
-    """Which function, and the sample rate of the audio that it gets."""
+    """The function, and the sample rate of the audio that it gets."""
 
     function: Annotated[str, AfterValidator(_absolute)]
     """`package.module:function` or `path/to/file.py:function`; called as `function(samples, prompts)`, it
