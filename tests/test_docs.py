@@ -70,7 +70,8 @@ def test_python_blocks_run(block, tmp_path, monkeypatch):
 def test_toml_blocks_are_valid_and_run_files_resolve(block, registry):
     data = tomllib.loads(block[2])
     if "algorithm" in data and data.keys() <= set(TOP_KEYS):
-        resolve({"rewards": [{"name": "dnsmos"}], **data}, registry)
+        algorithm = {"name": "ddpo", **data["algorithm"]}  # a preset leaves out whose it is
+        resolve({"rewards": [{"name": "dnsmos"}], **data, "algorithm": algorithm}, registry)
 
 
 def test_there_are_blocks_to_run():
