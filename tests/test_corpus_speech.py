@@ -112,6 +112,13 @@ def test_splits_are_read_from_their_files(tmp_path):
         SpeechCorpus.open(folder, split="validation")
 
 
+def test_of_a_small_corpus_one_utterance_is_held_out(tmp_path):
+    folder = write_corpus(tmp_path / "c", names=["a", "b"])
+    held_out, trained = (SpeechCorpus.open(folder, split=split) for split in ("validation", "train"))
+    assert (len(held_out), len(trained)) == (1, 1)
+    assert held_out[0].id != trained[0].id
+
+
 def test_without_split_files_a_hash_decides(tmp_path):
     folder = write_corpus(tmp_path / "c", names=[f"n{i}" for i in range(120)])
     parts = [{item.id for item in SpeechCorpus.open(folder, split=name)} for name in ("train", "validation", "test")]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, overload
 from rlzoo.errors import DataError
 from rlzoo.speech.corpus._files import read_jsonl
 from rlzoo.speech.corpus.metadata import missing_recording, read_metadata, read_text, recordings_in
-from rlzoo.speech.corpus.splits import split_of
+from rlzoo.speech.corpus.splits import digest, split_of
 from rlzoo.speech.corpus.textgrids import find_textgrids, read_textgrid
 from rlzoo.speech.text import ARPABET
 
@@ -114,7 +114,7 @@ class SpeechCorpus(Sequence[SpeechItem]):
         Args:
             folder: has metadata.csv (id|text or id|text|normalised text), wavs/ and, without `textgrids`, phones.jsonl.
             split: 'train', 'validation' or 'test'; None reads all. Without split files the split is by a hash of the
-                text, 2 % each for validation and test.
+                text, 2 % each for validation and test, at least one utterance for validation.
             textgrids: folder of the aligner's TextGrids, named after the ids; read instead of phones.jsonl.
             sample_rate: the rate in hertz that is wanted; None accepts any, as long as all files agree.
             trim_silence: leave out the silences at both ends, as WaveGrad 2's released preprocessing does.
@@ -128,7 +128,7 @@ class SpeechCorpus(Sequence[SpeechItem]):
         texts = read_metadata(root / "metadata.csv").texts
         recordings = recordings_in(root / "wavs")
         times = _times(root, Path(textgrids) if textgrids is not None else None, texts)
-        names = _split(root, texts, split)
+        names = _split(root, texts, split, times)
         left_out = _left_out(root) if textgrids is None else set()
         untimed = [name for name in names if name not in times and name not in left_out]
         if untimed and not skip_missing:
@@ -143,7 +143,7 @@ class SpeechCorpus(Sequence[SpeechItem]):
                     raise missing_recording(root, name)
                 items.append(_item(recordings[name], name, texts[name], times[name], sample_rate, trim_silence))
         if not items:
-            raise DataError(f"'{root}': no utterance in split '{split}'", hint="use another split or a larger corpus")
+            raise DataError(f"'{root}': no utterance in split '{split}'", hint="record more utterances")
         rate = items[0].sample_rate
         for item in items:
             if item.sample_rate != rate:
@@ -338,17 +338,18 @@ def _left_out(root: Path) -> set[str]:
     return {str(row.get("id")) for row in read_jsonl(path)} if path.is_file() else set()
 
 
-def _split(root: Path, texts: dict[str, str], split: str | None) -> list[str]:
+def _split(root: Path, texts: dict[str, str], split: str | None, timed: Collection[str]) -> list[str]:
     if split is None:
         return list(texts)
     if split not in SPLITS:
         raise DataError(f"unknown split '{split}'", hint=f"splits: {', '.join(SPLITS)}")
     if not any((root / f"{name}.txt").exists() for name in SPLITS):
-        return [
-            name
-            for name, text in texts.items()
-            if split_of(text, seed=0, validation_fraction=0.02, test_fraction=0.02) == split
-        ]
+        places = {n: split_of(t, seed=0, validation_fraction=0.02, test_fraction=0.02) for n, t in texts.items()}
+        usable = [name for name in places if name in timed]
+        if len(usable) > 1 and all(places[name] != "validation" for name in usable):
+            # Of a small corpus one utterance is held out, whichever comes first by its text.
+            places[min(usable, key=lambda name: (digest(texts[name]), name))] = "validation"
+        return [name for name, place in places.items() if place == split]
     path = root / f"{split}.txt"
     lines = read_text(path, "one id a line").split("\n")
     wanted = [unicodedata.normalize("NFC", line.strip()) for line in lines if line.strip()]
