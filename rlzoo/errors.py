@@ -63,6 +63,6 @@ class Diverged(RlzooError):
 
 
 class Interrupted(RlzooError):
-    """The user asked to stop; everything was saved first."""
+    """The user asked to stop (Ctrl-C or SIGTERM); the step was finished and everything saved first."""
 
     exit_code = 130

@@ -43,7 +43,7 @@ def measured(name: str, seed: int, folder: Path, nisqa: Path | None) -> dict[str
             ["--resume", run] if begun else [*RUNS[name], "--reward", "distillmos", "--seed", str(seed), "--out", run]
         )
         seconds = rlzoo("run", *command)
-        timed.write_text("nan" if begun else f"{seconds:.0f}", encoding="utf-8")
+        timed.write_text("" if begun else f"{seconds:.0f}", encoding="utf-8")
     if not judged.exists():
         judges, weights = ["wer", "dnsmos"], []
         if nisqa:
@@ -56,7 +56,7 @@ def measured(name: str, seed: int, folder: Path, nisqa: Path | None) -> dict[str
     return {
         "run": name,
         "seed": seed,
-        "seconds": float(timed.read_text(encoding="utf-8")),
+        "seconds": float(timed.read_text(encoding="utf-8") or 0) or None,  # None: it was interrupted
         "held_out": {key: held_out[key] for key in ("base", "mean", "gain", "gain_error")},
         "paired": {key: value for key, value in target["paired"].items() if "/" not in key and key != "total"},
         "diversity": target.get("diversity"),
@@ -73,7 +73,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         cells = [
             row["run"],
             str(row["seed"]),
-            f"{row['seconds']:.0f}",
+            f"{row['seconds']:.0f}" if row["seconds"] else "–",
             f"{held_out['base']:.2f} → {held_out['mean']:.2f}",
             f"{held_out['gain']:+.2f} ± {held_out['gain_error']:.2f}",
         ]
