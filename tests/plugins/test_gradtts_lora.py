@@ -154,7 +154,7 @@ def test_layers_are_chosen_by_name_and_a_wrong_choice_is_named(voice: Path) -> N
     with pytest.raises(ConfigError, match="matches none of the denoiser's 9 convolutions") as error:
         make(voice, lora_layers="level")
     assert error.value.hint == "their names are like 'input' and 'output.2'"
-    with pytest.raises(ConfigError, match="no regular expression"):
+    with pytest.raises(ConfigError, match="not a regular expression"):
         make(voice, lora_layers="(")
 
 

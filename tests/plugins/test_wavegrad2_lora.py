@@ -98,5 +98,5 @@ def test_layers_are_chosen_by_name_and_a_wrong_choice_is_named(voice: Path) -> N
     assert all(name.startswith("ublocks.0.") for name in names)
     with pytest.raises(ConfigError, match="matches none of the denoiser's"):
         make(voice, lora_layers="transformer")
-    with pytest.raises(ConfigError, match="no regular expression"):
+    with pytest.raises(ConfigError, match="not a regular expression"):
         make(voice, lora_layers="(")
