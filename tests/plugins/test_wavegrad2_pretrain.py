@@ -132,6 +132,8 @@ def test_the_first_steps_train_all_but_the_denoiser(corpus: Path, tmp_path: Path
     ("options", "steps"),
     [
         ({}, 2000),
+        ({"steps": 10}, 2),
+        ({"minutes": 5}, 100),
         ({"mel_steps": 7}, 7),
         ({"spectral_weight": 0}, 0),
         ({"init": "v"}, 0),

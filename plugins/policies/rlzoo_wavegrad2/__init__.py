@@ -80,7 +80,7 @@ class PretrainOptions(PretrainingOptions):
     losses alone."""
     mel_steps: Annotated[int, Field(ge=0, le=100_000_000)] = 2000
     """The first so many steps train encoder, durations and mel decoder without the denoiser, which is most of a step's
-    work. 0 with `spectral_weight = 0`, and with `init` unless it is set."""
+    work. Unless it is set: at most a quarter of `steps` and 20 for each of `minutes`, and 0 with `init`."""
     rollout_levels: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
     """Few-step schedule to train for, sqrt(alpha_bar) cleanest first: half of the windows then start from noise and go
     through these steps (InferGrad, arXiv:2202.03751). Stored with the voice as its schedule of so many steps."""

@@ -43,8 +43,12 @@ def with_mel_steps(options: PretrainOptions) -> PretrainOptions:
     Raises:
         ConfigError: no step would train the denoiser.
     """
-    if not options.spectral_weight or (options.init is not None and "mel_steps" not in options.model_fields_set):
+    is_set = "mel_steps" in options.model_fields_set
+    if not options.spectral_weight or (options.init is not None and not is_set):
         return options.model_copy(update={"mel_steps": 0})
+    if not is_set:  # at most a quarter of a short budget
+        most = [options.mel_steps, options.steps // 4, *([int(20 * options.minutes)] if options.minutes else [])]
+        return options.model_copy(update={"mel_steps": min(most)})
     if options.mel_steps >= options.steps:
         raise ConfigError(
             f"steps is {options.steps} and mel_steps {options.mel_steps}: no step would train the denoiser",
