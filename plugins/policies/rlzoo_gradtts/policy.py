@@ -191,13 +191,19 @@ class GradTTSPolicy(GaussianDiffusionPolicy):
         step = super().transition(x, k, cond, schedule, prediction)
         if self.options.style == "clean":
             return step
-        times = schedule.to(x.device).times
-        of_style, _, _ = self.posterior(times[k], times[k + 1])
-        open_ = (of_style * times[k]).to(x.dtype)
-        wider = torch.where(step.std > 0, (step.std**2 + open_**2).sqrt(), step.std)
         std = step.std[:, None, None].expand_as(x).clone()
-        std[:, : self.config.style, 0] = wider[:, None]
+        std[:, : self.config.style, 0] = self._style_stds(schedule.to(x.device), x.dtype)[k, None]
         return Gaussian(step.mean, std, step.mask)
+
+    def _style_stds(self, schedule: Schedule, dtype: torch.dtype) -> Tensor:
+        """(K,) standard deviations of the style's steps. Computed once for a schedule, in float64."""
+        known: dict[Any, Tensor] = schedule.__dict__.setdefault("_style_stds", {})
+        if dtype not in known:
+            sigma_t, sigma_s = schedule.times[:-1], schedule.times[1:]
+            of_x0, _, std = self.posterior(sigma_t, sigma_s)
+            wider = (std**2 + (of_x0 * sigma_t) ** 2).sqrt()
+            known[dtype] = torch.where(schedule.stochastic, wider, torch.zeros_like(wider)).to(dtype)
+        return known[dtype]
 
     def sample_times(self, uniform: Tensor) -> Tensor:
         """The levels of pretraining."""
