@@ -18,15 +18,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import torch
 from bench_tools import SUITE, here, suite_file
 from kills import End, Operation, Point, points, run, spread, strays
 from rlzoo_wavegrad2 import PretrainOptions
-from rlzoo_wavegrad2.network import PRESETS, NetworkConfig
+from rlzoo_wavegrad2.network import PRESETS
 from rlzoo_wavegrad2.pretrain import pretrain
 from rlzoo_wavegrad2.tune import tune_schedule
+from tiny_wavegrad2 import TINY
 
 from rlzoo.assets import Asset
 from rlzoo.audio import write_audio
@@ -214,16 +216,6 @@ def bench_command(tmp_path: Path) -> Command:
 
 # --- rlzoo pretrain and tune-schedule --------------------------------------------------------------------------------
 
-TINY = NetworkConfig(
-    sample_rate=8000,
-    encoder_channels=16,
-    speaker_channels=4,
-    predictor_channels=8,
-    down_channels=(8, 16),
-    up_channels=(24, 16, 8),
-    factors=(10, 8),
-    dilations=((1, 2, 4, 8),) * 2,
-)
 OPTIONS = {
     "text_style": "cmu",
     "preset": "tiny",
@@ -374,6 +366,9 @@ def pull_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Co
 
     monkeypatch.setenv("RLZOO_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("RLZOO_OFFLINE", raising=False)
+    # Pieces of one size: as they come, another run would have another number of writes to be killed at.
+    as_it_comes = httpx.Response.iter_raw
+    monkeypatch.setattr(httpx.Response, "iter_raw", lambda response: as_it_comes(response, 51_200))
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

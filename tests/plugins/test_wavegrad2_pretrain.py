@@ -17,11 +17,12 @@ from rlzoo_wavegrad2 import PretrainOptions, WaveGrad2Options
 from rlzoo_wavegrad2.checkpoint import VOICES
 from rlzoo_wavegrad2.data import LogMel, Recordings, Utterance, draw_starts, mel_cepstral_distance, windows
 from rlzoo_wavegrad2.losses import Losses, stft_distance
-from rlzoo_wavegrad2.network import PRESETS, NetworkConfig, WaveGrad2Network
+from rlzoo_wavegrad2.network import PRESETS, WaveGrad2Network
 from rlzoo_wavegrad2.policy import WaveGrad2Policy
 from rlzoo_wavegrad2.pretrain import SpeechTask, for_device, pretrain, with_mel_steps
 from rlzoo_wavegrad2.schedules import named_levels, placed_levels, to_schedule
 from rlzoo_wavegrad2.tune import KNOTS, bumps, search, trials, tune_schedule
+from tiny_wavegrad2 import TINY
 from torch import Tensor
 from typer.testing import CliRunner
 
@@ -33,16 +34,6 @@ from rlzoo.speech.corpus.align import align_corpus
 from rlzoo.speech.corpus.engines.flite import FliteEngine
 from rlzoo.speech.corpus.textgrids import write_textgrid
 
-TINY = NetworkConfig(
-    sample_rate=8000,
-    encoder_channels=16,
-    speaker_channels=4,
-    predictor_channels=8,
-    down_channels=(8, 16),
-    up_channels=(24, 16, 8),
-    factors=(10, 8),
-    dilations=((1, 2, 4, 8),) * 2,
-)
 FAST = {
     "text_style": "cmu",
     "preset": "tiny",
