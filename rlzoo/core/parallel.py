@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 RowFunction = Callable[[int, Tensor], Tensor]
@@ -159,7 +160,9 @@ class _Rows(torch.autograd.Function):
         ctx.outputs = list(ctx.inputs)
 
         def work(row: int) -> None:
-            with torch.enable_grad():
+            # Under activation checkpointing the graphs of rows stay whole: it replays what one thread saved, in order,
+            # and which rows a thread gets is not the same twice.
+            with torch.enable_grad(), saved_tensors_hooks(_as_it_is, _as_it_is):
                 ctx.outputs[row] = function(row, ctx.inputs[row])
 
         with pool():
@@ -191,6 +194,10 @@ class _Rows(torch.autograd.Function):
             rows = [row[0] if row else None for row in found]
             inputs = torch.cat([torch.zeros_like(x) if g is None else g for g, x in zip(rows, ctx.inputs, strict=True)])
         return None, inputs, *sums
+
+
+def _as_it_is(x: Tensor) -> Tensor:
+    return x
 
 
 def _add(parts: list[Tensor]) -> Tensor | None:
