@@ -298,6 +298,10 @@ class Raw:
                 connection.sendall(self.content[first : first + size])
                 if self.stopped.wait(self.pause):
                     return
+            # Closing with a part of the request unread would reset the connection, and the answer would be lost.
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(1 << 16):
+                pass
 
     def close(self) -> None:
         self.stopped.set()
