@@ -82,7 +82,7 @@ class Gaussian:
         return self.std if self.std.dim() > 1 else self.std.view(-1, *([1] * (self.mean.dim() - 1)))
 
     def rsample(self, noise: Tensor) -> Tensor:
-        x = self.mean + self._std() * noise
+        x = torch.addcmul(self.mean, self._std(), noise)
         return x if self.mask is None else x * self.mask
 
     def log_prob(self, x: Tensor, reduction: Reduction = "mean") -> Tensor:
@@ -278,7 +278,8 @@ class GaussianDiffusionPolicy(Policy):
         x0 = self.clean(x, self.predict(x, t, cond) if prediction is None else prediction, t)
         if self.clip_clean is not None:
             x0 = x0.clamp(-self.clip_clean, self.clip_clean)
-        return Gaussian(per_row(of_x0, x) * x0 + per_row(of_x, x) * x, std, self.mask(cond))
+        mean = torch.addcmul(per_row(of_x, x) * x, per_row(of_x0, x), x0)
+        return Gaussian(mean, std, self.mask(cond))
 
     def _coefficients(self, schedule: Schedule, dtype: torch.dtype) -> Tensor:
         """(4, K): level, what the mean takes of x0 and of x, std. Computed once for a schedule, in float64."""

@@ -191,9 +191,9 @@ class GradTTSPolicy(GaussianDiffusionPolicy):
         step = super().transition(x, k, cond, schedule, prediction)
         if self.options.style == "clean":
             return step
-        std = step.std[:, None, None].expand_as(x).clone()
-        std[:, : self.config.style, 0] = self._style_stds(schedule.to(x.device), x.dtype)[k, None]
-        return Gaussian(step.mean, std, step.mask)
+        style = self._style_stds(schedule.to(x.device), x.dtype)[k, None, None].expand(-1, x.shape[1], 1)
+        frames = step.std[:, None, None].expand(-1, x.shape[1], x.shape[2] - 1)
+        return Gaussian(step.mean, torch.cat([style, frames], 2), step.mask)
 
     def _style_stds(self, schedule: Schedule, dtype: torch.dtype) -> Tensor:
         """(K,) standard deviations of the style's steps. Computed once for a schedule, in float64."""
