@@ -10,7 +10,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from rlzoo.config.fallback import Replacement
-from rlzoo.errors import RlzooError
+from rlzoo.errors import DataError, RlzooError
 
 # Results go to standard output, so that they can be piped; everything else to standard error.
 out = Console(soft_wrap=True, highlight=False, markup=False)
@@ -36,11 +36,23 @@ def exit_code(call: Callable[[], object], *, debug: bool = False) -> int:
     except KeyboardInterrupt:
         err.print("stopped at once; what was complete is kept")
         return 130
+    except OSError as error:
+        if error.filename is None:
+            return _bug()
+        if debug:
+            traceback.print_exc()
+        refused = DataError(f"{error.strerror}: '{error.filename}'", "check the path, its permissions and the disk")
+        print_error(refused)
+        return refused.exit_code
     except Exception:
-        traceback.print_exc()
-        err.print("This is a bug in rlzoo or in a plugin, not in what you asked for; please report it.")
-        return 1
+        return _bug()
     return 0
+
+
+def _bug() -> int:
+    traceback.print_exc()
+    err.print("This is a bug in rlzoo or in a plugin, not in what you asked for; please report it.")
+    return 1
 
 
 def warn_replacement(replacement: Replacement) -> None:
