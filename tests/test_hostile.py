@@ -115,6 +115,18 @@ def test_a_foreign_run_directory_runs_nothing(copy: Path, command: Command, argu
     assert "evil.py" in err
 
 
+def test_all_that_a_foreign_run_would_do_is_named_at_once_and_as_it_is(copy: Path, command: Command) -> None:
+    """Who has looked at the plugin and says --trust has been told of the program, too; and nothing hides a name."""
+    foreign(copy)
+    edit(copy, lambda values: values["plugin_files"].append("evil\x1b[2K\u202e.py"))
+    code, _, err = command("eval", copy)
+    assert code == 4
+    assert "load the plugin" in err
+    assert f"start a program ('process', command = ['touch', '{copy / 'PWNED'}'])" in err
+    assert "evil\\u001b[2K\\u202e.py" in err
+    assert "start a program" not in command("synth", "--checkpoint", copy, "--text", "hi", "--out", "o.wav")[2]
+
+
 @pytest.mark.parametrize("arguments", LOOKING)
 def test_looking_at_a_foreign_run_directory_runs_nothing(
     copy: Path, command: Command, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
@@ -353,6 +365,28 @@ def test_metadata_in_another_encoding_is_one_line(tmp_path: Path, command: Comma
     assert "metadata.csv', line 1: byte 0xf6 is not UTF-8 text" in err
 
 
+def test_a_voice_of_a_network_that_cannot_be_built_is_one_line(tmp_path: Path) -> None:
+    from rlzoo_wavegrad2.checkpoint import VOICES
+    from tiny_wavegrad2 import TINY
+
+    description = {"network": {**TINY.model_dump(), "dilations": ((1, 2),) * len(TINY.factors)}, "text": "flite"}
+    VOICES.save(tmp_path / "v.safetensors", {}, description)
+    with pytest.raises(DataError, match=r"v\.safetensors' describes a network that cannot be built: IndexError"):
+        VOICES.load(tmp_path / "v.safetensors")
+
+
+def test_results_whose_runs_count_different_things_are_one_line(tmp_path: Path) -> None:
+    from bench_tools import document
+
+    from rlzoo.bench.collect import read as read_results
+
+    results = document({"a": 0.1, "b": 0.2}, {"a": 0.1, "b": 0.2}, seeds=(0, 1))
+    results["cells"][1]["curve"][1]["used"]["tea"] = 1.0
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    with pytest.raises(DataError, match=r"cells\.1 does not tell how much of the budget it used"):
+        read_results(tmp_path / "results.json")
+
+
 @pytest.mark.parametrize("value", ["9" * 5000, "[" * 900 + "]" * 900, "{a=" * 300 + "1" + "}" * 300])
 def test_values_that_no_run_has_are_refused(value: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--set"):
@@ -360,6 +394,8 @@ def test_values_that_no_run_has_are_refused(value: str, tmp_path: Path) -> None:
     (tmp_path / "run.toml").write_text(f"x = {value}")
     with pytest.raises(ConfigError, match="is not valid TOML"):
         read(tmp_path / "run.toml")
+    (tmp_path / "run.toml").write_text("\ufeffseed = 1")  # as some editors begin a file
+    assert read(tmp_path / "run.toml") == {"seed": 1}
     with pytest.raises(ConfigError, match="is not an assignment"):
         override({}, "a" + ".a" * 2000 + "=1")
 
