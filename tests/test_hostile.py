@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -373,6 +374,48 @@ def test_a_voice_of_a_network_that_cannot_be_built_is_one_line(tmp_path: Path) -
     VOICES.save(tmp_path / "v.safetensors", {}, description)
     with pytest.raises(DataError, match=r"v\.safetensors' describes a network that cannot be built: IndexError"):
         VOICES.load(tmp_path / "v.safetensors")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sample_rate": 0},
+        {"sample_rate": 10**9},
+        {"factors": (10**9,) * 2},
+        {"factors": (4096, 17)},
+        {"pos_emb_scale": math.inf},
+    ],
+)
+def test_a_voice_of_a_rate_or_size_that_no_voice_has_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    """Its weights may fit all the same: these values shape no tensor, but what is made with them."""
+    from rlzoo_wavegrad2.checkpoint import VOICES
+    from rlzoo_wavegrad2.network import WaveGrad2Network
+    from tiny_wavegrad2 import TINY
+
+    described = {"network": {**TINY.model_dump(), **change}, "text": "flite"}
+    VOICES.save(tmp_path / "v.safetensors", WaveGrad2Network(TINY).state_dict(), described)
+    with pytest.raises(DataError, match=rf"describes no network: network.*{next(iter(change))}"):
+        VOICES.load(tmp_path / "v.safetensors")
+
+
+def test_a_preference_model_that_is_not_finite_is_refused(tmp_path: Path) -> None:
+    from rlzoo_preference.encoders import EncoderSettings
+    from rlzoo_preference.model import Head, load, save
+
+    head = Head(3, 4)
+    next(iter(head.parameters())).data.fill_(math.nan)
+    save(tmp_path / "p.safetensors", head, EncoderSettings(name="log-mel", level_dbfs=-26.0, layer=0, sha256=""), 4, {})
+    with pytest.raises(DataError, match="its weights are not finite"):
+        load(tmp_path / "p.safetensors", {"log-mel": 3})
+
+
+def test_a_description_of_an_f5_model_that_is_nested_without_end_is_one_line(tmp_path: Path) -> None:
+    from rlzoo_f5tts.checkpoint import MARK, read_model
+    from safetensors.torch import save_file
+
+    save_file({"a": torch.zeros(1)}, tmp_path / "f.safetensors", {"format": MARK, "config": "[" * 100_000})
+    with pytest.raises(DataError, match=r"f\.safetensors"):
+        read_model(tmp_path / "f.safetensors")
 
 
 def test_results_whose_runs_count_different_things_are_one_line(tmp_path: Path) -> None:
