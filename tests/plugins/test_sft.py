@@ -30,7 +30,7 @@ def test_recordings_teach(kind) -> None:
     x, cond = ctx.policy.supervise(PROMPTS, ctx.recordings(PROMPTS))
     keys = [f"{seed}/0/{prompt.id}" for prompt in PROMPTS]
     t = ctx.policy.sample_times(row_uniform(keys, "time").double())
-    noise = row_noise(keys, "noise", x.shape[1:]).double()
+    noise = row_noise(keys, "noise", x.shape[1:], ctx.policy.lengths(cond).tolist()).double()
     loss = ctx.policy.denoising_loss(x.double(), cond, t, noise).mean()
     torch.testing.assert_close(got, gradient_of(loss, ctx), atol=1e-9, rtol=1e-6)
 
