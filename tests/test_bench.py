@@ -518,6 +518,15 @@ def test_published_results_are_in_the_docs():
     assert (ROOT / "docs/results.md").read_text(encoding="utf-8") == expected, "run `python docs/results.py`"
 
 
+@pytest.mark.parametrize("name", collecting.published(ROOT / "benchmarks/results"))
+def test_published_results_are_those_of_the_suite_as_it_is_today(name):
+    document = collecting.published(ROOT / "benchmarks/results")[name]
+    assert collecting.stale(document, load(document["suite"]["name"])) == [], "run and publish the suite again"
+    assert document["missing"] == document["left_out"] == []
+    commits = document["origin"]["commits"]
+    assert all(re.fullmatch("[0-9a-f]{12}", commit) for commit in commits), "publish from a clean checkout"
+
+
 def test_results_of_another_preset_or_suite_are_stale(finished):
     suite, folder = finished
     made = collecting.collect(suite, folder)

@@ -16,6 +16,8 @@ from rlzoo.errors import DataError, RlzooError
 from rlzoo.files.reading import read_lines
 from rlzoo.files.rundir import RunDirectory, check_free, default_path, environment
 
+ROOT = Path(__file__).parents[1]
+
 CONFIG = {
     "seed": 1,
     "policy": {"name": "p"},
@@ -241,6 +243,12 @@ def test_the_name_shows_a_stand_in_and_is_free(tmp_path):
     second = default_path("dlpo", "wavegrad2", [("dnsmos", "utmos"), ("wer", "wer")], 7, tmp_path)
     assert second != first
     assert not second.exists()
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a checkout")
+def test_the_environment_states_the_commit_of_the_checkout():
+    head = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    assert environment()["git"]["commit"] == head.stdout.strip()
 
 
 def test_a_git_that_does_not_answer_is_no_reason_not_to_run(monkeypatch):

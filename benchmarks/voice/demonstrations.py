@@ -3,9 +3,9 @@
     python benchmarks/voice/demonstrations.py --runs DIR [--seeds 0 1 2] [--nisqa nisqa.tar] [RUN ...]
 
 RUN is one of `dlpo`, `draft` and `negative` (dlpo, paid for low scores); all of them where none is named. Every run is
-`rlzoo run --algo ALGO --reward distillmos --seed SEED` (draft: `--steps 12`), as a user types it. Then `rlzoo eval`
-judges it with new noise. Finished runs are kept, and interrupted ones go on. Writes demonstrations.md and
-demonstrations.json into --out, the table after every run.
+`rlzoo run --algo ALGO --reward distillmos --seed SEED`, as a user types it. Then `rlzoo eval` judges it with new noise.
+Finished runs are kept, and interrupted ones go on. Writes demonstrations.md and demonstrations.json into --out, the
+table after every run.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 HERE = Path(__file__).parent
 RUNS = {
     "dlpo": ["--algo", "dlpo"],
-    "draft": ["--algo", "draft", "--steps", "12"],
+    "draft": ["--algo", "draft"],
     "negative": ["--algo", "dlpo", "--set", "rewards.0.weight=-1"],
 }
 

@@ -107,7 +107,8 @@ def table(rows: list[dict[str, Any]], judges: list[str]) -> str:
     titles = ["algorithm", "seed", "steps", "reward", "its negative", "difference", "paired t", *judges]
     lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for row in sorted(rows, key=lambda row: (row["algorithm"], row["seed"])):
-        cells = [row["algorithm"], row["seed"], f"{row['steps']} of {row.get('samples', 16)}"]
+        name = " ".join([row["algorithm"], *row.get("set", [])])
+        cells = [name, row["seed"], f"{row['steps']} of {row.get('samples', 16)}"]
         cells += [f"{row[part]:+.3f}" for part in ("reward", "negative", "difference")] + [f"{row['t']:.1f}"]
         found = (row.get("judges", {}).get(judge) for judge in judges)
         cells += [", ".join(f"{gain:+.3f}" for gain in pair) if pair else "" for pair in found]

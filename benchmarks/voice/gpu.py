@@ -1,25 +1,29 @@
-"""A voice from nothing, on one GPU, in under 25 minutes: sentences, corpus, training, schedules, evaluation, pictures.
+"""WaveGrad 2 from nothing on one GPU: corpus, phone times, training, schedules, evaluation, pictures.
 
-    python benchmarks/voice/gpu.py --out voice-16k [--minutes 15] [--nisqa nisqa.tar] [--device cuda]
+    python benchmarks/voice/gpu.py --out voice --data LJSpeech-1.1 [--preset base] [--minutes 600] [--nisqa nisqa.tar]
+    python benchmarks/voice/gpu.py --out voice --preset mini-16k --minutes 15
+
+With --data it learns from recordings in LJSpeech's layout, aligned first where they have no phones.jsonl. Without, the
+program hibari speaks a corpus in its natural voice: sentences of the grammar in rlzoo/speech/corpus/sentences.py.
 
 Everything it runs is a command that can be run by hand; each is printed, and its time goes to OUT/times.json. A stage
-that is finished is not repeated and an interrupted training goes on, so call it again after an interruption. Text
-comes from the grammar in rlzoo/speech/corpus/sentences.py, speech from flite's `rms` at its own 16 kHz.
-
-flite is installed with apt-get where it is missing and this is root. On a machine without network, bring its packages
-(`apt-get download flite libflite1 libasound2t64 libasound2-data`) and name their folder with --debs.
+that is finished is not repeated and an interrupted training goes on, so call it again after an interruption. Needs the
+extras `corpus`, `whisper` and, without --data, `hibari`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from rlzoo_wavegrad2.network import PRESETS
 
 HERE = Path(__file__).parent
 RLZOO = [sys.executable, "-m", "rlzoo"]
@@ -33,85 +37,86 @@ def run(*command: str | Path) -> None:
         sys.exit(code)
 
 
-def install_flite(debs: Path | None) -> None:
-    """Make sure that the program flite is there."""
-    if shutil.which("flite"):
+class Stages:
+    """Stages that were finished, with their seconds, in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.seconds: dict[str, float] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Times a stage that ends without an error."""
+        begin = time.monotonic()
+        yield
+        self.seconds[name] = round(time.monotonic() - begin, 1)
+        self.path.write_text(json.dumps(self.seconds, indent=1) + "\n", encoding="utf-8")
+        print(f"== {name}: {self.seconds[name]} s", flush=True)
+
+
+def make_corpus(args: argparse.Namespace) -> None:
+    """Phone times for the recordings that are given, or a corpus that is spoken."""
+    if args.data:
+        if not (args.data / "phones.jsonl").exists():
+            run(*RLZOO, "corpus", "align", args.data)
         return
-    if debs is not None:
-        run("dpkg", "--install", *sorted(debs.glob("*.deb")))
-    elif hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("apt-get"):
-        run("apt-get", "install", "--yes", "--quiet", "flite")
-    if not shutil.which("flite"):
-        sys.exit("flite is not installed: apt-get install flite, or bring its packages and name them with --debs DIR")
+    text = args.out / "sentences.txt"
+    rate = str(PRESETS[args.preset].sample_rate)
+    run(*RLZOO, "corpus", "sentences", "--count", str(args.sentences), "--out", text)
+    run(*RLZOO, "corpus", "speak", "--text", text, "--out", args.out / "corpus", "--rate", rate)
 
 
-def count(path: Path) -> int:
-    return len(path.read_text(encoding="utf-8").split())
+def train(args: argparse.Namespace, corpus: Path, out: Path) -> None:
+    """Train, or go on where a training was interrupted."""
+    options = [f"minutes={args.minutes}", "text_style=cmu", f"trim_silence={str(bool(args.data)).lower()}"]
+    options += ["half=true", "validation_utterances=8", "validation_steps=[6,10,50]", "rollout_levels=[0.835,0.35]"]
+    options += ["judges.distillmos={}", "judges.wer={}"]
+    options += [f'judges.nisqa.checkpoint="{args.nisqa.resolve()}"'] if args.nisqa else []
+    if args.device.startswith("cuda") and not shutil.which("cc"):
+        options.append("compile=false")  # said here, because compiling without a compiler would stop the training
+    flags = [word for option in [*options, *args.set] for word in ("--set", option)]
+    resume = ["--resume"] if (out / "train.pt").exists() else []
+    where = ["--data", corpus, "--out", out, "--device", args.device]
+    run(*RLZOO, "pretrain", "--policy", "wavegrad2", "--preset", args.preset, *where, *flags, *resume)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=15.0, help="of training")
-    parser.add_argument("--sentences", type=int, default=6000)
-    parser.add_argument("--preset", default="mini-16k")
-    parser.add_argument("--voice", default="rms", help="flite's")
-    parser.add_argument("--rate", type=int, default=16000)
-    parser.add_argument("--tune", type=int, nargs="*", default=[4, 6, 10, 25])
-    parser.add_argument("--steps", type=int, nargs="+", default=[2, 6, 10, 50])
+    parser.add_argument("--data", type=Path, help="recordings in LJSpeech's layout; default: a corpus is spoken")
+    parser.add_argument("--preset", default="base", choices=list(PRESETS))
+    parser.add_argument("--minutes", type=float, default=600.0, help="of training")
+    parser.add_argument("--sentences", type=int, default=6000, help="of the corpus that is spoken")
+    parser.add_argument("--test-sentences", type=int, default=24)
+    parser.add_argument("--steps", type=int, nargs="+", default=[6, 50], help="denoising steps of the evaluation")
+    parser.add_argument("--tune", type=int, nargs="+", default=[4, 6, 10, 25], help="steps that get a schedule")
     parser.add_argument("--nisqa", type=Path, help="weights of NISQA v2")
-    parser.add_argument("--debs", type=Path, help="folder with flite's Debian packages")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--set", action="append", default=[], help="option=value of the training; repeatable")
     args = parser.parse_args()
 
     out: Path = args.out
-    text, corpus, training = out / "sentences.txt", out / "corpus", out / "training"
-    voice, tuned = training / "voice.safetensors", out / "voice.safetensors"
+    corpus, training, voice = args.data or out / "corpus", out / "training", out / "voice.safetensors"
     out.mkdir(parents=True, exist_ok=True)
-    done: dict[str, float] = {}
-    times = out / "times.json"
-    if times.exists():
-        done = json.loads(times.read_text())
-    began = time.monotonic()
-
-    def finished(stage: str) -> None:
-        nonlocal began
-        done[stage] = round(time.monotonic() - began, 1)
-        began = time.monotonic()
-        times.write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
-        print(f"== {stage}: {done[stage]} s", flush=True)
-
-    if "corpus" not in done:
-        install_flite(args.debs)
-        if not text.exists():
-            run(*RLZOO, "corpus", "sentences", "--count", str(args.sentences), "--out", text)
-        run(*RLZOO, "corpus", "flite", "--voice", args.voice, "--text", text, "--out", corpus, "--rate", str(args.rate))
-        finished("corpus")
-    if "training" not in done:
-        options = [f"minutes={args.minutes}", "half=true", "validation_utterances=8", "validation_steps=[6,10,50]"]
-        options += ["judges.dnsmos={}", "judges.wer={}", "rollout_levels=[0.835,0.35]"]
-        options += [f'judges.nisqa.checkpoint="{args.nisqa.resolve()}"'] if args.nisqa else []
-        if args.device.startswith("cuda") and not shutil.which("cc"):
-            options.append("compile=false")  # said here, because compiling without a compiler would stop the training
-        flags = [word for option in [*options, *args.set] for word in ("--set", option)]
-        resume = ["--resume"] if (training / "train.pt").exists() else []
-        where = ["--data", corpus, "--out", training, "--device", args.device]
-        run(*RLZOO, "pretrain", "--policy", "wavegrad2", "--preset", args.preset, *where, *flags, *resume)
-        finished("training")
-    if args.tune and "schedules" not in done:
-        listened = str(min(6, count(corpus / "validation.txt")))
-        steps = [word for k in args.tune for word in ("--steps", str(k))]
-        where = ["--checkpoint", voice, "--data", corpus, "--out", tuned, "--device", args.device]
-        run(*RLZOO, "tune-schedule", *where, *steps, "--utterances", listened)
-        finished("schedules")
-    best = tuned if args.tune else voice
-    nisqa = ["--nisqa", args.nisqa] if args.nisqa else []
-    where = ["--data", corpus, "--voice", best, "--out", out, "--wavs", out / "wavs", "--device", args.device]
-    run(sys.executable, HERE / "evaluate.py", *where, *nisqa, "--steps", *map(str, args.steps))
-    run(sys.executable, HERE / "pictures.py", training / "train.jsonl", out / "losses.png")
-    finished("evaluation")
-    print(f"voice: {best}\ntable: {out / 'evaluation.md'}\npictures: {out}/losses.png, {out}/spectrograms.png")
+    stages = Stages(out / "times.json")
+    if "corpus" not in stages.seconds:
+        with stages.timed("corpus"):
+            make_corpus(args)
+    if "training" not in stages.seconds:
+        with stages.timed("training"):
+            train(args, corpus, training)
+    if "schedules" not in stages.seconds:
+        with stages.timed("schedules"):
+            steps = [word for k in args.tune for word in ("--steps", str(k))]
+            where = ["--checkpoint", training / "voice.safetensors", "--data", corpus, "--out", voice]
+            run(*RLZOO, "tune-schedule", *where, *steps, "--device", args.device, "--utterances", "6")
+    with stages.timed("evaluation"):
+        nisqa = ["--nisqa", args.nisqa] if args.nisqa else []
+        where = ["--data", corpus, "--voice", voice, "--out", out, "--wavs", out / "wavs", "--device", args.device]
+        count = ["--sentences", str(args.test_sentences), "--steps", *map(str, args.steps)]
+        run(sys.executable, HERE / "evaluate.py", *where, *nisqa, *count)
+        run(sys.executable, HERE / "pictures.py", training / "train.jsonl", out / "losses.png")
+    print(f"voice: {voice}\ntable: {out / 'evaluation.md'}\npictures: {out}/losses.png, {out}/spectrograms.png")
 
 
 if __name__ == "__main__":

@@ -269,7 +269,7 @@ def environment(plugins: Sequence[tuple[str, str, str]] = ()) -> dict[str, Any]:
     return {
         "rlzoo": __version__,
         "plugins": [{"name": n, "distribution": d, "version": v} for n, d, v in plugins],
-        "git": _git(Path(__file__).resolve().parent),
+        "git": _git(Path(__file__).resolve().parents[2]),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in ("torch", "torchaudio", "lightning-fabric", "numpy", "pydantic")},
@@ -288,8 +288,8 @@ def _version(distribution: str) -> str | None:
 
 
 def _git(folder: Path) -> dict[str, Any] | None:
-    """Commit and whether files differ from it, where rlzoo runs from a repository of its own; None: not known."""
-    if shutil.which("git") is None or not (folder.parent / ".git").exists():
+    """Commit and whether files differ from it, if `folder` is a checkout; None: not known."""
+    if shutil.which("git") is None or not (folder / ".git").exists():
         return None
 
     def git(*arguments: str) -> str | None:

@@ -13,26 +13,32 @@ from rlzoo.errors import DataError
 from rlzoo.functional import row_noise, row_uniform
 
 
+@pytest.mark.parametrize("draws", [1, 2])
 @pytest.mark.parametrize("kind", TOYS)
-def test_the_reference_teaches(kind) -> None:
-    got = gradient(local(kind, shift=0.1), SFT(SFTOptions(updates=1)))
+def test_the_reference_teaches(kind, draws) -> None:
+    got = gradient(local(kind, shift=0.1), SFT(SFTOptions(updates=1, draws=draws)))
     ctx = local(kind, shift=0.1)
     traj = ctx.rollout(keep="final", policy=ctx.reference)
-    loss = ctx.policy.denoising_loss(traj.final, traj.cond, *ctx.draw(traj, "sft")).mean()
+    drawn = [ctx.draw(traj, "sft", part, draws) for part in range(draws)]
+    loss = torch.stack([ctx.policy.denoising_loss(traj.final, traj.cond, *one) for one in drawn]).mean()
     torch.testing.assert_close(got, gradient_of(loss, ctx), atol=1e-9, rtol=1e-6)
 
 
+@pytest.mark.parametrize("draws", [1, 2])
 @pytest.mark.parametrize("kind", TOYS)
-def test_recordings_teach(kind) -> None:
-    got = gradient(local(kind, recordings=True), SFT(SFTOptions(source="recordings", updates=1)))
+def test_recordings_teach(kind, draws) -> None:
+    """All draws of an update, and none of another update's."""
+    got = gradient(local(kind, recordings=True), SFT(SFTOptions(source="recordings", updates=1, draws=draws)))
     ctx = local(kind, recordings=True)
     seed = int(torch.randint(2**62, (1,), generator=ctx.generator))
     x, cond = ctx.policy.supervise(PROMPTS, ctx.recordings(PROMPTS))
-    keys = [f"{seed}/0/{prompt.id}" for prompt in PROMPTS]
-    t = ctx.policy.sample_times(row_uniform(keys, "time").double())
-    noise = row_noise(keys, "noise", x.shape[1:], ctx.policy.lengths(cond).tolist()).double()
-    loss = ctx.policy.denoising_loss(x.double(), cond, t, noise).mean()
-    torch.testing.assert_close(got, gradient_of(loss, ctx), atol=1e-9, rtol=1e-6)
+    losses = []
+    for part in range(draws):
+        keys = [f"{seed}/{part}/{prompt.id}" for prompt in PROMPTS]
+        t = ctx.policy.sample_times(row_uniform(keys, "time").double())
+        noise = row_noise(keys, "noise", x.shape[1:], ctx.policy.lengths(cond).tolist()).double()
+        losses.append(ctx.policy.denoising_loss(x.double(), cond, t, noise))
+    torch.testing.assert_close(got, gradient_of(torch.stack(losses).mean(), ctx), atol=1e-9, rtol=1e-6)
 
 
 def test_recordings_are_required_where_they_are_asked_for() -> None:

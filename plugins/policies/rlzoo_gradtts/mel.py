@@ -65,9 +65,9 @@ class Mel(nn.Module):
             for _ in range(ITERATIONS):
                 found = rows.spectra(rows.waves(magnitude * phase))
                 step = torch.sub(found, before, alpha=MOMENTUM / (1 + MOMENTUM))
-                phase, before = step / (step.abs() + 1e-16), found
+                phase, before = step.sgn(), found
             found = rows.spectra(rows.waves(magnitude * phase))
-            phase = found / found.abs().clamp(min=1e-12)
+            phase = found.sgn()
         return rows.waves(magnitude * phase).clamp(-1, 1)
 
 
