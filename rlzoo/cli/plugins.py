@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rlzoo.cli._shared import PluginFiles
 from rlzoo.core.kinds import KINDS, NOUN, Kind
 from rlzoo.engine.console import columns, err, out
 from rlzoo.errors import ConfigError, ContractError, PluginError
@@ -20,7 +21,6 @@ app = typer.Typer(no_args_is_help=True, help="List, inspect and test plugins.")
 
 FAMILIES = ("diffusion", "flow")
 
-PluginFiles = Annotated[list[Path], typer.Option("--plugin", help="A one-file plugin to load; repeatable.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
