@@ -36,7 +36,8 @@ Data = dict[str, Any]
 def read(path: Path) -> Data:
     """A run file. ConfigError if it cannot be read or is not valid TOML."""
     try:
-        return _toml_of(read_text(path, "check the path; run files are TOML", MAX_TOML_BYTES))
+        # Some editors begin a UTF-8 file with a mark, which is no TOML.
+        return _toml_of(read_text(path, "check the path; run files are TOML", MAX_TOML_BYTES).removeprefix("\ufeff"))
     except DataError as error:
         raise ConfigError(f"cannot read run file {error.message.removeprefix('cannot read ')}", error.hint) from error
     except ValueError as error:

@@ -17,7 +17,7 @@ from rlzoo.engine import rollout, scoring
 from rlzoo.engine.checkpoint import name_of
 from rlzoo.engine.context import Context
 from rlzoo.engine.events import Progress
-from rlzoo.errors import ConfigError
+from rlzoo.errors import ConfigError, DataError
 from rlzoo.files.evaluations import read_evaluation
 from rlzoo.files.rundir import RunDirectory
 from rlzoo.speech.audio import write_audio
@@ -117,6 +117,10 @@ def _document(
     ]
     summary = {name: scoring.summary(scores[:, column]) for column, name in enumerate(names)}
     if base is not None:
+        if len(base["rows"]) != len(rows) or not all(name in base["scores"] for name in names):
+            raise DataError(
+                f"the evaluation of the start in '{rundir.path}' is of other samples or scores", "start the run again"
+            )
         for column, name in enumerate(names):
             before = [row["scores"][name] for row in base["rows"]]
             summary[name] |= _gain(scores[:, column], before, table.samples_per_prompt)

@@ -59,19 +59,21 @@ class Loop:
     def run(self, resume: bool) -> RunResult:
         """See `train`."""
         peers = Peers(self.rundir, self.fabric)
-        try:
-            with stop_requests() as self.stop:
+        # Signals are heard to the end: torchrun sends one to the processes that wait for the cause of a failure, and
+        # its default action would end the process before the cause is written.
+        with stop_requests() as self.stop:
+            try:
                 live = build(self.config, self.rundir, self.fabric, self.observe)
                 self._begin(live, resume)
                 stopped_by = self._steps(live)
-            result = self._finish(live, stopped_by)
-        except BaseException as error:
-            cause = peers.cause(error)
-            self._failed(cause)
-            if cause is not error:
-                raise cause from error
-            raise
-        self._status("done")
+                result = self._finish(live, stopped_by)
+            except BaseException as error:
+                cause = peers.cause(error)
+                self._failed(cause)
+                if cause is not error:
+                    raise cause from error
+                raise
+            self._status("done")
         self.observe(Finished(result))
         return result
 
