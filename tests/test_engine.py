@@ -759,7 +759,8 @@ def test_the_first_signal_finishes_the_step_and_saves(tmp_path, number):
 
     with pytest.raises(Interrupted, match="after step 3 of 50"):
         train(run, rundir, observer=send)
-    assert json.loads((rundir / "status.json").read_text())["state"] == "interrupted"
+    status = json.loads((rundir / "status.json").read_text())
+    assert (status["state"], status["signal"]) == ("interrupted", signal.Signals(number).name)
     assert (rundir / "checkpoints/000003/DONE").is_file()
     assert signal.getsignal(signal.SIGINT) is before, "handlers are put back"
 

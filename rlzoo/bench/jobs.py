@@ -156,7 +156,7 @@ def read_outcome(job: Job) -> Outcome | None:
     if not path.is_file():
         return None
     found = read_object(path, "delete it")
-    check(_Outcome, found, f"'{path}' is no outcome of a job", "delete it")
+    check(_Outcome, found, f"'{path}' is not the outcome of a job", "delete it")
     return Outcome(**{field.name: found[field.name] for field in fields(Outcome) if field.name in found})
 
 

@@ -14,13 +14,13 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
+from rlzoo.config import DEFAULT_POLICY, DEFAULT_PROMPTS
 from rlzoo.config.registry import Registry, did_you_mean
-from rlzoo.core.specs import Kind, Spec
+from rlzoo.core.kinds import Kind
+from rlzoo.core.specs import Spec
 from rlzoo.errors import ConfigError, DataError
 from rlzoo.files.reading import MAX_DEPTH, nested_too_deep, read_text
 
-DEFAULT_POLICY = "gradtts"
-DEFAULT_PROMPTS = "short"
 DEFAULT_JUDGES = ("guard", "distillmos", "dnsmos")
 """Judges besides the rewards if no judge is named. They need no download and about 0.2 s for a clip of 3 s."""
 DEFAULT_PRESET = "default"

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from rlzoo.config.registry import NOUN, Registry, discover
+from rlzoo.config.registry import Registry, discover
 from rlzoo.config.resolve import Choice, ResolvedRun
+from rlzoo.core.kinds import NOUN
 from rlzoo.errors import DataError
 from rlzoo.files.rundir import RunDirectory
 

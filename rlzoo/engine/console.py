@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
-from rlzoo.config.fallback import Replacement
 from rlzoo.errors import DataError, RlzooError
+
+if TYPE_CHECKING:
+    from rlzoo.config.fallback import Replacement
 
 # Results go to standard output, so that they can be piped; everything else to standard error.
 out = Console(soft_wrap=True, highlight=False, markup=False)

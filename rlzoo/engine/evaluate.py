@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from rlzoo.config.schema import EvalTable
+from rlzoo.core.noise import seed_of
 from rlzoo.core.types import Prompt, Samples
 from rlzoo.engine import rollout, scoring
 from rlzoo.engine.checkpoint import name_of
@@ -65,7 +66,7 @@ def _judge(
     """(rows, 1 + scorers) of some prompts; writes their audio."""
     G = table.samples_per_prompt
     rows = [prompt for prompt in prompts for _ in range(G)]
-    seeds = tuple(rollout.seed_of("eval", ctx.seed, prompt.id, g) for prompt in prompts for g in range(G))
+    seeds = tuple(seed_of("eval", ctx.seed, prompt.id, g) for prompt in prompts for g in range(G))
     cond = ctx.policy.condition(prompts).to(ctx.device).repeat(G)
     schedule = ctx.policy.schedule(table.num_steps or ctx.rollout_table.num_steps)
     if ctx.rollout_table.deterministic if table.deterministic is None else table.deterministic:

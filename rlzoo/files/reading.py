@@ -38,7 +38,7 @@ def read_bytes(path: Path, hint: str = _DAMAGED, most: int = MAX_BYTES) -> bytes
     try:
         found = path.stat()  # first: opening a pipe waits for somebody who writes to it
         if not stat.S_ISREG(found.st_mode):
-            raise DataError(f"cannot read '{path}': it is no regular file", hint)
+            raise DataError(f"cannot read '{path}': it is not a regular file", hint)
         if found.st_size > most:
             raise DataError(f"cannot read '{path}': {found.st_size:,} bytes, expected {most:,} at most", hint)
         with path.open("rb") as file:

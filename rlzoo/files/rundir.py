@@ -136,10 +136,11 @@ class RunDirectory:
         """Content of `status.json`. DataError if it is missing or damaged."""
         return self._read("status.json", Shape)
 
-    def set_status(self, state: State, *, step: int, error: str = "", hint: str = "") -> None:
-        """Replace `status.json`."""
+    def set_status(self, state: State, *, step: int, error: str = "", hint: str = "", signal: str = "") -> None:
+        """Replace `status.json`. `signal`: name of the one that ended the run."""
         now = datetime.now().astimezone().isoformat(timespec="seconds")
-        self.write_json("status.json", {"state": state, "step": step, "error": error, "hint": hint, "updated": now})
+        status = {"state": state, "step": step, "error": error, "hint": hint, "signal": signal, "updated": now}
+        self.write_json("status.json", status)
 
     @contextmanager
     def lock(self) -> Iterator[None]:

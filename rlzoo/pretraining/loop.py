@@ -30,7 +30,7 @@ OnStep = Callable[[dict[str, float]], None]
 
 _ON_FULL = "free some space on the disk, then --resume"
 _BUFFER_BYTES = 16 << 20
-"""Of a checkpoint on its way to the disk: torch writes it in thousands of small pieces."""
+"""Size of the write buffer of a checkpoint: torch writes it in thousands of small pieces."""
 
 
 class _LogRow(Shape):

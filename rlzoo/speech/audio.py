@@ -1,4 +1,4 @@
-"""Audio files, rates and levels. The only module that touches torchaudio.
+"""Audio files, rates and levels.
 
 Waveforms are float32 in [-1, 1]; a single one is (L,), a batch is `Samples` with (N, L) and lengths (N,). Nothing here
 changes a rate, a channel count or a level unless it is asked to by name.
