@@ -26,9 +26,10 @@ from rlzoo.cli import app
 from rlzoo.cli.plugins import option_type
 from rlzoo.config import resolve
 from rlzoo.config.layers import presets
-from rlzoo.config.registry import HOOK, NOUN, Registry, discover
+from rlzoo.config.registry import HOOK, Registry, discover
 from rlzoo.config.schema import CORE_TABLES
 from rlzoo.core import types
+from rlzoo.core.kinds import NOUN
 
 ROOT = Path(__file__).resolve().parent.parent
 PUBLIC = str.split(

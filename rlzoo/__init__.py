@@ -6,18 +6,15 @@
     print(run.gain)
     run.policy.speak("Hello.").save("hello.wav")
 
-Importing this package imports nothing heavy: `run`, `resume`, `load`, `evaluate` and `Run` are looked up when they are
-first used. Plugins use `rlzoo.plugin`, `rlzoo.api`, `rlzoo.functional` and `rlzoo.testing`.
+Importing this package imports nothing: what it offers is looked up when it is first used. Plugins use `rlzoo.plugin`,
+`rlzoo.api`, `rlzoo.functional` and `rlzoo.testing`.
 """
-
-from __future__ import annotations
-
-from rlzoo.version import __version__
 
 TYPE_CHECKING = False  # as type checkers read it; importing `typing` would double the time of this import
 if TYPE_CHECKING:
     from rlzoo.api import reward_from
     from rlzoo.runs import Evaluation, Run, Speech, Voice, evaluate, load, resume, run
+    from rlzoo.version import __version__
 
 __all__ = ["Evaluation", "Run", "Speech", "Voice", "__version__", "evaluate", "load", "resume", "reward_from", "run"]
 
@@ -25,6 +22,10 @@ __all__ = ["Evaluation", "Run", "Speech", "Voice", "__version__", "evaluate", "l
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module 'rlzoo' has no attribute '{name}'")
+    if name == "__version__":
+        import rlzoo.version
+
+        return rlzoo.version.__version__
     if name == "reward_from":
         import rlzoo.api
 

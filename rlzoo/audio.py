@@ -1,4 +1,4 @@
-"""Audio files, rates and levels. The only module that touches torchaudio."""
+"""Audio files, rates and levels."""
 
 from rlzoo.speech.audio import *
 from rlzoo.speech.audio import __all__ as __all__

@@ -6,7 +6,6 @@ Shapes as in `rlzoo.core.types`: N rows, M transitions, S one state's shape. Log
 from __future__ import annotations
 
 import copy
-import hashlib
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from rlzoo.core.noise import draw_noise, generator_of, seed_of
 from rlzoo.core.policy import Gaussian, Policy, length_mask, masked_reduce, per_row
 from rlzoo.core.specs import Clip
 from rlzoo.core.types import Reduction
@@ -256,22 +256,20 @@ def effective_fraction(weights: Tensor, mass: float = 0.9) -> float:
 # --- noise -----------------------------------------------------------------------------------------------------------
 
 
-def _generator(seed: int | str, purpose: str) -> torch.Generator:
-    digest = hashlib.blake2b(f"{purpose}/{seed}".encode(), digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
+def row_noise(
+    seeds: Sequence[int | str], purpose: str, shape: Sequence[int], lengths: Sequence[int] | None = None
+) -> Tensor:
+    """N seeds -> standard normal noise (N, *shape) on the CPU; a row depends on its own seed and `purpose` only.
 
-
-def row_noise(seeds: Sequence[int | str], purpose: str, shape: Sequence[int]) -> Tensor:
-    """N seeds -> standard normal noise (N, *shape) on the CPU; a row depends on its own seed and `purpose` only."""
-    noise = torch.empty(len(seeds), *shape)
-    for row, seed in enumerate(seeds):
-        noise[row] = torch.randn(tuple(shape), generator=_generator(seed, purpose))
-    return noise
+    `lengths`: valid extents of the last axis. Without them a row of a wider batch has other noise.
+    """
+    generators = [generator_of(seed_of(purpose, seed)) for seed in seeds]
+    return draw_noise(generators, shape, [shape[-1]] * len(seeds) if lengths is None else lengths)
 
 
 def row_uniform(seeds: Sequence[int | str], purpose: str) -> Tensor:
     """N seeds -> uniform draws (N,) in [0, 1) on the CPU; a row depends on its own seed and `purpose` only."""
-    return torch.tensor([float(torch.rand((), generator=_generator(seed, purpose))) for seed in seeds])
+    return torch.tensor([float(torch.rand((), generator=generator_of(seed_of(purpose, seed)))) for seed in seeds])
 
 
 def implied_noise(policy: Policy, x_t: Tensor, clean: Tensor, t: Tensor) -> Tensor:

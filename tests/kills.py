@@ -109,7 +109,8 @@ def watching(watch: Watch) -> Iterator[None]:
         watched[id(raw)] = str(path)
         if buffering == 0:
             return raw
-        buffered = io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw)
+        size = buffering if buffering > 1 else io.DEFAULT_BUFFER_SIZE
+        buffered = io.BufferedRandom(raw, size) if "+" in mode else io.BufferedWriter(raw, size)
         return buffered if "b" in mode else io.TextIOWrapper(buffered, **names)
 
     def counted(name: str, place: int = 0) -> Callable[..., Any]:

@@ -27,7 +27,7 @@ from rlzoo.engine.minibatches import select_steps
 from rlzoo.engine.prefetch import ScorePrefetcher
 from rlzoo.engine.processes import make_fabric
 from rlzoo.engine.run import build
-from rlzoo.errors import ConfigError, ContractError, Diverged, Interrupted
+from rlzoo.errors import ConfigError, ContractError, DataError, Diverged, Interrupted
 from rlzoo.files.rundir import RunDirectory
 from rlzoo.plugin import AlgorithmSpec, Options, RewardSpec
 from rlzoo.signals import stop_requests
@@ -759,9 +759,35 @@ def test_the_first_signal_finishes_the_step_and_saves(tmp_path, number):
 
     with pytest.raises(Interrupted, match="after step 3 of 50"):
         train(run, rundir, observer=send)
-    assert json.loads((rundir / "status.json").read_text())["state"] == "interrupted"
+    status = json.loads((rundir / "status.json").read_text())
+    assert (status["state"], status["signal"]) == ("interrupted", signal.Signals(number).name)
     assert (rundir / "checkpoints/000003/DONE").is_file()
     assert signal.getsignal(signal.SIGINT) is before, "handlers are put back"
+
+
+def test_a_signal_while_the_cause_of_a_failure_is_written_does_not_lose_it(tmp_path, monkeypatch):
+    """As torchrun sends it to every other process when one has failed."""
+
+    def fail(*_):
+        raise DataError("a bad file", "mend it")
+
+    def write(rundir, *arguments, write=RunDirectory.set_status, **options):
+        if arguments == ("failed",):
+            os.kill(os.getpid(), signal.SIGTERM)
+        write(rundir, *arguments, **options)
+
+    monkeypatch.setattr(RunDirectory, "set_status", write)
+    monkeypatch.setattr(Context, "rollout", fail)
+    lost = []
+    before = signal.signal(signal.SIGTERM, lambda *_: lost.append(1))
+    try:
+        run = toy_run(train={"steps": 2, "self_checks": False})
+        with pytest.raises(DataError, match="a bad file"):
+            train(run, rundir := start(run, tmp_path / "run"))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert lost == []
+    assert rundir.status()["state"] == "failed"
 
 
 def test_the_second_signal_stops_at_once():

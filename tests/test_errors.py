@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import pickle
+import subprocess
+import sys
 
 import pytest
 
@@ -32,3 +34,12 @@ def test_text_of_an_error():
 
 def test_a_broken_contract_is_a_plugin_error():
     assert issubclass(ContractError, PluginError)
+
+
+def test_a_full_disk_behind_the_standard_output_is_one_line():
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "rlzoo", "plugins", "list"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.stderr.startswith("error: No space left on device\n")
+    assert "Traceback" not in done.stderr
+    assert done.returncode != 0

@@ -192,6 +192,10 @@ def test_row_noise_depends_on_the_rows_seed_and_purpose_only() -> None:
     assert torch.equal(F.row_noise([4], "a", (5,))[0], both[1])
     assert not torch.equal(both[0], both[1])
     assert not torch.equal(F.row_noise([3], "b", (5,))[0], both[0])
+    # And on no padding, if its length is given.
+    padded = F.row_noise([3], "a", (2, 9), [5])
+    assert torch.equal(padded[..., :5], F.row_noise([3], "a", (2, 5)))
+    assert not padded[..., 5:].any()
     many = F.row_noise(list(range(200)), "a", (100,))
     assert many.mean().item() == pytest.approx(0.0, abs=0.03)
     assert many.std().item() == pytest.approx(1.0, abs=0.03)

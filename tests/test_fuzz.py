@@ -43,6 +43,7 @@ from rlzoo_wavegrad2.network import NetworkConfig, WaveGrad2Network
 from rlzoo.audio import read_audio
 from rlzoo.bench import collect, report
 from rlzoo.bench.compare import evaluated
+from rlzoo.bench.jobs import Job, read_outcome
 from rlzoo.bench.suite import load as load_suite
 from rlzoo.bench.summary import Summary
 from rlzoo.config.layers import override, read
@@ -50,6 +51,7 @@ from rlzoo.config.opening import open_run
 from rlzoo.config.resolve import ResolvedRun
 from rlzoo.engine import checkpoint
 from rlzoo.engine.loop import train
+from rlzoo.engine.report import write_plot, write_report
 from rlzoo.errors import RlzooError
 from rlzoo.files.evaluations import read_evaluations, read_index
 from rlzoo.files.rundir import RunDirectory
@@ -237,6 +239,8 @@ def json_readers(run: Path) -> dict[str, Reader]:
         return Reader(as_lines(rows), lines(rows), run / name, read)
 
     registry = toy_run_registry()
+    job = Job("a", run, (), 1)
+    job.beside("").parent.mkdir()
     metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     index = [json.loads(line) for line in (run / "samples/000002/index.jsonl").read_text().splitlines()]
     for row in index:
@@ -250,9 +254,24 @@ def json_readers(run: Path) -> dict[str, Reader]:
         "eval/*.json": reader("eval/000002.json", lambda: (read_evaluations(run), evaluated(run))),
         "metrics.jsonl": of_lines("metrics.jsonl", metrics, lambda: evaluated(run)),
         "index.jsonl": of_lines("index.jsonl", index, lambda: read_index(run / "index.jsonl")),
+        "outcome": Reader(as_json(OUTCOME), json_file(OUTCOME), run / "cells/a.json", lambda: read_outcome(job)),
+        "report": reader("eval/000002.json", lambda: write_report(rundir)),
+        "plot": of_lines("metrics.jsonl", metrics, lambda: write_plot(rundir)),
         "DONE": reader("checkpoints/000002/DONE", lambda: checkpoint._verify(run / "checkpoints/000002")),
         "train.jsonl": of_lines("train.jsonl", log, lambda: read_log(run / "train.jsonl")),
     }
+
+
+OUTCOME = {
+    "key": "a",
+    "state": "done",
+    "exit_code": 0,
+    "seconds": 1.5,
+    "memory_mb": 800.0,
+    "gpu_memory_mb": None,
+    "attempts": 1,
+    "error": "",
+}
 
 
 def toy_run_registry() -> Any:
@@ -500,6 +519,9 @@ JSON_READERS = (
     "eval/*.json",
     "metrics.jsonl",
     "index.jsonl",
+    "outcome",
+    "report",
+    "plot",
     "DONE",
     "train.jsonl",
 )
@@ -523,8 +545,8 @@ OTHER_READERS = (
     "pronunciations",
     "listening test",
 )
-SLOW = {"suite TOML": 10, "config.json of a stranger": 10}
-"""Fewer files for what takes longer: looking for plugins."""
+SLOW = {"suite TOML": 10, "config.json of a stranger": 10, "plot": 5}
+"""Fewer files for what takes longer: looking for plugins, drawing."""
 
 
 @pytest.fixture(scope="module")
@@ -538,7 +560,8 @@ def readers(run_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> di
 
 @pytest.mark.parametrize("label", [*JSON_READERS, *OTHER_READERS])
 def test_a_reader_reads_or_refuses(label: str, readers: dict[str, Reader]) -> None:
-    fuzz(label, readers[label], TRIES or SLOW.get(label, 25))
+    few = SLOW.get(label, 25)
+    fuzz(label, readers[label], TRIES * few // 25 if TRIES else few)
 
 
 def test_the_fuzzing_notices_a_reader_that_fails(tmp_path: Path) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ import pytest
 import soundfile
 import torch
 
+import rlzoo
 from rlzoo import cli
 from rlzoo.audio import read_audio, resample
 from rlzoo.config.layers import override, read
@@ -110,6 +114,18 @@ def test_a_foreign_run_directory_runs_nothing(copy: Path, command: Command, argu
     assert "was not made by you on this machine" in err
     assert "--trust" in err
     assert "evil.py" in err
+
+
+def test_all_that_a_foreign_run_would_do_is_named_at_once_and_as_it_is(copy: Path, command: Command) -> None:
+    """Who has looked at the plugin and says --trust has been told of the program, too; and nothing hides a name."""
+    foreign(copy)
+    edit(copy, lambda values: values["plugin_files"].append("evil\x1b[2K\u202e.py"))
+    code, _, err = command("eval", copy)
+    assert code == 4
+    assert "load the plugin" in err
+    assert f"start a program ('process', command = ['touch', '{copy / 'PWNED'}'])" in err
+    assert "evil\\u001b[2K\\u202e.py" in err
+    assert "start a program" not in command("synth", "--checkpoint", copy, "--text", "hi", "--out", "o.wav")[2]
 
 
 @pytest.mark.parametrize("arguments", LOOKING)
@@ -274,6 +290,57 @@ def test_a_report_takes_nothing_from_outside_its_run(copy: Path, tmp_path: Path)
         write_report(RunDirectory.open(copy))
 
 
+def test_a_report_takes_no_picture_from_outside_its_run(copy: Path) -> None:
+    from rlzoo.engine.report import write_report
+
+    (copy / "reward.png").unlink()
+    (copy / "reward.png").symlink_to("/etc/passwd")
+    with pytest.raises(DataError, match=r"reward\.png' lies outside the run directory"):
+        write_report(RunDirectory.open(copy))
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("eval/000002.json", lambda found: found["scores"]["total"].update(gain="1e999")),
+        ("eval/000002.json", lambda found: found["scores"]["total"].pop("gain_error")),
+        ("eval/000002.json", lambda found: found["scores"]["total"].update(mean="0.5")),
+        ("eval/000002.json", lambda found: found["rows"][0].update(file="\ud800")),
+        ("metrics.jsonl", lambda row: row.update({"reward/total": 10**400})),
+    ],
+)
+def test_a_report_of_figures_that_are_none_is_refused(
+    copy: Path, name: str, change: Callable[[dict[str, Any]], object]
+) -> None:
+    """And neither the plot nor the summary fails for them."""
+    from rlzoo.engine.report import write_plot, write_report
+
+    *before, last = [(copy / name).read_text()] if name.endswith(".json") else (copy / name).read_text().splitlines()
+    document = json.loads(last)
+    change(document)
+    (copy / name).write_text("\n".join([*before, json.dumps(document), ""]))
+    for use in (write_plot, write_report, lambda rundir: (rlzoo.Run(rundir.path).metrics, str(rlzoo.Run(rundir.path)))):
+        with pytest.raises(DataError, match=re.escape(Path(name).name)):
+            use(RunDirectory.open(copy))
+
+
+def test_a_report_shows_what_both_evaluations_have(copy: Path) -> None:
+    """Samples are joined by prompt and number, and a step without its budget has none."""
+    from rlzoo.engine.report import write_report
+
+    document = json.loads((copy / "eval/000002.json").read_text())
+    del document["rows"][0]
+    document["scores"]["new"] = document["scores"]["total"]
+    for row in document["rows"]:
+        row["scores"]["new"] = 0.0
+    (copy / "eval/000002.json").write_text(json.dumps(document))
+    rows = [json.loads(line) for line in (copy / "metrics.jsonl").read_text().splitlines()]
+    (copy / "metrics.jsonl").write_text("".join(json.dumps({"step": row["step"]}) + "\n" for row in rows))
+    page = write_report(RunDirectory.open(copy)).read_text()
+    assert page.count("<figcaption>") == 2 * len(document["rows"])
+    assert "Used: – samples" in page
+
+
 def test_a_checkpoint_without_its_hashes_is_no_checkpoint(copy: Path, command: Command) -> None:
     for text in ("{}", '{"../../config.json": {}}'):
         overwrite(copy / "checkpoints/000002/DONE", text)
@@ -299,6 +366,70 @@ def test_metadata_in_another_encoding_is_one_line(tmp_path: Path, command: Comma
     assert "metadata.csv', line 1: byte 0xf6 is not UTF-8 text" in err
 
 
+def test_a_voice_of_a_network_that_cannot_be_built_is_one_line(tmp_path: Path) -> None:
+    from rlzoo_wavegrad2.checkpoint import VOICES
+    from tiny_wavegrad2 import TINY
+
+    description = {"network": {**TINY.model_dump(), "dilations": ((1, 2),) * len(TINY.factors)}, "text": "flite"}
+    VOICES.save(tmp_path / "v.safetensors", {}, description)
+    with pytest.raises(DataError, match=r"v\.safetensors' describes a network that cannot be built: IndexError"):
+        VOICES.load(tmp_path / "v.safetensors")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sample_rate": 0},
+        {"sample_rate": 10**9},
+        {"factors": (10**9,) * 2},
+        {"factors": (4096, 17)},
+        {"pos_emb_scale": math.inf},
+    ],
+)
+def test_a_voice_of_a_rate_or_size_that_no_voice_has_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    """Its weights may fit all the same: these values shape no tensor, but what is made with them."""
+    from rlzoo_wavegrad2.checkpoint import VOICES
+    from rlzoo_wavegrad2.network import WaveGrad2Network
+    from tiny_wavegrad2 import TINY
+
+    described = {"network": {**TINY.model_dump(), **change}, "text": "flite"}
+    VOICES.save(tmp_path / "v.safetensors", WaveGrad2Network(TINY).state_dict(), described)
+    with pytest.raises(DataError, match=rf"describes no network: network.*{next(iter(change))}"):
+        VOICES.load(tmp_path / "v.safetensors")
+
+
+def test_a_preference_model_that_is_not_finite_is_refused(tmp_path: Path) -> None:
+    from rlzoo_preference.encoders import EncoderSettings
+    from rlzoo_preference.model import Head, load, save
+
+    head = Head(3, 4)
+    next(iter(head.parameters())).data.fill_(math.nan)
+    save(tmp_path / "p.safetensors", head, EncoderSettings(name="log-mel", level_dbfs=-26.0, layer=0, sha256=""), 4, {})
+    with pytest.raises(DataError, match="its weights are not finite"):
+        load(tmp_path / "p.safetensors", {"log-mel": 3})
+
+
+def test_a_description_of_an_f5_model_that_is_nested_without_end_is_one_line(tmp_path: Path) -> None:
+    from rlzoo_f5tts.checkpoint import MARK, read_model
+    from safetensors.torch import save_file
+
+    save_file({"a": torch.zeros(1)}, tmp_path / "f.safetensors", {"format": MARK, "config": "[" * 100_000})
+    with pytest.raises(DataError, match=r"f\.safetensors"):
+        read_model(tmp_path / "f.safetensors")
+
+
+def test_results_whose_runs_count_different_things_are_one_line(tmp_path: Path) -> None:
+    from bench_tools import document
+
+    from rlzoo.bench.collect import read as read_results
+
+    results = document({"a": 0.1, "b": 0.2}, {"a": 0.1, "b": 0.2}, seeds=(0, 1))
+    results["cells"][1]["curve"][1]["used"]["tea"] = 1.0
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    with pytest.raises(DataError, match=r"cells\.1 does not tell how much of the budget it used"):
+        read_results(tmp_path / "results.json")
+
+
 @pytest.mark.parametrize("value", ["9" * 5000, "[" * 900 + "]" * 900, "{a=" * 300 + "1" + "}" * 300])
 def test_values_that_no_run_has_are_refused(value: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--set"):
@@ -306,6 +437,8 @@ def test_values_that_no_run_has_are_refused(value: str, tmp_path: Path) -> None:
     (tmp_path / "run.toml").write_text(f"x = {value}")
     with pytest.raises(ConfigError, match="is not valid TOML"):
         read(tmp_path / "run.toml")
+    (tmp_path / "run.toml").write_text("\ufeffseed = 1")  # as some editors begin a file
+    assert read(tmp_path / "run.toml") == {"seed": 1}
     with pytest.raises(ConfigError, match="is not an assignment"):
         override({}, "a" + ".a" * 2000 + "=1")
 
@@ -366,17 +499,109 @@ def test_a_flac_that_claims_more_than_it_holds_is_cut_off(tmp_path: Path) -> Non
         read_audio(tmp_path / "a.flac")
 
 
-def test_a_pipe_or_a_device_is_no_file(tmp_path: Path, command: Command, copy: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    for target in (tmp_path / "pipe", Path("/dev/zero")):
-        (copy / "eval/000002.json").unlink()
-        (copy / "eval/000002.json").symlink_to(target)
-        if target.name == "pipe":
-            descriptor = os.open(target, os.O_RDWR)  # or opening it would wait for a writer
-        code, _, err = command("compare", copy, copy)
-        assert code == 4
-        assert "no regular file" in err
-    os.close(descriptor)
+@pytest.fixture
+def alarm() -> Iterator[None]:
+    """What waits for ever is an error after a minute of a busy machine."""
+
+    def ring(*_: object) -> None:
+        raise TimeoutError("no end")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("name", ["eval/000002.json", "metrics.jsonl", "checkpoints/000002/DONE"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "itself"])
+def test_a_pipe_a_device_or_a_loop_is_no_file(copy: Path, command: Command, alarm: None, name: str, kind: str) -> None:
+    """Opening a pipe waits for somebody who writes to it, and a device is read for ever."""
+    (copy / name).unlink()
+    if kind == "pipe":
+        os.mkfifo(copy / name)
+    else:
+        (copy / name).symlink_to(copy / name if kind == "itself" else "/dev/zero")
+    arguments = ("eval", copy / "checkpoints/000002", "--device", "cpu") if "DONE" in name else ("compare", copy, copy)
+    code, _, err = command(*arguments)
+    assert "Traceback" not in err
+    assert code == (0 if (name, kind) == ("metrics.jsonl", "itself") else 4)  # a run without metrics can be compared
+
+
+@pytest.mark.parametrize("size", [None, 0])
+def test_weights_that_are_a_pipe_or_endless_are_damaged(copy: Path, command: Command, alarm: None, size: int) -> None:
+    weights = copy / "checkpoints/000002/policy.safetensors"
+    weights.unlink()
+    if size is None:
+        os.mkfifo(weights)
+    else:
+        weights.symlink_to("/dev/zero")
+        done = json.loads((copy / "checkpoints/000002/DONE").read_text())
+        done["policy.safetensors"]["bytes"] = 0
+        (copy / "checkpoints/000002/DONE").write_text(json.dumps(done))
+    code, _, err = command("eval", copy, "--device", "cpu")
+    assert code == 4
+    assert "policy.safetensors is not as it was written" in err
+
+
+def test_a_link_that_loops_leads_nowhere(copy: Path) -> None:
+    from rlzoo.engine.report import write_report
+
+    for name in ("eval/000000.json", "eval/000002.json"):
+        document = json.loads((copy / name).read_text())
+        document["rows"][0]["file"] = "loop.wav"
+        (copy / name).write_text(json.dumps(document))
+    (copy / "loop.wav").symlink_to("loop.wav")
+    with pytest.raises(DataError, match=r"loop\.wav' does not exist"):
+        write_report(RunDirectory.open(copy))
+
+
+@pytest.mark.parametrize("name", ["log.txt", "checkpoints", "samples/000002"])
+def test_a_foreign_run_is_not_continued_through_its_links(
+    copy: Path, tmp_path: Path, command: Command, name: str
+) -> None:
+    """Or its last lines would be added to a file of the user's, and old checkpoints be deleted in another run."""
+    mine = tmp_path / "mine"
+    if (copy / name).is_dir():
+        shutil.move(copy / name, mine)
+    else:
+        mine.write_text("precious")
+    (copy / name).unlink(missing_ok=True)
+    (copy / name).symlink_to(mine)
+    assert command("run", "--resume", copy, "--steps", 3, "--device", "cpu")[0] == 0  # one's own may lie elsewhere
+    edit(copy, lambda values: values.update(signed=""))
+    code, _, err = command("run", "--resume", copy, "--steps", 4, "--device", "cpu", "--trust")
+    assert code == 4
+    assert "lies outside the run directory" in err
+
+
+def test_steps_of_a_run_are_plain_numbers(tmp_path: Path, command: Command) -> None:
+    """A superscript is a digit to Python, and no number."""
+    for name in ("000001", "²", "٣"):
+        (tmp_path / "run/samples" / name).mkdir(parents=True)
+        soundfile.write(tmp_path / "run/samples" / name / "a.wav", 0.1 * np.sin(np.arange(800)), 8000)
+        (tmp_path / "run/samples" / name / "index.jsonl").write_text('{"file": "a.wav", "prompt": "a"}\n')
+    code, _, err = command("listen", tmp_path / "run", "--port", "0")
+    assert code == 4
+    assert "has one evaluation only" in err
+
+
+def test_a_name_that_is_too_long_is_no_file(tmp_path: Path, command: Command) -> None:
+    from rlzoo.core.fingerprint import _files
+    from rlzoo.preferences import read_preferences
+
+    long = "x" * 300
+    assert list(_files({"command": ["python", "-c", long]})) == []
+    with pytest.raises(DataError, match="does not exist"):
+        read_audio(tmp_path / f"{long}.wav")
+    line = {"prompt": {"id": "a"}, "preferred": f"{long}.wav", "rejected": "b.wav"}
+    (tmp_path / "pairs.jsonl").write_text(json.dumps(line) + "\n")
+    with pytest.raises(DataError, match=r"line 1: recording .* does not exist"):
+        read_preferences(tmp_path / "pairs.jsonl")
+    for arguments in (("eval", long), ("run", "--config", long), ("compare", long, long), ("text", "--file", long)):
+        code, _, err = command(*arguments)
+        assert (code in (2, 3, 4), "Traceback" in err) == (True, False), err[-500:]
+        assert long in err.replace("\n", "")
 
 
 def test_a_packed_weights_file_in_a_foreign_run_does_not_fill_the_memory(copy: Path, command: Command) -> None:

@@ -159,7 +159,7 @@ def start_or_resume(path: Path) -> None:
 
 
 def left_by_run(path: Path) -> dict[str, Any]:
-    """Everything, weights and optimiser included, except how long it took and when."""
+    """Everything, weights and optimiser included, except how long it took and when; the log tells how it came about."""
     rundir = RunDirectory.open(path)
     found: dict[str, Any] = {
         "metrics": without_times(rundir.metrics()),
@@ -171,13 +171,16 @@ def left_by_run(path: Path) -> dict[str, Any]:
             found[name] = timeless(torch.load(path / name, weights_only=True))
         elif name.endswith("DONE"):
             found[name] = {key: value for key, value in json.loads(content).items() if key != "engine.pt"}
-        elif name not in ("metrics.jsonl", "status.json", "config.json", ".lock"):
+        elif name == "env.json":
+            found[name] = {key: value for key, value in json.loads(content).items() if key != "started"}
+        elif name not in ("metrics.jsonl", "status.json", "config.json", "log.txt", ".lock"):
             found[name] = content.replace(str(path).encode(), b"")
     return found
 
 
 @pytest.fixture
-def toy_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+def drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes longer than the run, and the same run gives the same picture: it is drawn before anything forks."""
     drawn: dict[str, bytes] = {}
     draw = plot.render
 
@@ -185,8 +188,11 @@ def toy_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
         key = repr((without_times(metrics), evaluations, title))
         return drawn.get(key) or drawn.setdefault(key, draw(metrics, evaluations, title))
 
-    # Drawing takes longer than the run, and the same run gives the same picture: it is drawn before anything is forked.
     monkeypatch.setattr(plot, "render", render)
+
+
+@pytest.fixture
+def toy_command(tmp_path: Path, drawn_once: None) -> Command:
     path = tmp_path / "run"
     return Command(lambda: start_or_resume(path), path, lambda: left_by_run(path))
 
@@ -195,7 +201,7 @@ def toy_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
 
 
 @pytest.fixture
-def bench_command(tmp_path: Path) -> Command:
+def bench_command(tmp_path: Path, drawn_once: None) -> Command:
     text = SUITE.replace("seeds = [0, 1]", "seeds = [0]").replace("samples = 16", "samples = 8")
     suite, place = load(str(suite_file(tmp_path, text))), tmp_path / "grid"
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Event, get_ident
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from rlzoo.parallel import map_rows
 
@@ -87,3 +89,32 @@ def test_an_error_in_a_row_reaches_the_caller(grad: bool) -> None:
         map_rows(broken, torch.ones(5, 2, requires_grad=grad))
     with cores(2):
         assert torch.equal(map_rows(lambda row, values: values + row, torch.zeros(4, 1)), torch.arange(4.0)[:, None])
+
+
+def test_checkpointed_rows_may_meet_another_thread_when_they_are_computed_again() -> None:
+    """Activation checkpointing replays what this thread saved, so it must see none of what rows save."""
+    net, x, main = network(), torch.randn(3, 6, 20), get_ident()
+    done: list[int] = []
+    others = [Event(), Event()]
+
+    def lopsided(row: int, values: Tensor) -> Tensor:
+        """At first this thread computes one row of three, and the second time two or all."""
+        again = len(done) // 3
+        if (get_ident() == main) == (again == 0):
+            assert others[again].wait(20)
+        out: Tensor = net(values)
+        done.append(row)
+        if len(done) == 3 * again + 2:
+            others[again].set()
+        return out
+
+    def loss(leaf: Tensor) -> Tensor:
+        return map_rows(lopsided, leaf, list(net.parameters())).square().sum()
+
+    leaf = x.clone().requires_grad_()
+    with cores(2):
+        found = torch.autograd.grad(checkpoint(loss, leaf, use_reentrant=False), [leaf, *net.parameters()])
+    assert len(done) == 6  # three rows, twice
+    expected = torch.autograd.grad(net(leaf).square().sum(), [leaf, *net.parameters()])
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)

@@ -156,6 +156,35 @@ def test_killed_and_resumed_is_bit_identical(tmp_path: Path) -> None:
     assert rows(tmp_path / "whole") == rows(tmp_path / "cut")
 
 
+class Judged(Regression):
+    """Its validation draws, as one that builds a network does, and is cut off once."""
+
+    def __init__(self, cut_off_at: int = 0) -> None:
+        super().__init__()
+        self.cut_off_at = cut_off_at
+
+    def validate(self, voice: Path, out: Path) -> dict[str, float]:
+        if int(out.name) == self.cut_off_at:
+            raise KeyboardInterrupt
+        return {"validation/drawn": float(torch.rand(1))}
+
+
+@pytest.mark.parametrize("log_every", [1, 3])
+def test_a_validation_that_was_cut_off_is_made_up_for(tmp_path: Path, log_every: int) -> None:
+    """And what it draws is none of the training, which goes on alike; one that is in the log is not repeated."""
+    o = options(validate_every=4, save_every=1, log_every=log_every)
+    run(Judged, tmp_path / "whole", o)
+    for cut_off_at in (4, 6):
+        out = tmp_path / str(cut_off_at)
+        with pytest.raises(KeyboardInterrupt):
+            run(lambda at=cut_off_at: Judged(at), out, o)
+        run(Judged, out, o, resume=True)
+        run(Judged, out, o, resume=True)
+        assert rows(out) == rows(tmp_path / "whole")
+        weights = (Judged.voices.load(folder / "voice.safetensors")[0] for folder in (out, tmp_path / "whole"))
+        assert all(torch.equal(a, b) for a, b in zip(*(w.values() for w in weights), strict=True))
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_asked_to_stop_it_finishes_the_step_and_goes_on_as_if_it_had_not(
     tmp_path: Path, number: signal.Signals

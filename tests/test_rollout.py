@@ -7,6 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from rlzoo.api import Gaussian, Prompt, Samples, Schedule
+from rlzoo.core.noise import draw_noise, generator_of, seed_of
 from rlzoo.engine import rollout
 from rlzoo.errors import ContractError
 from rlzoo.testing.context import LocalContext
@@ -127,15 +128,15 @@ def test_samples_of_another_length_than_their_states():
 
 
 def test_noise_beyond_the_length_is_not_drawn():
-    short = rollout.row_noise([rollout.generator_of(1)], (5,), [5])
-    padded = rollout.row_noise([rollout.generator_of(1)], (9,), [5])
+    short = draw_noise([generator_of(1)], (5,), [5])
+    padded = draw_noise([generator_of(1)], (9,), [5])
     assert torch.equal(padded[:, :5], short)
     assert not padded[:, 5:].any()
 
 
 def test_seeds_are_fixed_for_ever():
     # A change of this number changes every published result: it needs a "Numerics" line in the changelog.
-    assert rollout.seed_of("row", 0, 3, "toy-001", 2) == 4466307881249766204
+    assert seed_of("row", 0, 3, "toy-001", 2) == 4466307881249766204
     first = rollout.rows_of(PROMPTS, range(3), 2, seed=0, step=0)
     assert len(set(first.seeds)) == 6
     for seed, step in ((1, 0), (0, 1)):

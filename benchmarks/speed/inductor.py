@@ -109,6 +109,8 @@ def to_inputs(graph: torch.fx.GraphModule) -> list[Tensor]:
     for node in list(graph.graph.nodes):
         if "device" in node.kwargs:
             node.kwargs = {**node.kwargs, "device": DEVICE}
+        if node.target is torch.ops.aten.view.default:  # a convolution may order its result otherwise on a GPU
+            node.target = torch.ops.aten.reshape.default
         if node.op == "get_attr":
             constants.append(getattr(graph, node.target))
             with graph.graph.inserting_after(last):

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from rlzoo.api import Batch, Prompt, Samples, StepDistribution
-from rlzoo.engine.rollout import generator_of, row_noise
+from rlzoo.core.noise import draw_noise, generator_of
 from rlzoo.functional import batch_advantages, masked_mean
 from rlzoo.plugin import Options
 
@@ -78,7 +78,7 @@ class PlainLoop:
         cond = self.condition(rows)
         shape, lengths = self.policy.state_shape(cond), self.policy.lengths(cond).tolist()
         generators = [generator_of(seed) for seed in seeds]
-        draws = (row_noise(generators, shape, lengths).to(self.policy.device) for _ in range(1 + len(self.schedule)))
+        draws = (draw_noise(generators, shape, lengths).to(self.policy.device) for _ in range(1 + len(self.schedule)))
         states, log_probs = [next(draws)], []
         for k, noise in enumerate(draws):
             eps, cond = self.predict(self.weights, states[k], k, rows)

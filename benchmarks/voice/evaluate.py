@@ -30,6 +30,7 @@ from rlzoo.audio import resample_samples, to_samples, write_audio
 from rlzoo.config.layers import override
 from rlzoo.config.registry import discover
 from rlzoo.config.resolve import choose
+from rlzoo.engine import speak as engine
 from rlzoo.engine.allocator import keep_freed_memory
 from rlzoo.rewards import build_reward
 from rlzoo.speech.corpus.speech import SpeechCorpus, SpeechItem
@@ -46,16 +47,7 @@ def load(name: str, voice: Path | None, sets: Sequence[str] = (), device: str = 
 
 def speak(policy: Policy, prompt: Prompt, num_steps: int, seed: int) -> torch.Tensor:
     """(L,) waveform of one prompt, on the CPU."""
-    cond, schedule = policy.condition([prompt]), policy.schedule(num_steps)
-    generator, shape = torch.Generator().manual_seed(seed), (1, *policy.state_shape(cond))
-    device = next(policy.parameters()).device
-    x = torch.randn(shape, generator=generator).to(device)
-    with torch.no_grad():
-        for k in range(num_steps):
-            step = policy.transition(x, torch.tensor([k], device=x.device), cond, schedule)
-            noise = torch.randn(shape, generator=generator).to(device)
-            x = step.rsample(noise) if schedule.stochastic[k] else step.mode
-    return policy.decode(x, cond).row(0).cpu()
+    return engine.speak(policy, [prompt], [seed], num_steps).row(0).cpu()
 
 
 def judged(

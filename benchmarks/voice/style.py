@@ -25,6 +25,8 @@ from rlzoo_gradtts.style import summarise
 
 from rlzoo.api import Prompt
 from rlzoo.audio import to_samples
+from rlzoo.core.noise import seed_of
+from rlzoo.engine.rollout import SamplingPlan, sample
 from rlzoo.rewards import build_reward
 from rlzoo.speech.corpus.speech import SpeechCorpus
 
@@ -37,14 +39,11 @@ PROMPTS = 8
 @torch.no_grad()
 def sampled(policy: GradTTSPolicy, prompts: list[Prompt], seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Styles (N, Z) and Distill-MOS (N,) of one sample of each prompt."""
-    cond, schedule, generator = policy.condition(prompts), policy.schedule(), torch.Generator().manual_seed(seed)
-    shape = (len(prompts), *policy.state_shape(cond))
-    x = torch.randn(shape, generator=generator)
-    for k in range(len(schedule)):
-        step = policy.transition(x, torch.full((len(x),), k), cond, schedule)
-        x = step.rsample(torch.randn(shape, generator=generator)) if schedule.stochastic[k] else step.mode
-    scores = build_reward("distillmos", {}).score(policy.decode(x, cond), prompts).values
-    return x[:, : policy.config.style, 0].numpy(), scores.numpy()
+    seeds = tuple(seed_of("style", seed, prompt.id) for prompt in prompts)
+    plan = SamplingPlan(schedule=policy.schedule(), seeds=seeds)
+    done = sample(policy, policy.condition(prompts), plan)
+    scores = build_reward("distillmos", {}).score(done.samples, prompts).values
+    return done.states[-1][:, : policy.config.style, 0].numpy(), scores.numpy()
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -31,7 +32,7 @@ def read_cell(suite: Suite, cell: Cell, job: Job) -> Document:
         return _read(suite, cell, job)
     except RlzooError as error:
         raise Unfit(error.message) from error
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         # JSON that is well-formed and holds something else than a run writes: which field hardly matters.
         raise Unfit(f"damaged: {type(error).__name__}: {error}") from error
 
@@ -171,7 +172,7 @@ def _files(evaluation: Mapping[str, Any]) -> dict[str, dict[str, str]]:
 def _check_audio(job: Job, files: Mapping[str, Mapping[str, Mapping[str, str]]]) -> None:
     for entries in files.values():
         for entry in entries.values():
-            if not own_file(job.run, entry["file"]).is_file():
+            if not os.path.isfile(own_file(job.run, entry["file"])):
                 raise Unfit(f"'{entry['file']}' is missing")
 
 

@@ -19,7 +19,7 @@ from rlzoo.bench.jobs import Job, strays
 from rlzoo.bench.suite import Cell, Suite
 from rlzoo.errors import DataError
 from rlzoo.files.evaluations import own_file
-from rlzoo.files.reading import check, read_json
+from rlzoo.files.reading import check, read_bytes, read_json
 from rlzoo.version import __version__
 
 FORMAT = "rlzoo-bench/1"
@@ -185,7 +185,8 @@ def _audio(suite: Suite, cells: Sequence[Document], folder: Path) -> Document:
         all_systems = {cell["algorithm"] for cell in mine}
         whole = [s for s in suite.table.seeds if {c["algorithm"] for c in mine if c["seed"] == s} == all_systems]
         chosen = [cell for cell in mine if whole and cell["seed"] == whole[0]]
-        prompts = list(chosen[0]["files"]["base"])[: suite.table.listen] if chosen else []
+        spoken = list(chosen[0]["files"]["base"]) if chosen else []
+        prompts = [p for p in spoken if all(p in cell["files"]["tuned"] for cell in chosen)][: suite.table.listen]
         entries = [_clips(prompt, chosen, folder) for prompt in prompts]
         if entries:
             found[reward.label] = {"seed": whole[0], "prompts": entries}
@@ -203,13 +204,8 @@ def _clips(prompt: str, cells: Sequence[Document], folder: Path) -> Document:
 
 
 def _wav(folder: Path, cell: Mapping[str, Any], file: str) -> str:
-    path = folder / "runs" / f"{cell['algorithm']}--{cell['reward']}--{cell['seed']}" / file
-    try:
-        return base64.b64encode(own_file(folder, str(path.relative_to(folder))).read_bytes()).decode()
-    except OSError as error:
-        raise DataError(
-            f"cannot read '{path}': {error.strerror}", "the run lost its audio; remove it and run it again"
-        ) from error
+    path = own_file(folder, f"runs/{cell['algorithm']}--{cell['reward']}--{cell['seed']}/{file}")
+    return base64.b64encode(read_bytes(path, "the run lost its audio; remove it and run it again")).decode()
 
 
 __all__ = ["FORMAT", "Document", "collect", "dumps", "published", "read"]

@@ -142,15 +142,16 @@ class Results(Shape):
     def _fit(self) -> Self:
         algorithms = {entry.label for entry in self.suite.algorithms}
         rewards = {entry.label for entry in self.suite.rewards}
-        limits = self.suite.budget.keys()
+        limits, used = self.suite.budget.keys(), self.cells[0].used.keys()
         for number, cell in enumerate(self.cells):
             where = f"cells.{number}"
             if cell.algorithm not in algorithms or cell.reward not in rewards:
                 raise ValueError(f"{where} is {cell.algorithm} on {cell.reward}, which the suite lacks")
             if f"{cell.algorithm}--{cell.reward}" not in self.configs:
                 raise ValueError(f"{where} has no entry in configs")
-            if not all(limits <= point.used.keys() for point in cell.curve) or not limits <= cell.used.keys():
-                raise ValueError(f"{where} does not tell how much of the budget it used")
+            spent = (cell.used, *(point.used for point in cell.curve))
+            if not all(one.keys() == used >= limits for one in spent):
+                raise ValueError(f"{where} does not tell how much of the budget it used, or not as the others do")
             if self.suite.headline not in cell.prompts.base:
                 raise ValueError(f"{where} lacks the headline score '{self.suite.headline}'")
         return self

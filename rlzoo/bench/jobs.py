@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -70,6 +70,17 @@ class Job:
 class Outcome:
     """Outcome of a job. `seconds` is wall-clock time over all attempts, start-up included."""
 
+    key: str
+    state: Literal["done", "diverged", "failed", "interrupted"]
+    exit_code: int
+    seconds: float
+    memory_mb: float | None
+    gpu_memory_mb: float | None
+    attempts: int
+    error: str = ""
+
+
+class _Outcome(Shape):
     key: str
     state: Literal["done", "diverged", "failed", "interrupted"]
     exit_code: int
@@ -144,10 +155,9 @@ def read_outcome(job: Job) -> Outcome | None:
     path = job.beside(".json")
     if not path.is_file():
         return None
-    try:
-        return Outcome(**read_object(path, "delete it"))
-    except TypeError as error:
-        raise DataError(f"cannot read '{path}': {error}", "delete it") from error
+    found = read_object(path, "delete it")
+    check(_Outcome, found, f"'{path}' is not the outcome of a job", "delete it")
+    return Outcome(**{field.name: found[field.name] for field in fields(Outcome) if field.name in found})
 
 
 def execute(job: Job, attempt: Attempt | None = None) -> Outcome:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rlzoo.config import layers
 from rlzoo.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rlzoo.config import layers
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="A run file (TOML).")]
 Algo = Annotated[str, typer.Option("--algo", help="Algorithm; `rlzoo plugins list` shows them.")]
@@ -49,6 +51,8 @@ PluginFiles = Annotated[list[Path], typer.Option("--plugin", help="A one-file pl
 
 def overridden(sets: Sequence[str]) -> layers.Data:
     """`--set` items alone, as nested tables."""
+    from rlzoo.config import layers
+
     empty: layers.Data = {}
     return reduce(layers.override, sets, empty)
 

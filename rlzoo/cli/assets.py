@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rlzoo.config.registry import Registry, did_you_mean, discover
 from rlzoo.engine.console import columns, out
 from rlzoo.errors import ConfigError, DataError, PluginError
 from rlzoo.files import assets
 from rlzoo.files.assets import Asset
+
+if TYPE_CHECKING:
+    from rlzoo.config.registry import Registry
 
 app = typer.Typer(help="Weight files: what there is, fetch, verify, locate.", no_args_is_help=True)
 
@@ -35,6 +37,8 @@ def announced(registry: Registry) -> dict[str, tuple[Asset, list[str]]]:
 
 
 def _chosen(names: list[str]) -> list[Asset]:
+    from rlzoo.config.registry import did_you_mean, discover
+
     known = announced(discover())
     for name in names:
         if name not in known:
@@ -54,6 +58,8 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable, with addresses and checksums.")] = False,
 ) -> None:
     """List name, size, state, users, licence and source of every weight file."""
+    from rlzoo.config.registry import discover
+
     known = announced(discover())
     if as_json:
         rows = [
@@ -109,6 +115,8 @@ def verify(
     names: Annotated[list[str] | None, typer.Argument(help="Names; default: all files in the cache.")] = None,
 ) -> None:
     """Compare size and SHA-256 of cached files with the published values; exit 4 if one differs."""
+    from rlzoo.config.registry import discover
+
     chosen = _chosen(names) if names else [a for a, _ in announced(discover()).values() if a.path.exists()]
     failures: list[DataError] = []
     for asset in chosen:

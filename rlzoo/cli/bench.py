@@ -23,9 +23,7 @@ from rlzoo.cli._shared import (
     Steps,
 )
 from rlzoo.engine.console import columns, duration, err, out
-from rlzoo.engine.start import prepare
 from rlzoo.errors import ConfigError, DataError, RlzooError
-from rlzoo.files.reading import read_object
 from rlzoo.files.writing import write_text
 
 if TYPE_CHECKING:
@@ -145,6 +143,8 @@ def report(
 
 
 def _preference(path: Path, document: dict[str, Any]) -> dict[str, Any]:
+    from rlzoo.files.reading import read_object
+
     try:
         given = read_object(path)
         return {
@@ -237,6 +237,7 @@ def sweep(
 
     from rlzoo.bench.sweep import Dimension, Search
     from rlzoo.bench.sweep import sweep as search
+    from rlzoo.engine.start import prepare
 
     found = prepare(
         config,

@@ -6,10 +6,9 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import BaseModel
 
 from rlzoo.cli._shared import (
     Algo,
@@ -26,15 +25,14 @@ from rlzoo.cli._shared import (
     Steps,
 )
 from rlzoo.cli.plugins import find, option_type
-from rlzoo.config import toml
-from rlzoo.config.layers import DEFAULT_POLICY, build_layers, prompts_table
-from rlzoo.config.registry import discover
-from rlzoo.config.resolve import RewardTable, SeedTable
-from rlzoo.config.schema import CORE_TABLES
-from rlzoo.core.specs import Options
+from rlzoo.config import DEFAULT_POLICY, toml
 from rlzoo.engine.console import out
-from rlzoo.engine.start import prepare
 from rlzoo.errors import DataError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from rlzoo.core.specs import Options
 
 app = typer.Typer(no_args_is_help=True, help="Run files: show one resolved, write a new one, print what may be in it.")
 
@@ -56,6 +54,8 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print every value that `rlzoo run` would use with the same flags. Reads no weights."""
+    from rlzoo.engine.start import prepare
+
     found = prepare(
         config,
         algo=algo,
@@ -91,6 +91,11 @@ def new(
     plugin: PluginFiles = [],  # noqa: B006
 ) -> None:
     """Write a run file with every option, its meaning and its default."""
+    from rlzoo.config.layers import build_layers, prompts_table
+    from rlzoo.config.registry import discover
+    from rlzoo.config.resolve import RewardTable, SeedTable
+    from rlzoo.config.schema import CORE_TABLES
+
     registry = discover(files=plugin)
     lines = [*_commented(SeedTable, {})]
     layers = build_layers({"algorithm": {"name": algo}, "policy": {"name": policy}}, registry)
@@ -133,6 +138,9 @@ def schema(
     plugin: PluginFiles = [],  # noqa: B006
 ) -> None:
     """Print the JSON Schema of a plugin's options or of one of core's tables."""
+    from rlzoo.config.registry import discover
+    from rlzoo.config.schema import CORE_TABLES
+
     model: type[Options]
     if name in CORE_TABLES and not kind:
         model = CORE_TABLES[name]
@@ -152,6 +160,8 @@ def _commented(
 
     Options without one are commented out.
     """
+    from pydantic import BaseModel
+
     lines = [f"{key} = {toml.value(value)}" for key, value in values.items()]
     nested: list[str] = []
     schema = model.model_json_schema()

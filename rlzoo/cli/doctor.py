@@ -9,19 +9,18 @@ import shutil
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rlzoo.config.fallback import resolve_missing_rewards
-from rlzoo.config.layers import user_layer
-from rlzoo.config.registry import Registry, discover, weights_at_hand
-from rlzoo.config.resolve import resolve
-from rlzoo.core.specs import RewardSpec
 from rlzoo.engine.console import columns, out
 from rlzoo.errors import RlzooError
 from rlzoo.files import assets
 from rlzoo.version import __version__
+
+if TYPE_CHECKING:
+    from rlzoo.config.registry import Registry
+    from rlzoo.core.specs import RewardSpec
 
 PACKAGES = ("torch", "torchaudio", "lightning-fabric", "numpy", "soundfile", "pydantic", "onnx", "speechmos")
 
@@ -37,6 +36,8 @@ def doctor(
     ] = False,
 ) -> None:
     """Report versions, devices, plugins, weights, and what `rlzoo run --algo dlpo --reward utmos` would use."""
+    from rlzoo.config.registry import discover
+
     registry = discover()
     if gpu:
         _try_gpu(registry)
@@ -132,6 +133,8 @@ def _plugins(registry: Registry, problems: list[str]) -> list[tuple[str, str]]:
 
 
 def _weights(registry: Registry) -> list[tuple[str, str]]:
+    from rlzoo.core.specs import RewardSpec
+
     rows = [("cache", f"{assets.cache_dir()}{' (offline)' if assets.is_offline() else ''}")]
     folder = next(parent for parent in (assets.cache_dir(), *assets.cache_dir().parents) if parent.exists())
     rows.append(("free disk", f"{shutil.disk_usage(folder).free / 2**30:.0f} GiB for weights"))
@@ -148,6 +151,8 @@ def _weights(registry: Registry) -> list[tuple[str, str]]:
 
 
 def _availability(spec: RewardSpec) -> str:
+    from rlzoo.config.registry import weights_at_hand
+
     if not spec.available:
         return "needs no weights"
     try:
@@ -158,6 +163,10 @@ def _availability(spec: RewardSpec) -> str:
 
 
 def _run(registry: Registry, problems: list[str]) -> list[tuple[str, str]]:
+    from rlzoo.config.fallback import resolve_missing_rewards
+    from rlzoo.config.layers import user_layer
+    from rlzoo.config.resolve import resolve
+
     command = "rlzoo run --algo dlpo --reward utmos"
     try:
         run = resolve(user_layer(algorithm="dlpo", rewards=["utmos"]), registry)

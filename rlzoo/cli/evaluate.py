@@ -11,11 +11,9 @@ import typer
 
 from rlzoo.cli._shared import Device, OfPrompts, OfSets, PluginFiles, PolicyName, Seed, Trust, overridden
 from rlzoo.cli.synth import DenoisingSteps
-from rlzoo.config.registry import discover
 from rlzoo.engine.console import err, out
 from rlzoo.errors import DataError
 from rlzoo.evaluation.tables import show
-from rlzoo.evaluation.targets import Request, find_subjects, plan_evaluation
 from rlzoo.files.writing import write_text
 
 if TYPE_CHECKING:
@@ -57,6 +55,9 @@ def evaluate(
 
     Warns about reward hacking: training reward up, independent judge down. Unavailable weights are an error here.
     """
+    from rlzoo.config.registry import discover
+    from rlzoo.evaluation.targets import Request, find_subjects, plan_evaluation
+
     if out_file is not None:
         _check_free(out_file)
     asked = Request(

@@ -11,12 +11,9 @@ import typer
 
 from rlzoo.cli._shared import Device, OfPrompts, OfSets, PluginFiles, PolicyName, Seed, Trust, overridden
 from rlzoo.cli.synth import DenoisingSteps
-from rlzoo.config.layers import DEFAULT_POLICY
-from rlzoo.config.registry import discover
+from rlzoo.config import DEFAULT_POLICY
 from rlzoo.engine.console import columns, out
 from rlzoo.errors import ConfigError
-from rlzoo.evaluation.targets import Request, find_subjects, plan_evaluation
-from rlzoo.listen.sources import Source
 
 if TYPE_CHECKING:
     from rlzoo.engine.noise_scale import NoiseScale
@@ -48,6 +45,10 @@ def noise_scale(
 
     All rewards score the same samples. The gradients are those of the parameters that the policy trains.
     """
+    from rlzoo.config.registry import discover
+    from rlzoo.evaluation.targets import Request, find_subjects, plan_evaluation
+    from rlzoo.listen.sources import Source
+
     if not rewards:
         raise ConfigError("no reward is named", "add --reward NAME; rlzoo plugins list --kind reward shows them")
     asked = Request(

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rlzoo.config.layers import presets
-from rlzoo.config.registry import NOUN, Provider, Registry, did_you_mean, discover, import_target
-from rlzoo.core.specs import KINDS, AlgorithmSpec, Kind, PolicySpec, RewardSpec, Spec
+from rlzoo.cli._shared import PluginFiles
+from rlzoo.core.kinds import KINDS, NOUN, Kind
 from rlzoo.engine.console import columns, err, out
 from rlzoo.errors import ConfigError, ContractError, PluginError
+
+if TYPE_CHECKING:
+    from rlzoo.config.registry import Provider, Registry
+    from rlzoo.core.specs import Spec
 
 app = typer.Typer(no_args_is_help=True, help="List, inspect and test plugins.")
 
 FAMILIES = ("diffusion", "flow")
 
-PluginFiles = Annotated[list[Path], typer.Option("--plugin", help="A one-file plugin to load; repeatable.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -29,6 +31,8 @@ def list_plugins(
     plugin: PluginFiles = [],  # noqa: B006
 ) -> None:
     """List every plugin of this environment, and those that failed to load."""
+    from rlzoo.config.registry import discover
+
     registry = discover(files=plugin)
     kinds = [k for k in KINDS if kind in ("", k)]
     if not kinds:
@@ -59,6 +63,8 @@ def show(
     plugin: PluginFiles = [],  # noqa: B006
 ) -> None:
     """Show one plugin: what it is, what it needs or offers, its options and presets."""
+    from rlzoo.config.registry import discover
+
     registry = discover(files=plugin)
     found, _ = find(registry, name, kind)
     facts = describe(registry, found, name)
@@ -82,6 +88,8 @@ def check(
     plugin: PluginFiles = [],  # noqa: B006
 ) -> None:
     """Check one plugin against the contract of its kind; exit 3 if it violates it."""
+    from rlzoo.config.registry import did_you_mean, discover, import_target
+
     registry = discover(files=plugin)
     for provider in registry.providers:
         if provider.name == name and provider.error:
@@ -117,6 +125,8 @@ def new(
     family: Annotated[str, typer.Option(help="Family of a policy: diffusion (the default) or flow.")] = "",
 ) -> None:
     """Write an installable package for a new plugin, with a test of its contract."""
+    from rlzoo.config.registry import did_you_mean
+
     if kind not in KINDS:
         raise ConfigError(f"unknown kind '{kind}'", did_you_mean(kind, KINDS) or f"available: {', '.join(KINDS)}")
     if family and (kind != "policy" or family not in FAMILIES):
@@ -129,6 +139,8 @@ def new(
 
 def find(registry: Registry, name: str, kind: str = "") -> tuple[Kind, Spec]:
     """The one plugin of this name. ConfigError if there is none or more than one."""
+    from rlzoo.config.registry import did_you_mean
+
     found = [(k, spec) for k, spec in registry.find(name) if kind in ("", k)]
     if len(found) > 1:
         raise ConfigError(f"'{name}' is {' and '.join(NOUN[k] for k, _ in found)}", "say which with --kind")
@@ -145,6 +157,9 @@ def find(registry: Registry, name: str, kind: str = "") -> tuple[Kind, Spec]:
 
 def describe(registry: Registry, kind: Kind, name: str) -> dict[str, Any]:
     """Everything a plugin's record says, as JSON values."""
+    from rlzoo.config.layers import presets
+    from rlzoo.core.specs import AlgorithmSpec, PolicySpec, RewardSpec
+
     spec, provider = registry.specs[kind][name], registry.provider(kind, name)
     facts: dict[str, Any] = {
         "name": name,

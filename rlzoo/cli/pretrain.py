@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 from rlzoo.cli._shared import Device, PluginFiles, Seed, overridden
-from rlzoo.config.checking import check_options
-from rlzoo.config.layers import DEFAULT_POLICY
-from rlzoo.config.registry import discover, import_target
-from rlzoo.core.specs import Options
+from rlzoo.config import DEFAULT_POLICY
 from rlzoo.engine.allocator import keep_freed_memory
 from rlzoo.engine.console import err, out
 from rlzoo.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from rlzoo.core.specs import Options
 
 
 def pretrain(
@@ -29,6 +29,9 @@ def pretrain(
     plugin: PluginFiles = [],  # noqa: B006
 ) -> None:
     """Train a policy on recordings with its published losses."""
+    from rlzoo.config.checking import check_options
+    from rlzoo.config.registry import discover, import_target
+
     spec = discover(files=plugin).policy(policy)
     if not spec.pretrain:
         raise ConfigError(f"policy '{policy}' cannot be pretrained here", "see its README")

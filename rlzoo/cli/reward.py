@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, get_type_hints
+from typing import TYPE_CHECKING, Annotated, get_type_hints
 
 import typer
 
 from rlzoo.cli._shared import PluginFiles, Seed, overridden
-from rlzoo.config.checking import check_options
-from rlzoo.config.registry import discover, import_target
-from rlzoo.core.specs import Options
 from rlzoo.engine.console import out
 from rlzoo.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from rlzoo.core.specs import Options
 
 app = typer.Typer(help="Rewards that are trained from people's choices.", no_args_is_help=True)
 
@@ -32,6 +32,9 @@ def train_preference(
     plugin: PluginFiles = [],  # noqa: B006
 ) -> None:
     """Train a reward on pairs, and report its accuracy on held-out answers."""
+    from rlzoo.config.checking import check_options
+    from rlzoo.config.registry import discover, import_target
+
     spec = discover(files=plugin).reward(reward)
     if not spec.train:
         raise ConfigError(f"reward '{reward}' is not trained from pairs", "leave out --reward, or see its README")

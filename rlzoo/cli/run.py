@@ -24,8 +24,6 @@ from rlzoo.cli._shared import (
     Steps,
     Trust,
 )
-from rlzoo.engine.start import prepare, start
-from rlzoo.engine.start import resume as continue_run
 from rlzoo.errors import ConfigError
 
 
@@ -59,6 +57,8 @@ def run(
 ) -> None:
     """Fine-tune a policy with reinforcement learning."""
     from rlzoo.engine.progress import ConsoleReporter
+    from rlzoo.engine.start import prepare, start
+    from rlzoo.engine.start import resume as continue_run
 
     if resume is not None:
         given = [algo, *reward, policy, prompts, *observe, config, preset, *sets, out_dir, *plugin]

@@ -11,9 +11,7 @@ from typing import Annotated
 import typer
 
 from rlzoo.cli._shared import Device, PluginFiles, PolicyName, Seed, Sets, Trust, policy_options
-from rlzoo.config.registry import discover
 from rlzoo.engine.console import err, out
-from rlzoo.engine.source import policy_source
 from rlzoo.errors import ConfigError, DataError
 from rlzoo.files.writing import replacing
 
@@ -55,6 +53,9 @@ def synth(
 
     rlzoo synth --policy f5tts --voice ref.wav --voice-text "What it says." --text "Something new." --out new.wav
     """
+    from rlzoo.config.registry import discover
+    from rlzoo.engine.source import policy_source
+
     if not text.strip():
         raise ConfigError("--text is empty", "give something to say")
     if (voice_file is None) != (not voice_text.strip()):

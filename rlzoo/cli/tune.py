@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from rlzoo.cli._shared import PluginFiles
-from rlzoo.config.registry import discover, import_target
 from rlzoo.engine.allocator import keep_freed_memory
 from rlzoo.engine.console import columns, out
 from rlzoo.errors import ConfigError, DataError
@@ -46,6 +45,8 @@ def tune_schedule(
 
     The time grows with K and with --utterances. The result for one K is stored before the next one starts.
     """
+    from rlzoo.config.registry import discover, import_target
+
     spec = discover(files=plugin).policy(policy)
     if not spec.tune:
         raise ConfigError(f"policy '{policy}' has no schedule to tune", "see its README")

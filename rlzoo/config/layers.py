@@ -14,13 +14,13 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
+from rlzoo.config import DEFAULT_POLICY, DEFAULT_PROMPTS
 from rlzoo.config.registry import Registry, did_you_mean
-from rlzoo.core.specs import Kind, Spec
+from rlzoo.core.kinds import Kind
+from rlzoo.core.specs import Spec
 from rlzoo.errors import ConfigError, DataError
 from rlzoo.files.reading import MAX_DEPTH, nested_too_deep, read_text
 
-DEFAULT_POLICY = "gradtts"
-DEFAULT_PROMPTS = "short"
 DEFAULT_JUDGES = ("guard", "distillmos", "dnsmos")
 """Judges besides the rewards if no judge is named. They need no download and about 0.2 s for a clip of 3 s."""
 DEFAULT_PRESET = "default"
@@ -36,7 +36,8 @@ Data = dict[str, Any]
 def read(path: Path) -> Data:
     """A run file. ConfigError if it cannot be read or is not valid TOML."""
     try:
-        return _toml_of(read_text(path, "check the path; run files are TOML", MAX_TOML_BYTES))
+        # Some editors begin a UTF-8 file with a mark, which is no TOML.
+        return _toml_of(read_text(path, "check the path; run files are TOML", MAX_TOML_BYTES).removeprefix("\ufeff"))
     except DataError as error:
         raise ConfigError(f"cannot read run file {error.message.removeprefix('cannot read ')}", error.hint) from error
     except ValueError as error:

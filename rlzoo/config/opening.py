@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from rlzoo.config.registry import NOUN, Registry, discover
+from rlzoo.config.registry import Registry, discover
 from rlzoo.config.resolve import Choice, ResolvedRun
+from rlzoo.core.kinds import NOUN
 from rlzoo.errors import DataError
 from rlzoo.files.rundir import RunDirectory
 
@@ -32,7 +33,10 @@ def open_with_registry(
     files = [Path(name) for name in config.get("plugin_files", ())]
     trusted = trust or rundir.is_own()
     if files and not trusted:
-        raise _foreign(rundir, [f"load the plugin '{file}'" for file in files])
+        # Those that are installed, too: who trusts the run trusts all that it names.
+        installed = discover()
+        named = [text for table in _tables(config, uses) for text in _named_acts(table, installed)]
+        raise _foreign(rundir, [*(f"load the plugin '{file}'" for file in files), *named])
     registry = discover(files=files)
     run = ResolvedRun.from_dict(config, registry)
     if not trusted:
@@ -53,10 +57,23 @@ def _acts(choice: Choice[Any], registry: Registry) -> Iterator[str]:
     options = choice.options.model_dump(mode="json")
     if choice.spec.acts:
         yield f"{choice.spec.acts} ('{choice.spec.name}', {_shown(options)})"
+    yield from _named_acts(options, registry, choice.spec.name)
+
+
+def _tables(config: Mapping[str, Any], uses: Sequence[Use]) -> Iterator[Mapping[str, Any]]:
+    """The plugins' tables of an unresolved config."""
+    for use in uses:
+        found = config.get(use)
+        yield from (table for table in (found if isinstance(found, list) else [found]) if isinstance(table, Mapping))
+
+
+def _named_acts(options: Mapping[str, Any], registry: Registry, inside: str = "") -> Iterator[str]:
+    """Side effects of the plugins that a table names."""
     for name in dict.fromkeys(_texts(options)):
         for kind, spec in registry.find(name):
             if spec.acts:
-                yield f"{spec.acts} ({NOUN[kind]} '{name}' in '{choice.spec.name}', {_shown(options)})"
+                who = f"{NOUN[kind]} '{name}' in '{inside}'" if inside else f"'{name}'"
+                yield f"{spec.acts} ({who}, {_shown(options)})"
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -22,12 +22,11 @@ from typing import Any, TypeVar, cast
 
 import pluggy
 
+from rlzoo.core.kinds import KINDS, NOUN, Kind
 from rlzoo.core.specs import (
     API_VERSION,
-    KINDS,
     AlgorithmSpec,
     Hooks,
-    Kind,
     ObserverSpec,
     Options,
     PolicySpec,
@@ -54,13 +53,6 @@ HOOK: Mapping[Kind, str] = {
     "reward": "rlzoo_rewards",
     "prompts": "rlzoo_prompts",
     "observer": "rlzoo_observers",
-}
-NOUN: Mapping[Kind, str] = {
-    "algorithm": "algorithm",
-    "policy": "policy",
-    "reward": "reward",
-    "prompts": "prompt set",
-    "observer": "observer",
 }
 
 # Keys of the run file that are core's; an option of the same name could never be set.

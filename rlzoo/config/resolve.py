@@ -26,7 +26,8 @@ from rlzoo.config.layers import (
 )
 from rlzoo.config.registry import Registry, did_you_mean
 from rlzoo.config.schema import CORE_TABLES, EvalTable, RolloutTable, TrainTable
-from rlzoo.core.specs import AlgorithmSpec, Kind, ObserverSpec, Options, PolicySpec, PromptSpec, RewardSpec, Spec
+from rlzoo.core.kinds import Kind
+from rlzoo.core.specs import AlgorithmSpec, ObserverSpec, Options, PolicySpec, PromptSpec, RewardSpec, Spec
 from rlzoo.errors import ConfigError, RlzooError
 
 TOP_KEYS = ("seed", "policy", "rewards", "algorithm", "prompts", "observers", "rollout", "train", "eval")

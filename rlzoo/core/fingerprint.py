@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +33,7 @@ def _files(options: Any) -> Iterator[Path]:
     if isinstance(options, dict | list):
         for value in options.values() if isinstance(options, dict) else options:
             yield from _files(value)
-    elif isinstance(options, str) and 0 < len(options) < 1000 and "\0" not in options and Path(options).is_file():
+    elif isinstance(options, str) and os.path.isfile(options):  # `Path.is_file` fails for a long text
         yield Path(options)
 
 

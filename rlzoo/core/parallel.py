@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.autograd.graph import saved_tensors_hooks
-from torch.utils._python_dispatch import _get_current_dispatch_mode
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 RowFunction = Callable[[int, Tensor], Tensor]
 
@@ -60,8 +60,11 @@ def pool() -> Iterator[None]:
 
 def _gather() -> int:
     """Turn all threads that PyTorch may use into a pool, and return their number."""
+    # Three things in this file have no public name in PyTorch: whether a profiler is on, whether a dispatch mode is on
+    # (the module that defines these modes is itself private), and a callback at the end of a backward pass, for which
+    # PyTorch's own DDP and FSDP call the same method.
     threads = torch.get_num_threads()
-    watched = torch._C._autograd._profiler_enabled() or _get_current_dispatch_mode() is not None
+    watched = torch._C._autograd._profiler_enabled() or is_in_torch_dispatch_mode()
     if threads == 1 or watched:
         return 1
     _helpers(threads - 1, os.getpid())

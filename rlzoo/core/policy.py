@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -283,16 +283,16 @@ class GaussianDiffusionPolicy(Policy):
 
     def _coefficients(self, schedule: Schedule, dtype: torch.dtype) -> Tensor:
         """(4, K): level, what the mean takes of x0 and of x, std. Computed once for a schedule, in float64."""
-        known: dict[Any, Tensor] = schedule.__dict__.setdefault("_coefficients", {})
-        key = self.posterior, dtype
-        if key not in known:
+
+        def compute() -> Tensor:
             sigma_t, sigma_s, random = schedule.times[:-1], schedule.times[1:], schedule.stochastic
             of_x0, of_x, std = self.posterior(sigma_t, sigma_s)
             ddim = (1 - sigma_s**2).sqrt() - (1 - sigma_t**2).sqrt() * sigma_s / sigma_t
             of_x0, of_x = torch.where(random, of_x0, ddim), torch.where(random, of_x, sigma_s / sigma_t)
             std = torch.where(random, std, torch.zeros_like(std))
-            known[key] = torch.stack([sigma_t, of_x0, of_x, std]).to(dtype)
-        return known[key]
+            return torch.stack([sigma_t, of_x0, of_x, std]).to(dtype)
+
+        return schedule.once((self.posterior, dtype), compute)
 
 
 NoiseForm = Literal["flow", "constant", "cps"]

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 import pluggy
 from pydantic import BaseModel, ConfigDict, PlainValidator
 
+from rlzoo.core.kinds import KINDS, Kind
 from rlzoo.errors import PluginError
 from rlzoo.files.assets import Asset
 
@@ -20,9 +21,6 @@ API_VERSION = 1
 Capability = Literal["log-prob", "denoising-loss", "sampling-grad", "reward-grad", "window"]
 """Capabilities that an algorithm may need and a policy or reward may offer."""
 CAPABILITIES: tuple[str, ...] = get_args(Capability)
-
-Kind = Literal["algorithm", "policy", "reward", "prompts", "observer"]
-KINDS: tuple[Kind, ...] = ("algorithm", "policy", "reward", "prompts", "observer")
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 

@@ -7,7 +7,7 @@ Step index k = 0 ... K-1 counts RL steps, noisiest first; `states[K]` is clean.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -118,6 +118,13 @@ class Schedule:
         if place not in sent:
             sent[place] = Schedule(self.times.to(place), self.stochastic.to(place))
         return sent[place]
+
+    def once(self, key: Hashable, compute: Callable[[], Tensor]) -> Tensor:
+        """Result of `compute`, which is called once for this schedule and `key`: coefficients of its steps."""
+        known: dict[Hashable, Tensor] = self.__dict__.setdefault("_known", {})
+        if key not in known:
+            known[key] = compute()
+        return known[key]
 
 
 @dataclass(frozen=True)

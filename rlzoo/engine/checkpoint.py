@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -177,9 +178,13 @@ def weights_digest(weights: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _stamp(path: Path) -> dict[str, Any]:
+def _is_whole(path: Path, stamp: Any) -> bool:
+    """True if a file is as `DONE` says. Its size comes first: what is a pipe, or far too large, is not read."""
+    found = path.stat()
+    if not (stat.S_ISREG(found.st_mode) and isinstance(stamp, dict) and stamp.get("bytes") == found.st_size):
+        return False
     with path.open("rb") as file:
-        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+        return bool(stamp.get("sha256") == hashlib.file_digest(file, "sha256").hexdigest())
 
 
 def _verify(folder: Path) -> None:
@@ -187,7 +192,7 @@ def _verify(folder: Path) -> None:
     if stamps.keys() != _FILES:
         raise DataError(f"checkpoint '{folder}' is damaged: {DONE} does not list its files", _other(folder))
     try:
-        damaged = [file for file in sorted(_FILES) if _stamp(folder / file) != stamps[file]]
+        damaged = [file for file in sorted(_FILES) if not _is_whole(folder / file, stamps[file])]
     except OSError as error:
         raise DataError(f"checkpoint '{folder}' is damaged: {error}", _other(folder)) from error
     if damaged:

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
-from rlzoo.config.fallback import Replacement
-from rlzoo.errors import RlzooError
+from rlzoo.errors import DataError, RlzooError
+
+if TYPE_CHECKING:
+    from rlzoo.config.fallback import Replacement
 
 # Results go to standard output, so that they can be piped; everything else to standard error.
 out = Console(soft_wrap=True, highlight=False, markup=False)
 err = Console(soft_wrap=True, highlight=False, markup=False, stderr=True)
 
 
+_OBEYED = (*range(9), *range(11, 32), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_VISIBLE = {code: f"\\u{code:04x}" for code in _OBEYED}
+"""Characters that a terminal obeys or that turn the direction of writing, as text: a file's name may hold them."""
+
+
 def print_error(error: RlzooError) -> None:
     """`error: ...` and, below it, `hint: ...`."""
-    err.print(Text.assemble(("error: ", "bold red"), error.message))
+    err.print(Text.assemble(("error: ", "bold red"), error.message.translate(_VISIBLE)))
     if error.hint:
-        err.print(Text.assemble(("  hint: ", "bold"), error.hint))
+        err.print(Text.assemble(("  hint: ", "bold"), error.hint.translate(_VISIBLE)))
 
 
 def exit_code(call: Callable[[], object], *, debug: bool = False) -> int:
@@ -36,11 +44,24 @@ def exit_code(call: Callable[[], object], *, debug: bool = False) -> int:
     except KeyboardInterrupt:
         err.print("stopped at once; what was complete is kept")
         return 130
+    except OSError as error:
+        if error.errno is None:
+            return _bug()
+        if debug:
+            traceback.print_exc()
+        where = "" if error.filename is None else f": '{error.filename}'"  # the standard output has no name
+        refused = DataError(f"{error.strerror}{where}", "check the path, its permissions and the disk")
+        print_error(refused)
+        return refused.exit_code
     except Exception:
-        traceback.print_exc()
-        err.print("This is a bug in rlzoo or in a plugin, not in what you asked for; please report it.")
-        return 1
+        return _bug()
     return 0
+
+
+def _bug() -> int:
+    traceback.print_exc()
+    err.print("This is a bug in rlzoo or in a plugin, not in what you asked for; please report it.")
+    return 1
 
 
 def warn_replacement(replacement: Replacement) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from rlzoo import functional
 from rlzoo.config.schema import RolloutTable, TrainTable
 from rlzoo.core.algorithm import Normalisation
+from rlzoo.core.noise import seed_of
 from rlzoo.core.policy import Policy
 from rlzoo.core.prompts import PromptSet
 from rlzoo.core.types import Minibatch, Prompt, Samples, Schedule, Scores, Trajectory
@@ -224,7 +225,7 @@ class Context(SharedContext):
             normalise or self.train.advantage,
             lambda: self.gather(trajectory.group),
             # Hashes, because ranks exchange tensors and know only their own prompts.
-            lambda: self.gather(torch.tensor([rollout.seed_of(prompt.id) for prompt in trajectory.prompts])),
+            lambda: self.gather(torch.tensor([seed_of(prompt.id) for prompt in trajectory.prompts])),
             self.history,
         )
         rows = self.rows_of(trajectory)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from rlzoo.core.noise import seed_of
 from rlzoo.core.policy import Policy
 from rlzoo.core.types import Batch, Schedule
-from rlzoo.engine.rollout import seed_of
 
 ROWS = 16
 """Number of measured rows of a step, or one per prompt if that is more. All would cost a quarter of a step."""

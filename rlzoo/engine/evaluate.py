@@ -11,12 +11,13 @@ from typing import Any
 import torch
 
 from rlzoo.config.schema import EvalTable
+from rlzoo.core.noise import seed_of
 from rlzoo.core.types import Prompt, Samples
 from rlzoo.engine import rollout, scoring
 from rlzoo.engine.checkpoint import name_of
 from rlzoo.engine.context import Context
 from rlzoo.engine.events import Progress
-from rlzoo.errors import ConfigError
+from rlzoo.errors import ConfigError, DataError
 from rlzoo.files.evaluations import read_evaluation
 from rlzoo.files.rundir import RunDirectory
 from rlzoo.speech.audio import write_audio
@@ -65,7 +66,7 @@ def _judge(
     """(rows, 1 + scorers) of some prompts; writes their audio."""
     G = table.samples_per_prompt
     rows = [prompt for prompt in prompts for _ in range(G)]
-    seeds = tuple(rollout.seed_of("eval", ctx.seed, prompt.id, g) for prompt in prompts for g in range(G))
+    seeds = tuple(seed_of("eval", ctx.seed, prompt.id, g) for prompt in prompts for g in range(G))
     cond = ctx.policy.condition(prompts).to(ctx.device).repeat(G)
     schedule = ctx.policy.schedule(table.num_steps or ctx.rollout_table.num_steps)
     if ctx.rollout_table.deterministic if table.deterministic is None else table.deterministic:
@@ -116,6 +117,10 @@ def _document(
     ]
     summary = {name: scoring.summary(scores[:, column]) for column, name in enumerate(names)}
     if base is not None:
+        if len(base["rows"]) != len(rows) or not all(name in base["scores"] for name in names):
+            raise DataError(
+                f"the evaluation of the start in '{rundir.path}' is of other samples or scores", "start the run again"
+            )
         for column, name in enumerate(names):
             before = [row["scores"][name] for row in base["rows"]]
             summary[name] |= _gain(scores[:, column], before, table.samples_per_prompt)

@@ -54,23 +54,26 @@ class Loop:
         self.observers = Observers(config, rundir, observer) if self.writes else None
         self.observe: Observer = self.observers or _nobody
         self.step = 0
+        self.stop = StopRequest()
 
     def run(self, resume: bool) -> RunResult:
         """See `train`."""
         peers = Peers(self.rundir, self.fabric)
-        try:
-            with stop_requests() as stop:
+        # Signals are heard to the end: torchrun sends one to the processes that wait for the cause of a failure, and
+        # its default action would end the process before the cause is written.
+        with stop_requests() as self.stop:
+            try:
                 live = build(self.config, self.rundir, self.fabric, self.observe)
                 self._begin(live, resume)
-                stopped_by = self._steps(live, stop)
-            result = self._finish(live, stopped_by)
-        except BaseException as error:
-            cause = peers.cause(error)
-            self._failed(cause)
-            if cause is not error:
-                raise cause from error
-            raise
-        self._status("done")
+                stopped_by = self._steps(live)
+                result = self._finish(live, stopped_by)
+            except BaseException as error:
+                cause = peers.cause(error)
+                self._failed(cause)
+                if cause is not error:
+                    raise cause from error
+                raise
+            self._status("done")
         self.observe(Finished(result))
         return result
 
@@ -105,7 +108,7 @@ class Loop:
         if ctx.step == 0 or (every and ctx.step % every == 0 and read(self.rundir, ctx.step) is None):
             self._evaluate(live)  # a signal saves at once and leaves a due evaluation to us
 
-    def _steps(self, live: RunState, stop: StopRequest) -> str:
+    def _steps(self, live: RunState) -> str:
         """Step until the number, a budget or a signal ends it; returns `steps` or the budget's name."""
         ctx, table = live.ctx, self.config.train
         checks = selfcheck.SelfCheck(live.algorithm, ctx, enabled=table.self_checks and ctx.step == 0)
@@ -114,7 +117,7 @@ class Loop:
             self._step(live, checks)
             # The clock is not the same everywhere; the first process decides.
             exhausted = self.fabric.broadcast(ctx.counters.exhausted(table.budget))
-            stopped = any_process(self.fabric, bool(stop))
+            stopped = any_process(self.fabric, bool(self.stop))
             last = ctx.step == table.steps or bool(exhausted)
             if not stopped and (last or (table.eval_every and ctx.step % table.eval_every == 0)):
                 self._evaluate(live)
@@ -199,7 +202,8 @@ class Loop:
         if not self.writes:
             return
         try:
-            self.rundir.set_status(state, step=self.step, error=error, hint=hint)
+            signal = self.stop.signal if state == "interrupted" else ""
+            self.rundir.set_status(state, step=self.step, error=error, hint=hint, signal=signal)
         finally:
             if self.observers and state != "running":
                 self.observers.end(state)

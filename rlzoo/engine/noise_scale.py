@@ -25,6 +25,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from rlzoo.core.noise import seed_of
 from rlzoo.core.policy import Policy
 from rlzoo.core.types import Batch, Prompt, Schedule
 from rlzoo.engine import rollout, scoring
@@ -66,7 +67,7 @@ def measure(
     weights = sum(p.numel() for p in policy.parameters() if p.requires_grad)
     looked_at = torch.randperm(weights, generator=torch.Generator().manual_seed(0))[:WEIGHTS].sort().values
     for number, prompt in enumerate(prompts):
-        seeds = tuple(rollout.seed_of("noise-scale", seed, prompt.id, index) for index in range(G))
+        seeds = tuple(seed_of("noise-scale", seed, prompt.id, index) for index in range(G))
         with torch.no_grad():
             cond = policy.condition([prompt]).repeat(G)
             every = tuple(range(len(schedule) + 1))

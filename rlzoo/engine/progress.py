@@ -101,7 +101,7 @@ class RunProgress:
             f"({event.trainable:,} of {event.parameters:,} parameters train), reward {rewards}, {event.device}{many}"
         )
         self._say(
-            f"{event.steps} steps of {event.rows_per_step} samples in {event.denoising_steps} denoising steps; "
+            f"{_steps(event.steps)} of {event.rows_per_step} samples in {event.denoising_steps} denoising steps; "
             f"directory {_short(event.directory)}"
         )
         if event.first_step:
@@ -164,8 +164,8 @@ class ConsoleReporter:
 
 def summary(run: ResolvedRun, result: RunResult) -> str:
     """The last words of a run: what changed, and where to listen."""
-    steps = "1 step" if result.steps == 1 else f"{result.steps} steps"
-    lines = ["", f"Done after {steps}" + ("." if result.stopped_by == "steps" else f": {result.stopped_by} used up.")]
+    ended = "." if result.stopped_by == "steps" else f": {result.stopped_by} used up."
+    lines = ["", f"Done after {_steps(result.steps)}{ended}"]
     rows = []
     for name, after in result.scores.items():
         before = result.base.get(name)
@@ -199,3 +199,7 @@ def _short(path: Path) -> str:
         return str(path.relative_to(Path.cwd()))
     except ValueError:
         return str(path)
+
+
+def _steps(count: int) -> str:
+    return "1 step" if count == 1 else f"{count} steps"

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from rlzoo.core.noise import generator_of, seed_of
 from rlzoo.core.types import Prompt
-from rlzoo.engine.rollout import generator_of, seed_of
 from rlzoo.errors import DataError
 
 

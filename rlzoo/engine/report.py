@@ -13,6 +13,7 @@ from rlzoo.engine import plot, spectrogram
 from rlzoo.engine.results import PLOT, REPORT, evaluations
 from rlzoo.errors import DataError
 from rlzoo.files.evaluations import own_file
+from rlzoo.files.reading import read_bytes
 from rlzoo.files.rundir import RunDirectory
 from rlzoo.speech.audio import read_audio
 from rlzoo.stats.comparison import Comparison, compare, interval, p_value
@@ -53,7 +54,7 @@ def write_report(rundir: RunDirectory) -> Path:
         steps=last["step"],
         pairs=_pairs(rundir, base, last),
         total_pairs=len(last["rows"]),
-        plot=_data_url(rundir / PLOT, "image/png"),
+        plot=_data_url(rundir, PLOT, "image/png"),
     )
     rundir.write_text(REPORT, page)
     return rundir / REPORT
@@ -69,7 +70,9 @@ def _columns(
     config: dict[str, Any], base: dict[str, Any], last: dict[str, Any], found: Comparison | None
 ) -> list[dict[str, Any]]:
     """A row of the table per score; the total only where it is not the one reward itself."""
-    names = [name for name in last["scores"] if name != "total" or len(config["rewards"]) > 1 or not _plain(config)]
+    names = [name for name in last["scores"] if name in base["scores"]]
+    if len(config["rewards"]) == 1 and _plain(config):
+        names.remove("total")
     columns = []
     for name in names:
         column: dict[str, Any] = {"name": name, "role": "" if name == "total" else "judge"}
@@ -107,7 +110,9 @@ def _plain(config: dict[str, Any]) -> bool:
 def _pairs(rundir: RunDirectory, base: dict[str, Any], last: dict[str, Any]) -> list[dict[str, Any]]:
     """The first held-out samples, base and tuned, each with audio and spectrogram where there is some."""
     pairs = []
-    for before, after in zip(base["rows"][:LISTENED], last["rows"][:LISTENED], strict=True):
+    of_base = {(row["prompt"], row["index"]): row for row in base["rows"]}
+    for after in [row for row in last["rows"] if (row["prompt"], row["index"]) in of_base][:LISTENED]:
+        before = of_base[after["prompt"], after["index"]]
         files = [row["file"] for row in (before, after)]
         pictures = [b"", b""]
         if all(files):
@@ -117,7 +122,7 @@ def _pairs(rundir: RunDirectory, base: dict[str, Any], last: dict[str, Any]) -> 
             {
                 "who": who,
                 "score": row["scores"]["total"],
-                "audio": _data_url(own_file(rundir.path, row["file"]), "audio/wav") if row["file"] else "",
+                "audio": _data_url(rundir, row["file"], "audio/wav") if row["file"] else "",
                 "picture": _encoded(picture, "image/png") if picture else "",
             }
             for who, row, picture in zip(("base", "tuned"), (before, after), pictures, strict=True)
@@ -126,14 +131,8 @@ def _pairs(rundir: RunDirectory, base: dict[str, Any], last: dict[str, Any]) -> 
     return pairs
 
 
-def _data_url(path: Path, kind: str) -> str:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(
-            f"cannot read '{path}' for the report: {error.strerror}", "resume the run to make it again"
-        ) from error
-    return _encoded(content, kind)
+def _data_url(rundir: RunDirectory, name: str, kind: str) -> str:
+    return _encoded(read_bytes(own_file(rundir.path, name), "resume the run to make it again"), kind)
 
 
 def _encoded(content: bytes, kind: str) -> str:

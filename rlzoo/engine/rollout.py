@@ -6,7 +6,6 @@ sample therefore depends neither on padding, nor on its batch mates, nor on how 
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -16,33 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from rlzoo.core.noise import draw_noise, generator_of, seed_of
 from rlzoo.core.policy import Policy, per_row
 from rlzoo.core.types import Batch, Prompt, Reduction, Samples, Schedule
 from rlzoo.engine.windows import windows_of
-
-
-def seed_of(*parts: int | str) -> int:
-    """A 63-bit seed from what identifies a draw; unlike `hash`, the same in every process."""
-    text = "\x1f".join(str(part) for part in parts)
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
-
-
-def generator_of(seed: int) -> torch.Generator:
-    """A CPU generator: GPUs of different kinds draw different numbers."""
-    return torch.Generator().manual_seed(seed)
-
-
-def row_noise(
-    generators: Sequence[torch.Generator], shape: tuple[int, ...], lengths: Sequence[int], pinned: bool = False
-) -> Tensor:
-    """One standard normal draw per row, (N, *S) on the CPU: zero beyond a row's length, and nothing drawn for it.
-
-    `pinned`: in memory from which a GPU copies by itself.
-    """
-    noise = torch.zeros(len(generators), *shape, pin_memory=pinned)
-    for row, (generator, length) in enumerate(zip(generators, lengths, strict=True)):
-        noise[row, ..., :length] = torch.randn(*shape[:-1], length, generator=generator)
-    return noise
 
 
 def share(count: int, rank: int, processes: int) -> range:
@@ -194,9 +170,9 @@ def _sample_piece(
     generators = [generator_of(plan.seeds[row]) for row in rows]
     first_seeds = plan.prior_seeds or plan.seeds
     priors = [generator_of(first_seeds[row]) for row in rows]
-    row_noise(generators, shape, lengths)  # the place of the row's own prior, used or not
+    draw_noise(generators, shape, lengths)  # the place of the row's own prior, used or not
     pinned = device.type == "cuda"  # then the host does not wait for the copy
-    x = row_noise(priors, shape, lengths, pinned).to(device, non_blocking=True).to(plan.dtype)
+    x = draw_noise(priors, shape, lengths, pinned).to(device, non_blocking=True).to(plan.dtype)
     # Between here and the end of the loop nothing waits for a GPU: it computes one step while the host draws the next.
     K, schedule = len(plan.schedule), plan.schedule.to(device)
     stochastic = plan.schedule.stochastic.tolist()
@@ -207,7 +183,7 @@ def _sample_piece(
     seeds, in_windows = [plan.seeds[row] for row in rows], []
     windows = windows_of(policy, cond, seeds, K, plan.window_frames) if plan.window_frames else []
     for k in range(K):
-        noise = row_noise(generators, shape, lengths, pinned).to(device, non_blocking=True).to(plan.dtype)
+        noise = draw_noise(generators, shape, lengths, pinned).to(device, non_blocking=True).to(plan.dtype)
         if probe is not None and probed is not None:
             probed = torch.where(per_row(probe == k, x) > 0, x.detach(), probed)
         with nullcontext() if k >= K - plan.grad_steps else torch.no_grad():

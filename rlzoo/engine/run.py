@@ -12,6 +12,7 @@ from lightning_fabric import Fabric
 from rlzoo.config.registry import discover
 from rlzoo.config.resolve import ResolvedRun, choose
 from rlzoo.core.algorithm import Algorithm
+from rlzoo.core.noise import generator_of, seed_of
 from rlzoo.core.policy import Policy
 from rlzoo.core.types import Prompt
 from rlzoo.engine import checkpoint, estimate
@@ -20,7 +21,6 @@ from rlzoo.engine.context import Context
 from rlzoo.engine.events import Note, Observer
 from rlzoo.engine.optimisation import Optimisation
 from rlzoo.engine.prompts import Cursor
-from rlzoo.engine.rollout import generator_of, seed_of
 from rlzoo.engine.scorecache import ScoreCache, open_cache
 from rlzoo.engine.scoring import Scorer, make_scorers
 from rlzoo.errors import ConfigError, DataError

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from rlzoo.config.schema import RolloutTable, TrainTable
+from rlzoo.core.noise import draw_noise, generator_of, seed_of
 from rlzoo.core.policy import Policy
 from rlzoo.core.types import Batch, DenoisingBatch, Reduction, Schedule, Trajectory
 from rlzoo.engine import rollout, windows
@@ -121,10 +122,10 @@ class SharedContext:
     def draw(self, trajectory: Trajectory, purpose: str, part: int = 0, parts: int = 1) -> tuple[Tensor, Tensor]:
         """Training times (N,) and noise (N, *S) from each row's own seed and `purpose`; see `TrainContext.draw`."""
         shape, lengths = self.policy.state_shape(trajectory.cond), self.policy.lengths(trajectory.cond).tolist()
-        seeds = [rollout.seed_of(seed, "draw", purpose) for seed in trajectory.seeds]
-        uniform = torch.cat([torch.rand(1, generator=rollout.generator_of(seed)) for seed in seeds])
-        generators = [rollout.generator_of(rollout.seed_of(seed, "noise", part)) for seed in seeds]
-        noise = rollout.row_noise(generators, shape, lengths)
+        seeds = [seed_of(seed, "draw", purpose) for seed in trajectory.seeds]
+        uniform = torch.cat([torch.rand(1, generator=generator_of(seed)) for seed in seeds])
+        generators = [generator_of(seed_of(seed, "noise", part)) for seed in seeds]
+        noise = draw_noise(generators, shape, lengths)
         evenly = (uniform + part / parts).frac()
         return self.times(evenly.to(self.device, self.dtype)), noise.to(self.device, self.dtype)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rlzoo.config.layers import DEFAULT_POLICY
+from rlzoo.config import DEFAULT_POLICY
 from rlzoo.config.registry import Registry
 from rlzoo.config.resolve import Choice, choose
 from rlzoo.errors import ConfigError, DataError

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from rlzoo.config.resolve import Choice
+from rlzoo.core.noise import seed_of
 from rlzoo.core.policy import Policy
 from rlzoo.core.types import Prompt, Samples
 from rlzoo.engine import divergence, rollout, scoring
@@ -84,7 +85,7 @@ def judge_prompts(
     for first in range(0, len(prompts), per_call):
         some = prompts[first : first + per_call]
         rows = [prompt for prompt in some for _ in range(G)]
-        seeds = tuple(rollout.seed_of("eval", seed, prompt.id, index) for prompt in some for index in range(G))
+        seeds = tuple(seed_of("eval", seed, prompt.id, index) for prompt in some for index in range(G))
         probe = divergence.probe(schedule, seeds) if reference is not None else ()
         cond = policy.condition(some).repeat(G)
         plan = rollout.SamplingPlan(schedule=schedule, seeds=seeds, micro_batch=micro_batch, probe=probe)

@@ -157,7 +157,9 @@ def resume(
     """
     directory = RunDirectory.open(path)
     run, registry = open_with_registry(directory, trust=trust)
-    own = trust or directory.is_own()
+    own = directory.is_own()
+    if not own:
+        directory.check_links()
     changes = {key: value for key, value in (("steps", steps), ("device", device or None)) if value is not None}
     resolve_missing_rewards(run, registry, strict=True)
     run = replace(run, train=change_options(run.train, changes, "train"))
@@ -166,7 +168,7 @@ def resume(
     with directory.lock():
         if changes:
             # What is somebody else's stays so: a signature would speak for programs that nobody looked at.
-            directory.write_config(run.to_dict(), sign=own)
+            directory.write_config(run.to_dict(), sign=own or trust)
         return _train(run, directory, reporter or Silent(), resume=True)
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlzoo.config.layers import DEFAULT_POLICY, DEFAULT_PROMPTS, prompts_table, reward_table
+from rlzoo.config import DEFAULT_POLICY, DEFAULT_PROMPTS
+from rlzoo.config.layers import prompts_table, reward_table
 from rlzoo.config.opening import open_run
 from rlzoo.config.registry import Registry, weights_at_hand
 from rlzoo.config.resolve import Choice, ResolvedRun, check_accepts, choose, default_judges

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from rlzoo.errors import DataError
 from rlzoo.files.reading import Shape, check, read_lines, read_object
@@ -15,6 +16,8 @@ def _inside(file: str) -> str:
     path = PurePosixPath(file)
     if path.is_absolute() or ".." in path.parts or "\0" in file:
         raise ValueError(f"'{file[:100]}' lies outside the run directory")
+    if any("\ud800" <= letter <= "\udfff" for letter in file):
+        raise ValueError("half a letter, which no file name has")
     return file
 
 
@@ -22,9 +25,22 @@ InRun = Annotated[str, AfterValidator(_inside)]
 """A file's name, from the run directory on."""
 
 
+_GAIN = frozenset({"gain", "gain_error", "improved", "count"})
+
+
 class _Figures(Shape):
     mean: float
     std: float
+    gain: float = 0.0
+    gain_error: float = 0.0
+    improved: float = 0.0
+    count: float = 0.0
+
+    @model_validator(mode="after")
+    def _a_gain_is_whole(self) -> Self:
+        if "gain" in self.model_fields_set and (missing := _GAIN - self.model_fields_set):
+            raise ValueError(f"a gain without {', '.join(sorted(missing))}")
+        return self
 
 
 class _Row(Shape):
@@ -83,7 +99,8 @@ def read_index(path: Path) -> list[dict[str, Any]]:
 def own_file(folder: Path, name: str) -> Path:
     """A file that an evaluation names. DataError if it, or what it is a link to, lies outside the run directory."""
     path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()):
+    # Not `Path.resolve`, which fails for a link to itself.
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
         raise DataError(f"'{path}' lies outside the run directory '{folder}'", "somebody has put it there: remove it")
     return path
 

@@ -28,20 +28,20 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class Shape(BaseModel):
-    """Required keys of a document; other keys are ignored."""
+    """Required keys of a document; other keys are ignored. Strict: readers use what stands there, such as no "1.5"."""
 
-    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False, strict=True)
 
 
 def read_bytes(path: Path, hint: str = _DAMAGED, most: int = MAX_BYTES) -> bytes:
     """A regular file of at most `most` bytes: a pipe or a device would be read for ever."""
     try:
+        found = path.stat()  # first: opening a pipe waits for somebody who writes to it
+        if not stat.S_ISREG(found.st_mode):
+            raise DataError(f"cannot read '{path}': it is not a regular file", hint)
+        if found.st_size > most:
+            raise DataError(f"cannot read '{path}': {found.st_size:,} bytes, expected {most:,} at most", hint)
         with path.open("rb") as file:
-            found = path.stat()
-            if not stat.S_ISREG(found.st_mode):
-                raise DataError(f"cannot read '{path}': it is no regular file", hint)
-            if found.st_size > most:
-                raise DataError(f"cannot read '{path}': {found.st_size:,} bytes, expected {most:,} at most", hint)
             return file.read(found.st_size)  # not `most`: Python makes room for that many first
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise DataError(f"cannot read '{path}': {getattr(error, 'strerror', None) or error}", hint) from error

@@ -30,6 +30,7 @@ from pydantic import Field
 
 from rlzoo.errors import DataError
 from rlzoo.files import writing
+from rlzoo.files.evaluations import own_file
 from rlzoo.files.reading import Shape, check, read_lines, read_object
 from rlzoo.files.trust import SIGNED, is_signed, signature
 from rlzoo.version import __version__
@@ -124,14 +125,22 @@ class RunDirectory:
         values = self._read("config.json", _Config)
         return is_signed({key: value for key, value in values.items() if key != SIGNED}, values.get(SIGNED))
 
+    def check_links(self) -> None:
+        """DataError if something in it is a link to outside, or a pipe: what continues the run would write there."""
+        for path in (*self.path.glob("*"), *self.path.glob("*/*")):
+            own_file(self.path, str(path.relative_to(self.path)))
+            if not path.is_file() and not path.is_dir():
+                raise DataError(f"'{path}' is neither a file nor a folder", "remove it")
+
     def status(self) -> dict[str, Any]:
         """Content of `status.json`. DataError if it is missing or damaged."""
         return self._read("status.json", Shape)
 
-    def set_status(self, state: State, *, step: int, error: str = "", hint: str = "") -> None:
-        """Replace `status.json`."""
+    def set_status(self, state: State, *, step: int, error: str = "", hint: str = "", signal: str = "") -> None:
+        """Replace `status.json`. `signal`: name of the one that ended the run."""
         now = datetime.now().astimezone().isoformat(timespec="seconds")
-        self.write_json("status.json", {"state": state, "step": step, "error": error, "hint": hint, "updated": now})
+        status = {"state": state, "step": step, "error": error, "hint": hint, "signal": signal, "updated": now}
+        self.write_json("status.json", status)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -180,7 +189,7 @@ class RunDirectory:
         rows = read_lines(path)
         for number, row in enumerate(rows, 1):
             check(_Metrics, row, f"'{path}' line {number} is no step")
-            if not all(isinstance(value, int | float) for value in row.values()):
+            if not all(map(_is_number, row.values())):
                 raise DataError(f"'{path}' line {number} is no step: a value is no number", "it is damaged")
         return rows
 
@@ -216,6 +225,11 @@ def is_torn(path: Path) -> bool:
         return False
     names = [entry.name for entry in path.iterdir()]
     return bool(names) and all(name in _MADE_FIRST or writing.is_stray(path / name) for name in names)
+
+
+def _is_number(value: Any) -> bool:
+    """A float, or an integer that is one, too: 10**400 is none."""
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**63)
 
 
 def _has_content(path: Path) -> bool:

@@ -130,8 +130,12 @@ class VoiceFormat(Generic[C]):
         Raises:
             DataError: naming the first missing, unknown, misshapen or non-finite tensors.
         """
-        with torch.device("meta"):
-            expected = self.network(config).state_dict()
+        try:
+            with torch.device("meta"):
+                expected = self.network(config).state_dict()
+        except Exception as error:  # sizes that do not fit one another fail in any way
+            reason = f"{type(error).__name__}: {error}"[:300]
+            raise DataError(f"'{path}' describes a network that cannot be built: {reason}", _AGAIN) from error
         if not expected.keys() & state.keys() and expected.keys() & (plain := without_wrapper(state)).keys():
             before = next(iter(state)).removesuffix(next(iter(plain)))
             raise DataError(

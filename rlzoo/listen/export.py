@@ -6,6 +6,7 @@ Of a tie, `preferred` is a and `rejected` is b, which means nothing. Anchors and
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,6 @@ def write(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def _existing(source: str) -> str:
-    if not Path(source).is_file():
+    if not os.path.isfile(source):
         raise DataError(f"recording '{source}' is no longer there", "put it back; pairs point at the original files")
     return source

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from rlzoo.errors import DataError
+from rlzoo.files.assets import sha256_of
 from rlzoo.files.writing import replacing, sweep
 from rlzoo.listen.sources import Pair, Source, match
 from rlzoo.listen.study import DATABASE, Clip, Settings, Study, create_database
@@ -39,7 +40,7 @@ def prepare(folder: Path, a: Source, b: Source, settings: Settings) -> Study:
             )
         study.set_max_raters(settings.max_raters)
         return study
-    if all(pair.a.read_bytes() == pair.b.read_bytes() for pair in pairs):
+    if all(sha256_of(pair.a) == sha256_of(pair.b) for pair in pairs):
         raise DataError(f"'{a.label}' and '{b.label}' hold the same audio", "compare two different sources")
     sweep(folder.absolute().parent, folder.name)
     with replacing(folder.absolute(), refused="choose another --out") as building:
@@ -54,7 +55,7 @@ def _fingerprint(pairs: Sequence[Pair], settings: Settings) -> str:
     for pair in pairs:
         digest.update(pair.key.encode())
         for path in (pair.a, pair.b):
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
+            digest.update(bytes.fromhex(sha256_of(path)))
     return digest.hexdigest()
 
 

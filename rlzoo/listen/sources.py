@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rlzoo.errors import ConfigError, DataError
-from rlzoo.files.evaluations import read_index
+from rlzoo.files.evaluations import read_index, steps_in
 from rlzoo.speech.corpus.metadata import AUDIO_SUFFIXES, Metadata, read_metadata, recordings_in
 
 
@@ -128,10 +128,10 @@ def _is_run(path: Path) -> bool:
 
 
 def _steps(run: Path) -> list[int]:
-    folders = [path for path in (run / "samples").glob("*") if path.name.isdigit() and (path / "index.jsonl").is_file()]
-    if not folders:
+    steps = [step for step, _ in steps_in(run / "samples", "[0-9]*/index.jsonl")]
+    if not steps:
         raise DataError(f"run '{run}' has no recordings yet", "let it reach its first evaluation")
-    return sorted(int(path.name) for path in folders)
+    return steps
 
 
 def _recordings(folder: Path) -> tuple[dict[str, Recording], tuple[str, ...]]:

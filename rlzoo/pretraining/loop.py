@@ -29,6 +29,8 @@ OnStep = Callable[[dict[str, float]], None]
 """Called with every row of `train.jsonl`."""
 
 _ON_FULL = "free some space on the disk, then --resume"
+_BUFFER_BYTES = 16 << 20
+"""Size of the write buffer of a checkpoint: torch writes it in thousands of small pieces."""
 
 
 class _LogRow(Shape):
@@ -97,6 +99,8 @@ class Pretraining:
             task.trained.parameters(), options.learning_rate, weight_decay=options.weight_decay, fused=True
         )
         self.step, self.seconds = 0, 0.0
+        self.validated = -1
+        """The last step that was validated."""
         self.running: dict[str, Tensor] = {}
 
     def train_step(self) -> None:
@@ -158,7 +162,7 @@ class Pretraining:
             "seconds": self.seconds,
         }
         # Through a file of Python: of its own, torch reports a full disk as an error without a reason.
-        with replacing(self.checkpoint, full=_ON_FULL) as temporary, temporary.open("wb") as file:
+        with replacing(self.checkpoint, full=_ON_FULL) as temporary, temporary.open("wb", _BUFFER_BYTES) as file:
             torch.save(state, file)
 
     def restore(self) -> None:
@@ -179,23 +183,26 @@ class Pretraining:
         except Exception as error:  # torch's unpickler checks little: a damaged file fails in any way that Python knows
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise DataError(f"cannot read '{self.checkpoint}': {reason}", "start again in another --out") from error
-        kept = [json.dumps(row) + "\n" for row in read_log(self.log) if row["step"] <= self.step]
-        write_text(self.log, "".join(kept))
+        kept = [row for row in read_log(self.log) if row["step"] <= self.step]
+        # A checkpoint is written before the validation of its step, whose row comes after that of the losses.
+        if sum(row["step"] == self.step for row in kept) > (self.step % self.options.log_every == 0):
+            self.validated = self.step
+        write_text(self.log, "".join(json.dumps(row) + "\n" for row in kept))
 
     def run(self, on_step: OnStep) -> None:
         """Train until the budget is used up or a signal asks to stop; log, validate and save on the way."""
         o = self.options
         started = time.monotonic() - self.seconds
-        validated = -1
         self.task.network.train()
         with stop_requests() as stop:
+            if self.step and self.step % o.validate_every == 0 and self.validated != self.step:
+                self._validate(on_step)  # the process was killed before it was done
             while not stop and self.step < o.steps and not (o.minutes and self.seconds >= 60 * o.minutes):
                 self.train_step()
                 self.seconds = time.monotonic() - started
                 if self.step % o.log_every == 0:
                     self._report(self.read_losses(), on_step)
                 if self.step % o.validate_every == 0:
-                    validated = self.step
                     self._validate(on_step)
                 elif self.step % o.save_every == 0:
                     self.store()
@@ -203,12 +210,17 @@ class Pretraining:
                 self.store()
                 saved = f"{stop.signal} after step {self.step}; everything is saved"
                 raise Interrupted(saved, "continue with --resume")
-        if validated != self.step:
+        if self.validated != self.step:
             self._validate(on_step)
 
     def _validate(self, on_step: OnStep) -> None:
         self.store()
-        self._report(self.task.validate(self.voice, self.out / "validation" / f"{self.step:07d}"), on_step)
+        # The draws of a validation, such as weights that are then read from the voice, are none of the training: it
+        # goes on alike whether the step was validated before or after a kill.
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            metrics = self.task.validate(self.voice, self.out / "validation" / f"{self.step:07d}")
+        self._report(metrics, on_step)
+        self.validated = self.step
 
     def _report(self, metrics: dict[str, float], on_step: OnStep) -> None:
         row = {"step": self.step, "seconds": round(self.seconds, 1), **metrics}

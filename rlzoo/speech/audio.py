@@ -1,4 +1,4 @@
-"""Audio files, rates and levels. The only module that touches torchaudio.
+"""Audio files, rates and levels.
 
 Waveforms are float32 in [-1, 1]; a single one is (L,), a batch is `Samples` with (N, L) and lengths (N,). Nothing here
 changes a rate, a channel count or a level unless it is asked to by name.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -61,7 +62,7 @@ def read_audio(
     `on_rate="resample"`. Raises DataError for a file that is missing, not audio, empty, not mono, or not finite.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):  # `Path.is_file` fails for a name that is too long
         raise DataError(f"audio file '{path}' does not exist", "check the path")
     data, rate = _mono(path)
     if not np.isfinite(data).all():

@@ -8,6 +8,7 @@ the algorithm `dpo`:
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def read_preferences(path: Path) -> list[Preference]:
 
     DataError with the line that is wrong: no pair, a recording that is not there, two sides that are the same.
     """
-    lines = read_text(path, "give what `rlzoo listen export` wrote").splitlines()
+    lines = read_text(path, "give what `rlzoo listen export` wrote").split("\n")
     pairs = [
         _preference(line, path, f"'{path}', line {number}") for number, line in enumerate(lines, 1) if line.strip()
     ]
@@ -97,7 +98,7 @@ def _side(value: str | list[float], path: Path, where: str) -> Side:
             raise DataError(f"{where}: a side is an empty list", "name a recording, or write a state's numbers")
         return tuple(value)
     file = path.parent / value
-    if not file.is_file():
+    if not os.path.isfile(file):  # `Path.is_file` fails for a name that is too long
         raise DataError(f"{where}: recording '{file}' does not exist", "pairs point at the original files")
     return file
 

@@ -36,7 +36,7 @@ def test_recordings_teach(kind, draws) -> None:
     for part in range(draws):
         keys = [f"{seed}/{part}/{prompt.id}" for prompt in PROMPTS]
         t = ctx.policy.sample_times(row_uniform(keys, "time").double())
-        noise = row_noise(keys, "noise", x.shape[1:]).double()
+        noise = row_noise(keys, "noise", x.shape[1:], ctx.policy.lengths(cond).tolist()).double()
         losses.append(ctx.policy.denoising_loss(x.double(), cond, t, noise))
     torch.testing.assert_close(got, gradient_of(torch.stack(losses).mean(), ctx), atol=1e-9, rtol=1e-6)
 

@@ -113,7 +113,7 @@ class DLPO(Algorithm[DLPOOptions]):
         else:
             clean_MS, cond = target.clean[m.row], target.cond[m.row]
             seeds = [f"{traj.seeds[row]}/{k}" for row, k in zip(m.row.tolist(), m.k.tolist(), strict=True)]
-            noise_MS = row_noise(seeds, "dlpo", clean_MS.shape[1:]).to(clean_MS)
+            noise_MS = row_noise(seeds, "dlpo", clean_MS.shape[1:], policy.lengths(cond).tolist()).to(clean_MS)
             prediction_MS = policy.predict(policy.noisy(clean_MS, noise_MS, time_M), time_M, cond)
         difference_MS = prediction_MS - policy.target(clean_MS, noise_MS, time_M)
         norm = policy.loss_norm if self.options.norm == "policy" else self.options.norm

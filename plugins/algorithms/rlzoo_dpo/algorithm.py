@@ -77,16 +77,16 @@ class DPO(Algorithm[DPOOptions]):
 
     def margin(self, ctx: TrainContext, pair: Preference, seed: str) -> Tensor:
         """(1,) how much more the policy has gained on the preferred side than on the rejected one, README Eq. 1."""
-        uniform = row_uniform([seed], "time").to(ctx.device)
-        t = ctx.times(uniform)
+        weight = next(ctx.policy.parameters())
+        t = ctx.times(row_uniform([seed], "time").to(weight))
         gains = []
         for side in (pair.preferred, pair.rejected):
             with torch.no_grad():
                 x, cond = ctx.policy.supervise([spoken(pair.prompt, side)], load(side, ctx.policy.media))
-            x = x.to(next(ctx.policy.parameters()))
+            x = x.to(weight)
             noise = row_noise([seed], "noise", x.shape[1:]).to(x)
             part, (clean, drawn) = ctx.crop("dpo", [seed], cond, x, noise)
-            gains.append(self.gain(ctx, clean, part, t.to(x), drawn))
+            gains.append(self.gain(ctx, clean, part, t, drawn))
         return self.options.beta / 2 * (gains[0] - gains[1])
 
     def gain(self, ctx: TrainContext, x: Tensor, cond: Batch, t: Tensor, noise: Tensor) -> Tensor:

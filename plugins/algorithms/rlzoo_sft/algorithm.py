@@ -51,7 +51,7 @@ class SFT(Algorithm[SFTOptions]):
         for part in range(self.options.updates * draws):
             keys = [f"{seed}/{part}/{prompt.id}" for prompt in mine]
             uniform_N = row_uniform(keys, "time").to(x)
-            noise = row_noise(keys, "noise", x.shape[1:]).to(x)
+            noise = row_noise(keys, "noise", x.shape[1:], ctx.policy.lengths(cond).tolist()).to(x)
             for rows in torch.arange(len(mine), device=x.device).split(PIECE):
                 seeds = [keys[row] for row in rows.tolist()]
                 cropped, (clean, drawn) = ctx.crop("sft", seeds, cond[rows], x[rows], noise[rows])

@@ -178,7 +178,7 @@ def _described(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
     try:
         network = json.loads(metadata.get("config", ""))["network"]
         return {name: network[name] for name in ("filler_masked", "rotary_heads")}
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise DataError(f"the description in '{path}' is damaged: {error}", "copy or make it again") from error
 
 

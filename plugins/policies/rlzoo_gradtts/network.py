@@ -19,7 +19,8 @@ from rlzoo.functional import length_mask
 from rlzoo_gradtts.levels import LEVELS, alpha_of, embed_level
 from rlzoo_gradtts.style import STATISTICS, ReferenceEncoder, StyleDenoiser, StyledMean
 
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, le=1 << 16)]
+Scale = Annotated[float, Field(gt=0, le=1000)]
 REFERENCE_PITCH = 100.0
 """Hertz; pitch is predicted as a logarithm relative to it."""
 
@@ -29,15 +30,15 @@ class NetworkConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    sample_rate: Positive = 16_000
+    sample_rate: Annotated[int, Field(ge=1_000, le=384_000)] = 16_000
     fft: Positive = 800
     """Samples, the window's length too."""
     hop: Positive = 200
     bands: Positive = 128
     """80 bands cost 1.2 points of Distill-MOS in Griffin-Lim alone."""
-    floor: float = 1e-4
+    floor: Scale = 1e-4
     """Smallest mel magnitude; a higher one is heard: at 1e-3 Griffin-Lim of recordings loses 1.5 points of NISQA."""
-    residual_scale: float = 0.5
+    residual_scale: Scale = 0.5
     """The diffusion runs on (log-mel - mean) / this, which makes its clean states about as large as its noise."""
     phones: Positive = 88
     """Rows of the embedding."""

@@ -197,13 +197,14 @@ class GradTTSPolicy(GaussianDiffusionPolicy):
 
     def _style_stds(self, schedule: Schedule, dtype: torch.dtype) -> Tensor:
         """(K,) standard deviations of the style's steps. Computed once for a schedule, in float64."""
-        known: dict[Any, Tensor] = schedule.__dict__.setdefault("_style_stds", {})
-        if dtype not in known:
+
+        def compute() -> Tensor:
             sigma_t, sigma_s = schedule.times[:-1], schedule.times[1:]
             of_x0, _, std = self.posterior(sigma_t, sigma_s)
             wider = (std**2 + (of_x0 * sigma_t) ** 2).sqrt()
-            known[dtype] = torch.where(schedule.stochastic, wider, torch.zeros_like(wider)).to(dtype)
-        return known[dtype]
+            return torch.where(schedule.stochastic, wider, torch.zeros_like(wider)).to(dtype)
+
+        return schedule.once(("style", dtype), compute)
 
     def sample_times(self, uniform: Tensor) -> Tensor:
         """The levels of pretraining."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -76,7 +77,7 @@ def read_zero_shot(path: Path) -> list[tuple[str, str, dict[str, str]]]:
         attributes = {"voice": voice, "audio": columns[4]} if len(columns) == 5 and columns[4] else {"voice": voice}
         attributes = {key: str((path.parent / file).absolute()) for key, file in attributes.items()}
         for file in attributes.values():
-            if not Path(file).is_file():
+            if not os.path.isfile(file):  # `Path.is_file` fails for a name that is too long
                 raise DataError(f"{where}: the recording '{file}' does not exist", hint="paths are beside the file")
         found[name] = name, text, {**attributes, "voice_text": said}
     return list(found.values())

@@ -73,6 +73,8 @@ def load(path: Path, sizes: dict[str, int]) -> tuple[Head, EncoderSettings]:
             raise ValueError(f"{hidden} hidden units, expected 0 to {MAX_HIDDEN}")
         head = Head(sizes[encoder.name], hidden)
         head.load_state_dict(tensors)
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
+            raise ValueError("its weights are not finite")
     except (SafetensorError, OSError, LookupError, TypeError, ValueError, ValidationError, RuntimeError) as error:
         raise DataError(f"'{path}' is no preference model: {str(error).splitlines()[0]}", _HINT) from error
     return head.eval().requires_grad_(False), encoder

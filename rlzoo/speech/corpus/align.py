@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rlzoo.errors import DataError, PluginError
 from rlzoo.files.writing import append_lines, sweep
 from rlzoo.speech.corpus._files import read_jsonl, write_jsonl
-from rlzoo.speech.corpus.metadata import missing_recording, read_metadata, recordings_in
+from rlzoo.speech.corpus.metadata import missing_recording, read_metadata, read_text, recordings_in
 from rlzoo.speech.corpus.waves import resample
 from rlzoo.speech.text import ARPABET, SILENCES, VOWELS, TextFrontend, strip_stress
 from rlzoo.speech.text.frontend import Style, shared_lexicon
@@ -213,10 +213,7 @@ def read_pronunciations(path: Path) -> dict[str, list[str]]:
     Raises:
         DataError: missing, not text, or a line without phones.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read '{path}': {error}", hint="expected 'word PH1 PH2 ...' a line") from error
+    lines = read_text(path, "expected 'word PH1 PH2 ...' a line").split("\n")
     words: dict[str, list[str]] = {}
     for number, line in enumerate(lines, 1):
         parts = line.split(";;;")[0].split()

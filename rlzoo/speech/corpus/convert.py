@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
@@ -269,7 +270,8 @@ def _located(name: str, files: Mapping[str, Path], table: Path) -> Path:
     """The file that a table names: a path beside it, or a name anywhere below. Never outside the table's folder."""
     plain = PurePosixPath(PureWindowsPath(name).as_posix())
     beside = table.parent / plain
-    if not plain.is_absolute() and ".." not in plain.parts and beside.is_file():
+    # Not `Path.is_file`, which fails for a name that is too long.
+    if not plain.is_absolute() and ".." not in plain.parts and os.path.isfile(beside):
         return beside
     stem = plain.name[: -len(plain.suffix)] if plain.suffix.lower() in AUDIO_SUFFIXES else plain.name
     return _named(files, unicodedata.normalize("NFC", stem), table)

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from rlzoo.errors import DataError
+from rlzoo.files.reading import as_object, read_object
 from rlzoo.files.writing import append_lines, is_stray, sweep, write_text
 from rlzoo.speech.corpus._files import read_jsonl, write_jsonl
 from rlzoo.speech.corpus.splits import digest, split_of
@@ -175,10 +176,7 @@ def _open_folder(folder: Path, recipe: Mapping[str, Any]) -> None:
     """Make the folder, or check that what is there was made by the same recipe."""
     card = folder / "card.json"
     if card.exists():
-        try:
-            found = json.loads(card.read_text(encoding="utf-8")).get("recipe", {})
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise DataError(f"'{card}' is not JSON", hint="choose another folder") from error
+        found = as_object(read_object(card, "choose another folder").get("recipe", {}), f"the recipe in '{card}'")
         different = sorted(key for key in recipe if found.get(key) != recipe[key])
         if different:
             raise DataError(

@@ -3,35 +3,45 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
 
 from rlzoo.plugin import Options
+
+Size = Annotated[int, Field(ge=1, le=1 << 16)]
 
 
 class NetworkConfig(Options):
     """Everything that shapes the network or changes what its weights mean. Stored with every checkpoint."""
 
-    sample_rate: int = 22050
+    sample_rate: Annotated[int, Field(ge=1_000, le=384_000)] = 22050
     """Hz."""
-    symbols: int = 151
+    symbols: Size = 151
     """Rows of the phoneme embedding."""
-    speakers: int = 1
-    encoder_channels: int = 512
-    speaker_channels: int = 64
-    predictor_channels: int = 512
+    speakers: Size = 1
+    encoder_channels: Size = 512
+    speaker_channels: Size = 64
+    predictor_channels: Size = 512
     """LSTM units per direction of the duration and of the range predictor."""
-    down_channels: tuple[int, ...] = (32, 128, 128, 256, 512)
+    down_channels: tuple[Size, ...] = (32, 128, 128, 256, 512)
     """Channels after the first convolution and after each downsampling block."""
-    up_channels: tuple[int, ...] = (768, 512, 512, 256, 128, 128)
+    up_channels: tuple[Size, ...] = (768, 512, 512, 256, 128, 128)
     """Channels after the first convolution on the hidden frames and after each upsampling block."""
-    factors: tuple[int, ...] = (5, 5, 3, 2, 2)
+    factors: Annotated[tuple[Size, ...], Field(max_length=8)] = (5, 5, 3, 2, 2)
     """Upsampling factors; their product is the hop. All but the first, reversed, downsample."""
     dilations: tuple[tuple[int, ...], ...] = ((1, 2, 4, 8), (1, 2, 4, 8), (1, 2, 4, 8), (1, 2, 1, 2), (1, 2, 1, 2))
     """Dilations of the four convolutions of each upsampling block."""
     large: bool = False
     """Every block doubled, as the public repository's large decoder."""
-    pos_emb_scale: float = 5000.0
+    pos_emb_scale: Annotated[float, Field(gt=0, le=1e6)] = 5000.0
     """Factor on the noise level inside its sinusoidal embedding; 50000 in checkpoints before 2021-07-08."""
+
+    @model_validator(mode="after")
+    def _frames_are_short(self) -> Self:
+        if self.hop > 1 << 16:
+            raise ValueError(f"factors: {self.hop:,} samples a frame, expected 65,536 at most")
+        return self
 
     @property
     def hop(self) -> int:
