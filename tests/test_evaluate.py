@@ -6,10 +6,11 @@ import json
 import pytest
 import torch
 
-from rlzoo.api import Media, Prompt, Reward, Scores
+from rlzoo.api import Media, Prompt, Reward, Samples, Scores
 from rlzoo.audio import read_audio
 from rlzoo.config.resolve import Choice, RewardChoice
-from rlzoo.engine import scoring
+from rlzoo.engine import divergence, scoring
+from rlzoo.engine.diversity import diversity
 from rlzoo.engine.evaluate import _gain, evaluate, read
 from rlzoo.engine.loop import train
 from rlzoo.engine.processes import make_fabric
@@ -184,3 +185,20 @@ def test_evaluation_without_noise_on_the_way(tmp_path):
     assert found["set"] == found["followed"]
     assert found["noise"] == found["overruled"]
     assert found["set"] != found["noise"]
+
+
+def test_the_divergence_is_measured_at_every_step_that_has_a_density():
+    schedule = GaussianToy(ToyPolicyOptions()).schedule()
+    found = divergence.probe(schedule, range(200))
+    assert set(found) == {0, 1, 2, 3}
+    assert divergence.probe(schedule, range(100)) == found[:100]
+
+
+def test_what_lies_60_db_below_the_louder_sample_adds_nothing_to_their_distance():
+    tone = torch.sin(2 * torch.pi * 1000 * torch.arange(16000) / 16000)
+    lengths, media = torch.tensor([16000, 16000]), Media("audio", 16000)
+    seventy, eighty = (
+        diversity(Samples(torch.stack([tone, 10 ** (-below / 20) * tone]), lengths, media)) for below in (70, 80)
+    )
+    assert seventy == pytest.approx(eighty, abs=1e-3)
+    assert 0 < seventy <= 60
