@@ -153,6 +153,10 @@ def test_the_error_of_the_gain_does_not_shrink_when_a_prompt_is_sampled_again():
     assert once["gain_error"] == pytest.approx(float((tuned - base).std()) / 50**0.5)
 
 
+def test_a_sample_that_stays_as_it_was_has_not_improved():
+    assert _gain(torch.tensor([1.0, 2.0, 3.0, 5.0]), [1.0, 2.0, 4.0, 4.0], 1)["improved"] == 0.25
+
+
 def test_samples_of_one_prompt_have_noise_of_their_own_and_the_same_each_time(tmp_path):
     found = live(toy_run(eval={"samples_per_prompt": 3}), tmp_path / "run")
     table = toy_run(eval={"samples_per_prompt": 3}).eval

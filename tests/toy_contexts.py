@@ -104,6 +104,20 @@ def bounded(ratio: Tensor, ctx: LocalContext, traj: Trajectory, below: float, ab
     return torch.minimum(torch.maximum(ratio, (1 - below) ** elements), (1 + above) ** elements)
 
 
+def surrogate(
+    ratio: Tensor, advantages: Tensor, ctx: LocalContext, traj: Trajectory, below: float, above: float
+) -> Tensor:
+    """(..., N) PPO's clipped loss. The fixture must tell its parts: both sides clip, and so do sums by their size."""
+    inside = bounded(ratio, ctx, traj, below, above)
+    loss = torch.maximum(-advantages * ratio, -advantages * inside)
+    assert ((ratio > inside) & (advantages > 0)).any(), "nothing is clipped from above"
+    assert ((ratio < inside) & (advantages < 0)).any(), "nothing is clipped from below"
+    if ctx.logprob_reduction == "sum":
+        unscaled = torch.maximum(-advantages * ratio, -advantages * ratio.clamp(1 - below, 1 + above))
+        assert not torch.equal(loss, unscaled), "bounds of single elements would clip the same transitions"
+    return loss
+
+
 def steps_of(traj: Trajectory) -> list[int]:
     """The stochastic steps."""
     return [int(k) for k in traj.schedule.stochastic.nonzero()[:, 0]]

@@ -197,3 +197,13 @@ def test_the_scales_are_those_of_the_first_step() -> None:
     before = {name: tensor.clone() for name, tensor in value.scale.items()}
     value.calibrate(9 + 5 * second, second.sum(1))
     assert all(torch.equal(value.scale[name], tensor) for name, tensor in before.items())
+
+
+def test_a_state_unlike_all_of_the_first_step_counts_as_five_deviations_away() -> None:
+    inputs = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
+    value = Value(3, 8, 1e-2, seed=0, device=torch.device("cpu"))
+    value.calibrate(inputs, inputs.sum(1))
+    value.fit(inputs, inputs.sum(1), 20)
+    there = value.scale["mean"] + torch.tensor([4.0, 5.0, 9.0])[:, None] * value.scale["std"]
+    near, edge, far = value(there).tolist()
+    assert far == edge != near

@@ -7,7 +7,7 @@ import torch
 from plain.chains import ddim_step, mean_log_density
 from rlzoo_grpo import GRPOOptions
 from rlzoo_grpo.algorithm import GRPO
-from toy_contexts import TOYS, bounded, drifted, gradient, gradient_of, local, log_probs, steps_of, transition
+from toy_contexts import TOYS, drifted, gradient, gradient_of, local, log_probs, steps_of, surrogate, transition
 
 from rlzoo.errors import ConfigError
 from rlzoo.testing.toys import FlowToy
@@ -29,17 +29,15 @@ def test_flow_is_group_advantages_plus_kl(kind) -> None:
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("kl", ["step", "rate"])
 def test_off_the_sampling_policy_clip_and_kl_are_those_of_the_reduction(reduction: str, kl: str) -> None:
-    table = {"by": 0.03, "shift": 0.1, "logprob_reduction": reduction}
+    table = {"by": 0.02, "shift": 0.1, "advantage": "batch", "logprob_reduction": reduction}
     got = gradient(drifted(**table)[0], GRPO(GRPOOptions(beta=0.4, kl=kl, clip=(0.004, 0.008))))
     ctx, traj = drifted(**table)
-    steps, scores = steps_of(traj), ctx.score(traj).values
+    steps, advantages = steps_of(traj), ctx.advantages(ctx.score(traj), traj)
     ratio = (log_probs(ctx.policy, traj, reduction) - traj.log_probs[steps]).exp()
-    inside = bounded(ratio, ctx, traj, 0.004, 0.008)
-    assert 0 < (inside != ratio).sum() < ratio.numel()
-    surrogate = torch.maximum(-scores * ratio, -scores * inside)
     kls = [transition(ctx.policy, traj, k).kl(transition(ctx.reference, traj, k), reduction) for k in steps]
     lengths = -traj.schedule.times.diff()[steps] if kl == "rate" else torch.ones(len(steps))
-    loss = (surrogate + 0.4 * torch.stack(kls) * lengths[:, None]).mean()
+    clipped = surrogate(ratio, advantages, ctx, traj, 0.004, 0.008)
+    loss = (clipped + 0.4 * torch.stack(kls) * lengths[:, None]).mean()
     torch.testing.assert_close(got, gradient_of(loss, ctx), atol=1e-9, rtol=1e-6)
 
 

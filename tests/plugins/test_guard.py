@@ -101,6 +101,13 @@ def test_measurements_and_penalties_are_these_numbers() -> None:
     assert short.parts["penalty_pace"].item() == pytest.approx((0.04 - 0.5 / letters) / 0.04)
 
 
+@pytest.mark.parametrize(("below", "share"), [(35, 0.0), (45, 0.5)])
+def test_silence_is_what_lies_40_db_below_the_speech(below: float, share: float) -> None:
+    tone = 0.1 * torch.sin(2 * torch.pi * 1000 * torch.arange(RATE // 2) / RATE)
+    found = score(torch.cat([tone, 10 ** (-below / 20) * tone]))
+    assert found.parts["silence"].item() == pytest.approx(share)
+
+
 def test_a_row_does_not_depend_on_its_batch() -> None:
     waves = [speechlike(), speechlike(0.3), speechlike(0.01), torch.zeros(500)]
     batch = to_samples(waves, RATE)
