@@ -9,6 +9,7 @@ import tempfile
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 # Before anything imports torch: a second thread only slows these tensors down and fights with parallel test runs.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -21,6 +22,14 @@ os.environ["XDG_STATE_HOME"] = STATE.name
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `-n`: a process keeps the tests of a file, whose fixtures are made once, until it has none left."""
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)
 
 
 @pytest.fixture(autouse=True)

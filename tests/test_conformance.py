@@ -38,7 +38,8 @@ from rlzoo.testing import (
 from rlzoo.testing.specs import TOY_FLOW, TOY_GAUSSIAN, TOY_PROMPTS, TOY_REWARD
 
 REGISTRY = discover()
-SLOW = {"gradtts", "wavegrad2", "distillmos", "dnsmos", "utmos", "nisqa"}  # speech models: seconds per check
+# Speech models: seconds per check. `cer` is `wer` with other units.
+SLOW = {"gradtts", "wavegrad2", "distillmos", "dnsmos", "utmos", "nisqa", "cer"}
 
 
 def plugins() -> list[Any]:

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import signal
+import sys
 import time
 from itertools import chain
 
@@ -27,7 +28,7 @@ from rlzoo.engine.minibatches import select_steps
 from rlzoo.engine.prefetch import ScorePrefetcher
 from rlzoo.engine.processes import make_fabric
 from rlzoo.engine.run import build
-from rlzoo.errors import ConfigError, ContractError, DataError, Diverged, Interrupted
+from rlzoo.errors import ConfigError, ContractError, DataError, Diverged, Interrupted, PluginError
 from rlzoo.files.rundir import RunDirectory
 from rlzoo.plugin import AlgorithmSpec, Options, RewardSpec
 from rlzoo.signals import stop_requests
@@ -763,6 +764,14 @@ def test_the_first_signal_finishes_the_step_and_saves(tmp_path, number):
     assert (status["state"], status["signal"]) == ("interrupted", signal.Signals(number).name)
     assert (rundir / "checkpoints/000003/DONE").is_file()
     assert signal.getsignal(signal.SIGINT) is before, "handlers are put back"
+
+
+def test_a_plugin_that_calls_exit_ends_no_run_as_if_it_were_done(tmp_path, monkeypatch):
+    monkeypatch.setattr(Context, "rollout", lambda *_: sys.exit(0))
+    run = toy_run(train={"steps": 2, "self_checks": False})
+    with pytest.raises(PluginError, match=r"ended by sys.exit: SystemExit: 0 \(test_engine.py, line \d+\)"):
+        train(run, rundir := start(run, tmp_path / "run"))
+    assert rundir.status()["state"] == "failed"
 
 
 def test_a_signal_while_the_cause_of_a_failure_is_written_does_not_lose_it(tmp_path, monkeypatch):

@@ -207,3 +207,13 @@ def test_a_target_that_cannot_be_imported_names_the_extra():
 def test_a_target_without_its_class_says_which():
     with pytest.raises(PluginError, match="has no 'Nothing'"):
         import_target("json:Nothing", "reward 'x'")
+
+
+def test_a_file_that_fails_is_named_with_its_line(tmp_path):
+    text = "from rlzoo.plugin import hookimpl\n@hookimpl\ndef rlzoo_rewards():\n    yield {}['k']\n"
+    (tmp_path / "mine.py").write_text(text)
+    with pytest.raises(PluginError, match=r"mine\.py' failed to load: KeyError: 'k' \(mine\.py, line 4\)"):
+        discover(files=[tmp_path / "mine.py"])
+    (tmp_path / "loop.py").symlink_to("loop.py")
+    with pytest.raises(PluginError, match=r"loop\.py' does not exist"):
+        discover(files=[tmp_path / "loop.py"])

@@ -22,6 +22,7 @@ from typing import Any, TypeVar, cast
 
 import pluggy
 
+from rlzoo.core.fault import describe_fault
 from rlzoo.core.kinds import KINDS, NOUN, Kind
 from rlzoo.core.specs import (
     API_VERSION,
@@ -165,7 +166,7 @@ class Registry:
 
     def add_file(self, path: Path) -> Provider:
         """Load a one-file plugin; PluginError for whatever is wrong with it."""
-        path = path.expanduser().resolve()
+        path = Path(os.path.realpath(path.expanduser()))  # not `Path.resolve`, which fails for a link to itself
         if not path.is_file():
             raise PluginError(f"plugin file '{path}' does not exist", "give the path of a Python file")
         provider = self._add(path.stem, path.stem, str(path), "", lambda: _import_file(path))
@@ -328,5 +329,4 @@ def _import_file(path: Path) -> ModuleType:
 
 
 def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text if isinstance(error, PluginError) else f"{type(error).__name__}: {text}".rstrip(": ")
+    return " ".join((str(error) if isinstance(error, PluginError) else describe_fault(error)).split())

@@ -11,6 +11,7 @@ import torch
 from lightning_fabric import Fabric
 
 from rlzoo.config.resolve import ResolvedRun
+from rlzoo.core.fault import describe_fault
 from rlzoo.engine import checkpoint, selfcheck
 from rlzoo.engine.evaluate import evaluate, read
 from rlzoo.engine.events import Evaluated, Event, Finished, Note, Observer, RunResult, Saved, Started, StepDone
@@ -20,7 +21,7 @@ from rlzoo.engine.processes import any_process, gather, make_fabric
 from rlzoo.engine.results import result_of
 from rlzoo.engine.rollout import share
 from rlzoo.engine.run import RunState, build
-from rlzoo.errors import DataError, Diverged, Interrupted
+from rlzoo.errors import DataError, Diverged, Interrupted, PluginError
 from rlzoo.files.rundir import RunDirectory
 from rlzoo.files.signals import StopRequest, stop_requests
 
@@ -40,6 +41,13 @@ def train(
 
 def _nobody(event: Event) -> None:
     """The observer of a run that nobody watches."""
+
+
+def _said(error: BaseException) -> BaseException:
+    """`sys.exit` inside a plugin would end the run without a word, and with the exit code of one that is done."""
+    if not isinstance(error, SystemExit):
+        return error
+    return PluginError(f"the run was ended by sys.exit: {describe_fault(error)}", "a plugin raises an error instead")
 
 
 class Loop:
@@ -68,7 +76,7 @@ class Loop:
                 stopped_by = self._steps(live)
                 result = self._finish(live, stopped_by)
             except BaseException as error:
-                cause = peers.cause(error)
+                cause = peers.cause(_said(error))
                 self._failed(cause)
                 if cause is not error:
                     raise cause from error
