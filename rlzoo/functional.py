@@ -130,15 +130,34 @@ def ratio_bounds(clip: Clip, elements: Tensor | None = None) -> tuple[Tensor, Te
 def step_std(distribution: object) -> Tensor:
     """(M,) standard deviations of Gaussian steps, for objectives that weigh by them.
 
+    Where elements differ in theirs, the root of the mean variance of the elements that count.
+
     Raises:
         ConfigError: the policy's steps are not Gaussian.
     """
+    step = _gaussian(distribution)
+    if step.std.dim() == 1:
+        return step.std
+    return masked_reduce(step.std**2, step.mask, "mean").sqrt()
+
+
+def element_std(distribution: object) -> Tensor:
+    """Standard deviations of Gaussian steps, (M, 1, ...) or (M, *S), to broadcast over their states (M, *S).
+
+    Raises:
+        ConfigError: the policy's steps are not Gaussian.
+    """
+    step = _gaussian(distribution)
+    return step.std if step.std.dim() > 1 else per_row(step.std, step.mean)
+
+
+def _gaussian(distribution: object) -> Gaussian:
     if not isinstance(distribution, Gaussian):
         raise ConfigError(
             f"this objective needs Gaussian steps; the policy's are {type(distribution).__name__}",
             "choose another algorithm, or grpo with algorithm.ratio = 'density'",
         )
-    return distribution.std
+    return distribution
 
 
 def clip_elements(reduction: Reduction, x: Tensor, mask: Tensor | None) -> Tensor | None:
@@ -345,6 +364,7 @@ __all__ = [
     "clip_elements",
     "clipped_surrogate",
     "effective_fraction",
+    "element_std",
     "ema_update",
     "frozen_copy",
     "group_advantages",

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from rlzoo import functional as F
+from rlzoo.api import Gaussian
+from rlzoo.errors import ConfigError
 from rlzoo.testing.specs import ToyPolicyOptions
 from rlzoo.testing.toys import FlowToy, GaussianToy
 
@@ -228,3 +230,19 @@ def test_checkpointed_gives_the_same_gradient_and_leaves_the_module_as_it_was() 
     for a, b in zip(plain, again, strict=True):
         assert torch.equal(a, b)
     assert "forward" not in vars(net)
+
+
+def test_the_deviation_of_a_step_is_one_number_a_row_and_the_elements_keep_theirs() -> None:
+    """A row's is the root of the mean variance where the mask is true; one number for a row stays as it is."""
+    mean = torch.zeros(2, 2, 3)
+    std = torch.tensor([[[3.0, 1.0, 9.0], [5.0, 1.0, 9.0]], [[2.0, 2.0, 2.0], [2.0, 2.0, 2.0]]])
+    mask = torch.tensor([True, True, False]).expand(2, 2, 3)
+    step = Gaussian(mean, std, mask)
+    assert torch.allclose(F.step_std(step), torch.tensor([3.0, 2.0]))  # ((9 + 1 + 25 + 1) / 4) ** 0.5
+    assert torch.equal(F.element_std(step), std)
+    plain = Gaussian(mean, torch.tensor([0.5, 0.25]))
+    assert torch.equal(F.step_std(plain), torch.tensor([0.5, 0.25]))
+    assert torch.equal(F.element_std(plain), torch.tensor([0.5, 0.25]).view(2, 1, 1))
+    for function in (F.step_std, F.element_std):
+        with pytest.raises(ConfigError, match="needs Gaussian steps"):
+            function(object())

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rlzoo.api import Algorithm, TrainContext, Trajectory
-from rlzoo.functional import MeanMeter, masked_mean, num_elements, per_row, step_std
+from rlzoo.functional import MeanMeter, element_std, masked_mean, num_elements, per_row
 from rlzoo_adjoint_matching import AdjointMatchingOptions
 
 
@@ -31,7 +31,7 @@ class AdjointMatching(Algorithm[AdjointMatchingOptions]):
                 dist = ctx.policy.transition(*there)
                 with torch.no_grad():
                     base = ctx.reference.transition(*there)
-                std = per_row(step_std(dist), dist.mode)
+                std = element_std(dist)
                 control = (dist.mode - base.mode) / std
                 loss = masked_mean((control - std * adjoint_KNS[k][rows]) ** 2, ctx.policy.mask(traj.cond[rows]))
                 traj.mean(loss / len(steps)).backward()
