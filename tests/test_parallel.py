@@ -60,6 +60,24 @@ def test_no_bit_depends_on_the_number_of_cores(count: int) -> None:
         assert torch.equal(one, many)
 
 
+def test_gradients_kept_in_float64_are_those_of_row_after_row() -> None:
+    """To the last bit: an optimisation adds pieces of a batch up in float64, and may get several rows at once."""
+    x = torch.randn(5, 6, 8, generator=torch.Generator().manual_seed(1))
+    found = []
+    for size in (1, 5):
+        net = network()
+        for parameter in net.parameters():
+            parameter.grad_dtype = torch.float64
+        for piece in x.split(size):
+            map_rows(lambda row, one, net=net: net(one), piece, list(net.parameters())).square().sum().backward()
+        found.append([parameter.grad for parameter in net.parameters()])
+    for one_by_one, together in zip(*found, strict=True):
+        assert together.dtype == torch.float64
+        assert torch.equal(one_by_one, together)
+    rounded = found[0][0].float().double()
+    assert not torch.equal(rounded, found[0][0]), "float32 would have held these sums"
+
+
 def test_frozen_weights_and_inputs_get_no_gradient() -> None:
     net, x = network(), torch.randn(3, 6, 20)
     net[0].requires_grad_(False)

@@ -99,8 +99,9 @@ class TrainTable(Options):
     update the ratio leaves 1, and clips begin to count."""
     micro_batch: Annotated[int, Field(ge=0, le=MANY)] = 16
     """Transitions through the network at once, in one process. Changes memory, speed and the order of sums: one at a
-    time, gradients are the same to the last digit whatever the number of processes. 0: one on a CPU; on a GPU as many
-    as fit, by what one row is measured to take, at most 256 in 60 % of the free memory."""
+    time, gradients are the same to the last digit whatever the number of processes. 0: one on a CPU, or 16 for a policy
+    that gives each row a core and adds gradients up as one at a time does; on a GPU as many as fit, by what one row is
+    measured to take, at most 256 in 60 % of the free memory."""
     micro_batch_frames: Annotated[int, Field(ge=0, le=MANY)] = 0
     """Most frames through the network at once, padding included, but one row in any case: rows of unlike lengths then
     need like memory. A frame is a column of the state: of the spectrum (f5tts, gradtts), a sample (wavegrad2).

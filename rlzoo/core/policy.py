@@ -114,6 +114,9 @@ class Policy(nn.Module, ABC):
     loss_norm: Literal["l1", "l2"] = "l2"
     zero_shot: bool = False
     """True if prompts bring the voice they are spoken in: attributes `voice`, a recording, and `voice_text`."""
+    rows_on_cores: bool = False
+    """True if `forward` gives each row a core with `rlzoo.parallel.map_rows`, which sums gradients as row by row.
+    Several rows are then trained at once on a CPU."""
 
     @abstractmethod
     def condition(self, prompts: Sequence[Prompt]) -> Batch:

@@ -28,6 +28,8 @@ from rlzoo.engine.rollout import rows_at_once
 
 SHARE, MOST = 0.6, 256
 """Share of a GPU's free memory for the graph of a micro-batch, and its largest number of rows."""
+ON_CORES = 16
+"""Rows of a micro-batch on a CPU where each has a core: an even share for 2, 4, 8 and 16 cores."""
 
 
 @dataclass(frozen=True)
@@ -131,11 +133,12 @@ def _now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def automatic(row: Row, device: torch.device) -> int:
-    """On a CPU one row: gradients are then summed alike however rows are shared out, and a network of convolutions
-    gains little from more. On a GPU the largest power of two of rows whose graphs fit, at least 1."""
+def automatic(row: Row, device: torch.device, rows_on_cores: bool = False) -> int:
+    """On a CPU one row, or some if the policy gives each a core: gradients are then summed alike however rows are
+    shared out, and a network of convolutions gains little from more in one call. On a GPU the largest power of two of
+    rows whose graphs fit, at least 1."""
     if device.type == "cpu":
-        return 1
+        return ON_CORES if rows_on_cores else 1
     free, _ = torch.cuda.mem_get_info(device)
     rows = int(SHARE * free // max(row.graph_bytes, 1))
     return max(1, min(MOST, 2 ** (rows.bit_length() - 1))) if rows else 1

@@ -81,7 +81,9 @@ def _estimate(run: ResolvedRun, ctx: Context) -> str:
     with ctx.counters.paused():
         rows = 1 if ctx.device.type == "cpu" else 2
         row = estimate.measure(ctx.policy, prompts, run.rollout, run.train, rows)
-    bounded = estimate.MOST if run.train.micro_batch_frames else estimate.automatic(row, ctx.device)
+    bounded = (
+        estimate.MOST if run.train.micro_batch_frames else estimate.automatic(row, ctx.device, ctx.policy.rows_on_cores)
+    )
     size = run.train.micro_batch or bounded
     ctx.train = run.train.model_copy(update={"micro_batch": size})
     frames = run.rollout.micro_batch_frames or (0 if run.rollout.micro_batch else run.train.micro_batch_frames)

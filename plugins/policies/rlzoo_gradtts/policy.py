@@ -32,6 +32,8 @@ TERMINAL_LEVEL = 0.999
 class GradTTSPolicy(GaussianDiffusionPolicy):
     """Text in, waveform out; the chain runs over the style and (log-mel - mean of that style) / scale, (M, 1 + T)."""
 
+    rows_on_cores = True
+
     def __new__(cls, options: GradTTSOptions | None = None) -> Self:
         """The class that `process` asks for; no options where a policy is copied."""
         flow = cls is GradTTSPolicy and options is not None and options.process == "flow"
