@@ -277,7 +277,7 @@ def registry(asset: Asset, monkeypatch: pytest.MonkeyPatch) -> Registry:
     found = Registry()
     spec = RewardSpec(name="toy-reward", summary="", target="a:b", options=Options, assets=(asset,))
     found.specs["reward"]["toy-reward"] = spec
-    monkeypatch.setattr(command, "discover", lambda: found)
+    monkeypatch.setattr("rlzoo.config.registry.discover", lambda: found)
     return found
 
 
