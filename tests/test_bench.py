@@ -10,7 +10,6 @@ import shutil
 import socket
 import threading
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -610,7 +609,7 @@ def test_outcomes_survive_their_file(grid):
     suite, folder = grid
     job = job_of(suite, folder)
     outcome = read_outcome(job)
-    assert Outcome(**asdict(outcome)) == outcome
+    assert Outcome(**outcome.model_dump()) == outcome
     job.beside(".json").write_text("{}")
     with pytest.raises(DataError, match=r"ddpo--toy--0\.json"):
         read_outcome(job)

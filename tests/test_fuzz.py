@@ -38,7 +38,8 @@ from rlzoo_preference.model import Head
 from rlzoo_preference.model import load as load_preference
 from rlzoo_preference.model import save as save_preference
 from rlzoo_wavegrad2.checkpoint import VOICES
-from rlzoo_wavegrad2.network import NetworkConfig, WaveGrad2Network
+from rlzoo_wavegrad2.network import WaveGrad2Network
+from tiny_wavegrad2 import TINY
 
 from rlzoo.audio import read_audio
 from rlzoo.bench import collect, report
@@ -389,18 +390,8 @@ def vocoder() -> bytes:
 
 
 def voice(folder: Path) -> bytes:
-    config = NetworkConfig(
-        sample_rate=8000,
-        encoder_channels=8,
-        speaker_channels=2,
-        predictor_channels=4,
-        down_channels=(4, 4),
-        up_channels=(4, 4, 4),
-        factors=(10, 8),
-        dilations=((1, 2, 4, 8),) * 2,
-    )
     path = folder / "made.safetensors"
-    VOICES.save(path, WaveGrad2Network(config).state_dict(), {"network": config.model_dump(), "text": "flite"})
+    VOICES.save(path, WaveGrad2Network(TINY).state_dict(), {"network": TINY.model_dump(), "text": "flite"})
     return path.read_bytes()
 
 

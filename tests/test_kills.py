@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -28,7 +27,7 @@ from rlzoo_wavegrad2 import PretrainOptions
 from rlzoo_wavegrad2.network import PRESETS
 from rlzoo_wavegrad2.pretrain import pretrain
 from rlzoo_wavegrad2.tune import tune_schedule
-from tiny_wavegrad2 import TINY
+from tiny_wavegrad2 import TINY, make_tones
 
 from rlzoo.assets import Asset
 from rlzoo.audio import write_audio
@@ -240,23 +239,8 @@ OPTIONS = {
 
 @pytest.fixture
 def tones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A corpus of tones: AA1 is one of 400 Hz, IY1 one of 1000 Hz, each 100 ms."""
     monkeypatch.setitem(PRESETS, "tiny", TINY)
-    root = tmp_path / "corpus"
-    time = torch.arange(800) / 8000
-    tone = {"AA1": 0.5 * torch.sin(2 * math.pi * 400 * time), "IY1": 0.5 * torch.sin(2 * math.pi * 1000 * time)}
-    metadata, phones = [], []
-    for i in range(4):
-        names = ["AA1" if (i >> bit) & 1 else "IY1" for bit in range(3)]
-        write_audio(root / "wavs" / f"u{i}.wav", torch.cat([tone[name] for name in names]), 8000)
-        said = " ".join({"AA1": "ah", "IY1": "ee"}[name] for name in names)
-        metadata.append(f"u{i}|{said}|{said}\n")
-        phones.append(json.dumps({"id": f"u{i}", "phones": names, "ends": [0.1, 0.2, 0.3]}) + "\n")
-    (root / "metadata.csv").write_text("".join(metadata))
-    (root / "phones.jsonl").write_text("".join(phones))
-    for name, ids in {"train": (0, 1, 3), "validation": (2,), "test": ()}.items():
-        (root / f"{name}.txt").write_text("".join(f"u{i}\n" for i in ids))
-    return root
+    return make_tones(tmp_path / "corpus", {"train": (0, 1, 3), "validation": (2,), "test": ()})
 
 
 def left_by_pretraining(out: Path) -> dict[str, Any]:

@@ -10,16 +10,13 @@ once.
 from __future__ import annotations
 
 import argparse
-import json
-import shlex
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import engine_runs
 import torch
-from measure import interleaved, machine, peak_memory
+from measure import interleaved, peak_memory, store
 
 from rlzoo.config.registry import discover
 
@@ -98,13 +95,9 @@ def main() -> None:
                 rows.append(measured(name, options, folder, precision))
                 print(f"{name}, {precision}: {rows[-1]['seconds']:.3g} s", flush=True)
     print(table(rows))
-    about = machine(torch.device(options.device)) | {"command": shlex.join(["python", *sys.argv])}
-    options.out.mkdir(parents=True, exist_ok=True)
-    kind = torch.device(options.device).type
-    stem = options.out / f"{kind}-algorithms{'-quick' if options.quick else ''}"
-    stem.with_suffix(".json").write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n", encoding="utf-8")
-    notes = "\n".join(f"* {key}: {value}" for key, value in about.items())
-    stem.with_suffix(".md").write_text(f"# RL step of each algorithm\n\n{notes}\n\n{table(rows)}\n", encoding="utf-8")
+    device = torch.device(options.device)
+    stem = options.out / f"{device.type}-algorithms{'-quick' if options.quick else ''}"
+    store(stem, "RL step of each algorithm", table(rows), device, rows=rows)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,6 @@ import argparse
 import contextlib
 import io
 import json
-import shlex
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -24,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measure import machine, peak_memory, seconds
+from measure import peak_memory, seconds, store
 from torch import Tensor
 
 from rlzoo.api import Reward, Samples
@@ -124,15 +122,10 @@ def main() -> None:
         for name, r in results.items()
     ]
     table = "\n".join([head, "|---" * 6 + "|", *rows])
-    about = machine(device) | {"command": shlex.join(["python", *sys.argv]), "peak_gb": round(peak_memory(device), 2)}
     print(f"Seconds of speech per second, {torch.get_num_threads()} thread, {options.device}\n\n{table}")
     if options.out is not None:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"about": about, "results": results}, indent=1)
-        options.out.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
-        notes = "\n".join(f"* {key}: {value}" for key, value in about.items())
-        title = "# distillmos: seconds of speech per second"
-        options.out.with_suffix(".md").write_text(f"{title}\n\n{notes}\n\n{table}\n", encoding="utf-8")
+        about = {"peak_gb": round(peak_memory(device), 2)}
+        store(options.out, "distillmos: seconds of speech per second", table, device, results=results, about=about)
 
 
 if __name__ == "__main__":

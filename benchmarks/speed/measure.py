@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import resource
+import shlex
 import statistics
 import subprocess
 import sys
@@ -95,3 +97,13 @@ def machine(device: torch.device) -> dict[str, Any]:
         "python": platform.python_version(),
         "commit": commit.stdout.strip() or None,
     }
+
+
+def store(stem: Path, title: str, table: str, device: torch.device, **found: Any) -> None:
+    """Write STEM.json with what was found, and STEM.md with the table; both say on what machine and by what command."""
+    about = machine(device) | {"command": shlex.join(["python", *sys.argv])} | found.pop("about", {})
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"about": about, **found}, indent=1)
+    stem.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
+    notes = "\n".join(f"* {key}: {value}" for key, value in about.items())
+    stem.with_suffix(".md").write_text(f"# {title}\n\n{notes}\n\n{table}\n", encoding="utf-8")

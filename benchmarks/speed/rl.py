@@ -16,7 +16,6 @@ import argparse
 import json
 import math
 import multiprocessing
-import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -32,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks" / "speed")]
 
 import engine_runs  # noqa: E402
-from measure import difference, machine, peak_memory, seconds  # noqa: E402
+from measure import difference, peak_memory, seconds, store  # noqa: E402
 from plain_loop import BETA, PlainLoop  # noqa: E402
 from rlzoo_prompts import TextOptions  # noqa: E402
 from rlzoo_prompts.prompts import TextPrompts  # noqa: E402
@@ -269,12 +268,7 @@ def main() -> None:
     if off > AGREEMENT:
         raise SystemExit(f"our gradient and the literal network's are {off:.1e} of their norm apart")
     if options.out is not None:
-        about = machine(torch.device(options.device)) | {"command": shlex.join(["python", *sys.argv])}
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"about": about, "results": results}, indent=1)
-        options.out.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
-        notes = "\n".join(f"* {key}: {value}" for key, value in about.items())
-        options.out.with_suffix(".md").write_text(f"# RL step\n\n{notes}\n\n{table(results)}\n", encoding="utf-8")
+        store(options.out, "RL step", table(results), torch.device(options.device), results=results)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,7 @@ benchmark.
 from __future__ import annotations
 
 import argparse
-import json
-import shlex
 import statistics
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -22,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measure import difference, machine
+from measure import difference, store
 from rlzoo_wavegrad2.network import PRESETS
 from sides import Apart, Case, Side, Work
 
@@ -188,17 +185,11 @@ def main() -> None:
         if case.kind in arguments.only.split(",") and arguments.match in case.what:
             rows.append(compare(case, device, arguments.repeats))
             print("|", " | ".join(rows[-1].cells()), "|", flush=True)
-    about = machine(device) | {"command": shlex.join(["python", *sys.argv])}
-    arguments.out.mkdir(parents=True, exist_ok=True)
     alone = "" if arguments.only == parser.get_default("only") else "-" + arguments.only.replace(",", "-")
     stem = arguments.out / f"{device.type}{alone}{'-quick' if arguments.quick else ''}"
-    stem.with_suffix(".json").write_text(
-        json.dumps({"about": about, "rows": [asdict(row) for row in rows]}, indent=1) + "\n", encoding="utf-8"
-    )
-    table = [HEAD, ["---"] * len(HEAD), *(row.cells() for row in rows)]
-    notes = "\n".join(f"* {key}: {value}" for key, value in about.items())
-    text = f"# Speed\n\n{notes}\n\n" + "\n".join(f"| {' | '.join(cells)} |" for cells in table) + "\n"
-    stem.with_suffix(".md").write_text(text, encoding="utf-8")
+    lines = [HEAD, ["---"] * len(HEAD), *(row.cells() for row in rows)]
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    store(stem, "Speed", table, device, rows=[asdict(row) for row in rows])
 
 
 if __name__ == "__main__":

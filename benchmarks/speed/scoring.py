@@ -13,8 +13,6 @@ import argparse
 import contextlib
 import io
 import json
-import shlex
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,7 +20,7 @@ from typing import Any
 
 import torch
 from distill_mos import best_of_turns
-from measure import machine
+from measure import store
 from torch import Tensor
 
 from rlzoo.api import Prompt
@@ -132,15 +130,10 @@ def main() -> None:
         for name, row in rows.items()
     ]
     table = "\n".join([head, "|---" * 7 + "|", *lines])
-    about = machine(torch.device("cpu")) | {"command": shlex.join(["python", *sys.argv]), "clips": len(waves)}
     print(f"Seconds of speech per second\n\n{table}")
     if options.out is not None:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"about": about, "results": rows}, indent=1)
-        options.out.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
-        notes = "\n".join(f"* {key}: {value}" for key, value in about.items())
-        page = f"# Rewards next to packages: seconds of speech per second\n\n{notes}\n\n{table}\n"
-        options.out.with_suffix(".md").write_text(page, encoding="utf-8")
+        title = "Rewards next to packages: seconds of speech per second"
+        store(options.out, title, table, torch.device("cpu"), results=rows, about={"clips": len(waves)})
 
 
 if __name__ == "__main__":

@@ -18,11 +18,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from filelock import FileLock
+from pydantic import ConfigDict
 
 from rlzoo.bench.suite import Cell, Suite
 from rlzoo.config.resolve import ResolvedRun
@@ -66,21 +67,11 @@ class Job:
         return cls(key, Path(folder), tuple(map(Path, files)), threads)
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(Shape):
     """Outcome of a job. `seconds` is wall-clock time over all attempts, start-up included."""
 
-    key: str
-    state: Literal["done", "diverged", "failed", "interrupted"]
-    exit_code: int
-    seconds: float
-    memory_mb: float | None
-    gpu_memory_mb: float | None
-    attempts: int
-    error: str = ""
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
-
-class _Outcome(Shape):
     key: str
     state: Literal["done", "diverged", "failed", "interrupted"]
     exit_code: int
@@ -155,9 +146,7 @@ def read_outcome(job: Job) -> Outcome | None:
     path = job.beside(".json")
     if not path.is_file():
         return None
-    found = read_object(path, "delete it")
-    check(_Outcome, found, f"'{path}' is not the outcome of a job", "delete it")
-    return Outcome(**{field.name: found[field.name] for field in fields(Outcome) if field.name in found})
+    return check(Outcome, read_object(path, "delete it"), f"'{path}' is not the outcome of a job", "delete it")
 
 
 def execute(job: Job, attempt: Attempt | None = None) -> Outcome:
@@ -173,7 +162,7 @@ def execute(job: Job, attempt: Attempt | None = None) -> Outcome:
     if before is not None and state_of(job) in ("done", "diverged"):
         return before
     orphan = _figures(job)  # of an attempt that outlived its launcher
-    spent = [*([asdict(before)] if before else []), *orphan]
+    spent = [*([before.model_dump()] if before else []), *orphan]
     attempts = (before.attempts if before else 0) + len(orphan)
     code = 0
     for _ in range(ATTEMPTS):
@@ -199,7 +188,7 @@ def execute(job: Job, attempt: Attempt | None = None) -> Outcome:
         error=_error(job, code),
     )
     with FileLock(job.beside(".lock")):
-        write_json(job.beside(".json"), asdict(outcome))
+        write_json(job.beside(".json"), outcome.model_dump())
     return outcome
 
 

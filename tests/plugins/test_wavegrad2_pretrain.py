@@ -22,7 +22,7 @@ from rlzoo_wavegrad2.policy import WaveGrad2Policy
 from rlzoo_wavegrad2.pretrain import SpeechTask, for_device, pretrain, with_mel_steps
 from rlzoo_wavegrad2.schedules import named_levels, placed_levels, to_schedule
 from rlzoo_wavegrad2.tune import KNOTS, bumps, search, trials, tune_schedule
-from tiny_wavegrad2 import TINY
+from tiny_wavegrad2 import TINY, make_tones
 from torch import Tensor
 from typer.testing import CliRunner
 
@@ -57,23 +57,8 @@ def tiny_preset(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """AA1 is a tone of 400 Hz, IY1 one of 1000 Hz, each 100 ms."""
-    root = tmp_path_factory.mktemp("corpus")
-    (root / "wavs").mkdir()
-    time = torch.arange(800) / 8000
-    tone = {"AA1": 0.5 * torch.sin(2 * math.pi * 400 * time), "IY1": 0.5 * torch.sin(2 * math.pi * 1000 * time)}
-    metadata, phones = [], []
-    for i in range(8):
-        names = ["AA1" if (i >> bit) & 1 else "IY1" for bit in range(3)]
-        write_audio(root / "wavs" / f"u{i}.wav", torch.cat([tone[name] for name in names]), 8000)
-        said = " ".join({"AA1": "ah", "IY1": "ee"}[name] for name in names)
-        metadata.append(f"u{i}|{said}|{said}")
-        phones.append(json.dumps({"id": f"u{i}", "phones": names, "ends": [0.1, 0.2, 0.3]}))
-    (root / "metadata.csv").write_text("\n".join(metadata) + "\n")
-    (root / "phones.jsonl").write_text("\n".join(phones) + "\n")
-    for name, ids in {"train": range(6), "validation": [6], "test": [7]}.items():
-        (root / f"{name}.txt").write_text("".join(f"u{i}\n" for i in ids))
-    return root
+    splits = {"train": range(6), "validation": [6], "test": [7]}
+    return make_tones(tmp_path_factory.mktemp("corpus"), splits)
 
 
 def rows(folder: Path) -> list[dict[str, float]]:

@@ -31,7 +31,8 @@ class GRPO(Algorithm[GRPOOptions]):
                 dist = ctx.policy.transition(m.before, m.k, m.cond, traj.schedule)
                 logp_M, old_M = dist.log_prob(m.after, ctx.logprob_reduction), m.log_prob
                 if o.ratio == "distance":
-                    logp_M, old_M = (2 * step_std(dist) ** 2 * logp for logp in (logp_M, old_M))
+                    scale_M = 2 * step_std(dist) ** 2
+                    logp_M, old_M = scale_M * logp_M, scale_M * old_M
                 elements_M = clip_elements(ctx.logprob_reduction, m.before, ctx.policy.mask(m.cond))
                 loss_M = clipped_surrogate(logp_M, old_M, adv_N[m.row], o.clip, elements_M)
                 if beta:

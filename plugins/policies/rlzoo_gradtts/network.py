@@ -156,7 +156,7 @@ def column(style: Tensor, bands: int) -> Tensor:
 
 def state_mask(frames: Tensor, style: int, bands: int, size: int) -> Tensor:
     """Frames (B,) -> (B, M, 1 + T) bool: the real part of a state; `style` is Z, `size` is 1 + T."""
-    mask = (torch.arange(size, device=frames.device) <= frames[:, None])[:, None].repeat(1, bands, 1)
+    mask = length_mask(frames + 1, size)[:, None].repeat(1, bands, 1)
     mask[:, style:, 0] = False
     return mask
 
