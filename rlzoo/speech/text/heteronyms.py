@@ -14,50 +14,90 @@ from pathlib import Path
 from rlzoo.speech.text.lexicon import Phones, sibilant_ending
 from rlzoo.speech.text.normalize import PAUSE
 
-_SENSES: Mapping[str, tuple[str, str, str]] = {
-    # word: classes that it concerns, phones, and the words (before | after, '_' for the word) that tell.
-    "bass": ("NJ", "B AE1 S", r"fish|fished|fishing|caught|catch|lake|river|pond|largemouth|trout|bait"),
-    "bow": (
-        "N", "B AW1",
+_SENSES: Sequence[tuple[str, str, str, str]] = (
+    # Word, classes that it concerns, phones, and the words (before | after, '_' for the word) that tell.
+    (
+        "bass", "NJ", "B AE1 S",
+        r"fish|fished|fishing|caught|catch|lake|river|pond|largemouth|trout|bait|swam|swims?|swimming|sea _|"
+        r"grilled|fried|ate|eats?|cooked|baked|hooked|fillets?",
+    ),
+    (
+        "bow", "N", "B AW1",
         r"ship|ships|ship's|boat|stern|deck|hull|waves|(took|take|takes|made|gave|final|deep|low) (a )?_|audience",
     ),
-    "row": ("NV", "R AW1", r"(had|having) a _|_ (about|over)|(angry|furious|bitter) _|quarrel|argument"),
-    "tear": ("N", "T EH1 R", r"_ in(?! (\w+ )?\w+ eyes?)|wear and _|(muscle|ligament|meniscus) _|ripped|seam"),
-    "tears": ("N", "T EH1 R Z", r"_ in (the|his|her|my|a) (cloth|fabric|paper|shirt|jacket|sail|page|skin|dress)"),
-    "lead": (
-        "NJ", "L EH1 D",
-        r"of _|_ (pipe|pipes|paint|poisoning|pencil|pencils|bullet|bullets|weights|shot|crystal|acid|glass|level|"
-        r"levels|mine|mines|ore|roof|balloon)|metal|metals|melt|melts|melted|heavy|toxic|copper|zinc|iron|tin|gold|silver|"
-        r"mercury|water|gasoline|(contains|contain|contained|like|with) _",
+    ("row", "NV", "R AW1", r"(had|having) a _|_ (about|over)|(angry|furious|bitter) _|quarrel|argument"),
+    ("tear", "N", "T EH1 R", r"_ in(?! (\w+ )?\w+ eyes?)|wear and _|(muscle|ligament|meniscus) _|ripped|seam"),
+    ("tears", "N", "T EH1 R Z", r"_ in (the|his|her|my|a) (cloth|fabric|paper|shirt|jacket|sail|page|skin|dress)"),
+    (
+        "lead", "NJ", "L EH1 D",
+        r"of _(?! (singer|guitar|actor|actress|role|author|writer|vocals|vocalist|part|character|engineer))|"
+        r"_ (pipe|pipes|paint|poisoning|pencil|pencils|bullet|bullets|weights?|shot|crystal|acid|glass|level|levels|"
+        r"mines?|ore|roof|balloon)|metal|metals|melt|melts|melted|heavy|toxic|copper|zinc|iron|tin|gold|silver|"
+        r"mercury|water|gasoline|(?<![\w'] )_ (is|was|has)|(is|are|was|were) _(?= ,|$)|"
+        r"(contains?|contained|like|with) _|"
+        r"_ in (the|a|my|his|her|your|our|their) (\w+ )?(pencils?|pipes?|paint|water|gasoline|soil|toys?)",
     ),
-    "polish": (
-        "NJ", "P OW1 L IH0 SH",
+    (
+        "polish", "NJ", "P OW1 L IH0 SH",
         r"(speak|speaks|spoke|speaking|learn|learning|in|is|are|was|were) _|poland|warsaw|czech|german|russian|_ "
         r"(army|man|woman|people|government|border|language|king|food|city|town|president|troops|history|american)",
     ),
-    "content": (
-        "NJ", "K AH0 N T EH1 N T",
+    (
+        "content", "NJ", "K AH0 N T EH1 N T",
         r"(feel|feels|felt|feeling|seem|seems|seemed|look|looks|looked|quite|perfectly|remain|remains|remained|stay|"
-        r"stayed|became|become) _",
+        r"stayed|became|become) _|_ (man|woman|child|boy|girl|baby|cat|dog|person|smile|sigh)|"
+        r"(am|is|are|was|were|be|been|not|very|so|more|less|too) _(?= (with|to|in|as|here|now|there|at)( |$)| ,|$)",
     ),
-    "minute": (
-        "NJ", "M AY0 N UW1 T",
-        r"(were|are|so|very|too|extremely|almost|incredibly|seem|seems|seemed) _|_ (traces?|amounts?|quantit(y|ies)|"
-        r"details?|differences?|particles?|fractions?|changes?|doses?|portions?|holes?|cracks?|variations?|inspection|"
-        r"examination|organisms?|creatures?|size)",
+    (
+        "minute", "NJ", "M AY0 N UW1 T",
+        r"(was|is|looks?|looked) _(?= ,|$)|(were|are|so|very|too|extremely|almost|incredibly|seem|seems|seemed) _|"
+        r"_ (traces?|amounts?|quantit(y|ies)|details?|differences?|particles?|"
+        r"fractions?|changes?|doses?|portions?|holes?|cracks?|"
+        r"variations?|inspection|examination|organisms?|creatures?|size)",
     ),
-    "learned": (
-        "JPVN", "L ER1 N AH0 D",
+    (
+        "learned", "JPVN", "L ER1 N AH0 D",
         r"(a|an|the|most|very|his|her|my|of) _ (man|men|woman|women|people|person|scholars?|professors?|judges?|"
         r"friends?|colleagues?|society|societies|doctors?|priests?|discussion|journals?|counsel|professions?|books?)",
     ),
-    "aged": (
-        "JPVN", "EY1 JH AH0 D",
+    (
+        "aged", "JPVN", "EY1 JH AH0 D",
         r"(a|an|the|his|her|my|their|our) _ (man|men|woman|women|people|person|couple|mother|father|parents?|aunt|"
         r"uncle|king|queen|poet)|(the|for|of) _ (and|is|are|were)",
     ),
-    "axes": ("N", "AE1 K S IY2 Z", r"x|y|x\.|y\.|coordinate|plot|graph|rotation|vertical|horizontal"),
-}  # fmt: skip
+    ("axes", "N", "AE1 K S IY2 Z", r"x|y|x\.|y\.|coordinate|plot|graph|rotation|vertical|horizontal"),
+    (
+        "minute", "J", "M IH1 N AH0 T",
+        r"_ (hands?|walk|drive|break|rest|ride|wait|silence|timer|warning|mark|steak|man|men|video|song|speech|meeting|"
+        r"by|later|ago|or|to|more|i|he|she|it|we|you|they)|(one|two|three|four|five|ten|\w+teen|\w+ty|per|every) _",
+    ),
+    (
+        "does", "VN", "D OW1 Z",
+        r"(the|two|three|four|five|six|several|female|those) _|_ and (the )?(bucks?|fawns?|stags?)",
+    ),
+    (
+        "used", "VPJ", "Y UW1 S T",
+        r"(?!(is|are|was|were|be|been|being|often|also|only|not|still|never|mostly|mainly|\w+ly)\b)[\w']+ _ to|"
+        r"(is|are|was|were|be|been|not) _ to (it|this|that|the|them|him|her|me|us|a|an|my|his|your|our|their|\w+ing)",
+    ),
+    (
+        "wound", "PV", "W UW1 N D",
+        r"_ (him|me|us|them|her|you|people|soldiers?|animals?)(?! up)|(bullets?|arrows?|knives|swords?|words) _|"
+        r"(to|can|may) _",
+    ),
+    ("beloved", "JNPV", "B IH0 L AH1 V D", r"_ (by|of)"),
+    ("dogged", "JNPV", "D AO1 G D", r"_ (by|him|her|me|us|them|it|the|his|my)"),
+    (
+        "live", "JN", "L IH1 V",
+        r"(fish|people|men|women|children|sheep|deer|mice|many|most|some|who) _ "
+        r"(here|there|in|on|near|nearby|alone|with|under|by|at|long)",
+    ),
+    ("use", "V", "Y UW1 S", r"(put|puts|putting) ([\w']+ ){1,3}to (good |better |great )?_"),
+    (
+        "produce", "V", "P R OW1 D UW0 S",
+        r"(buys?|bought|sells?|sold|grows?|grew|eats?|ate|fresh|organic|local|farm|of) _",
+    ),
+)  # fmt: skip
 _IRREGULAR = frozenset(("houses", "mouths", "uses", "lives", "winds", "deserts"))  # their plurals follow no rule
 
 
@@ -91,37 +131,84 @@ def class_of(tag: str) -> str:
 _INSTEAD = {"P": "VJN", "V": "PJN", "N": "JV", "J": "NPV", "": ""}
 
 
-def mend(words: Sequence[str], tags: Sequence[str]) -> list[str]:
-    """`tags` where a clause without a verb gets one: 'the dates conflict', 'the roads wind through the hills'.
+# After these a 'to' comes before a verb: 'time to record', 'he wants to perfect it'.
+_WITH_INFINITIVE = frozenset(
+    str.split(
+        "^ , time hard easy ready able how where when what not want wants wanted need needs needed try tries tried "
+        "plan plans planned going hope hopes hoped decide decided begin began has have had chose agreed agree used"
+    )
+)
+_OPENINGS = frozenset(str.split("and then now never just please also always so but or"))
+_HABIT = frozenset(str.split("every daily often usually always"))
+_THIRD_PERSON = frozenset(str.split("he she it"))
+_HELPERS = frozenset(
+    str.split(
+        "did does do can could will would should shall may might must let lets make makes made help helps helped have "
+        "has had see saw sees hear heard hears watch watched to and or a an please"
+    )
+)
 
-    A heteronym that follows a plural or a pronoun is then the verb. A clause ends at a pause.
+
+def mend(words: Sequence[str], tags: Sequence[str]) -> list[str]:
+    """`tags` where the rules of a clause say more than the tagger: a verb follows a modal and 'time to'.
+
+    A clause without a verb gets one: the heteronym that begins it before an object ('now wind the clock'), or that
+    follows a plural or a pronoun ('the dates conflict', 'the roads wind through the hills'). It ends at a pause.
     """
     mended = list(tags)
     start = 0
     for end in [place for place, word in enumerate(words) if word == PAUSE] + [len(words)]:
-        if not any(tag[:1] in ("V", "M") for tag in tags[start:end]):
-            for place in range(start + 1, end):
-                if tags[place - 1] in ("NNS", "PRP") and "V" in readings_of(words[place]):
-                    mended[place] = "VBP"
-                    break
+        for place in range(start, end):
+            if "V" in readings_of(words[place]) and _is_infinitive(words, tags, place):
+                mended[place] = "VB"
+            elif "P" in readings_of(words[place]) and _is_singular_past(words[start:place], tags[start:place]):
+                mended[place] = "VBD"
+        if not any(tag[:1] in ("V", "M") for tag in mended[start:end]):
+            place = _missing_verb(words[start:end], tags[start:end])
+            if place is not None:
+                mended[start + place] = "VBP"
         start = end + 1
     return mended
+
+
+def _is_infinitive(words: Sequence[str], tags: Sequence[str], place: int) -> bool:
+    before = words[place - 1] if place else "^"
+    if before == "to":
+        return (words[place - 2] if place > 1 else "^") in _WITH_INFINITIVE
+    return place > 0 and tags[place - 1] == "MD" and tags[place][:1] in ("N", "J", "R")
+
+
+def _is_singular_past(before: Sequence[str], tags: Sequence[str]) -> bool:
+    """True after 'the sign' in 'the sign read stop': the present would be 'reads'; not in 'let the boy read'."""
+    return bool(before) and (tags[-1] == "NN" or before[-1] in _THIRD_PERSON) and not _HELPERS.intersection(before)
+
+
+def _missing_verb(words: Sequence[str], tags: Sequence[str]) -> int | None:
+    """The place of the heteronym that is the verb of a clause in which the tagger found none."""
+    for place, word in enumerate(words):
+        if "V" not in readings_of(word):
+            continue
+        subject = place - 2 if place > 1 and tags[place - 1] == "RB" else place - 1
+        if place and tags[subject] in ("NNS", "PRP"):
+            return place
+        if _OPENINGS.issuperset(words[:place]) and tags[place + 1 : place + 2] in (["PRP"], ["DT"], ["PRP$"]):
+            return place
+    return None
 
 
 def choose(words: Sequence[str], place: int, tag: str) -> Phones:
     """Phones of the heteronym `words[place]`, which is tagged `tag`."""
     word, kind = words[place], class_of(tag)
     readings = readings_of(word)
-    if word in _SENSES:
-        classes, phones, cues = _SENSES[word]
-        sentence = " ".join("_" if index == place else other for index, other in enumerate(words))
-        if (kind or "N") in classes and re.search(rf"(?:^| )(?:{cues})(?: |$)", sentence):
+    sentence = " ".join("_" if index == place else other for index, other in enumerate(words))
+    for other, classes, phones, cues in _SENSES:
+        if other == word and (kind or "N") in classes and re.search(rf"(?:^| )(?:{cues})(?: |$)", sentence):
             return tuple(phones.split())
-    if "P" in readings and kind in "VP":
+    if "P" in readings and kind in "VP" and words[max(0, place - 1)] != "to":
         # 'have you read it', but 'they read every day': the tagger sees two words to each side.
         if any(re.fullmatch("(ha(ve|s|d)|having)(n't)?|.*'ve", before) for before in words[max(0, place - 3) : place]):
             kind = "P"
-        elif re.search("every|daily|often|usually|always", " ".join(words[place + 1 : place + 4])):
+        elif _HABIT & {*words[max(0, place - 1) : place + 4]} and not _THIRD_PERSON & {*words[:place]}:
             kind = "V"
     for other in kind + _INSTEAD[kind]:
         if other in readings:

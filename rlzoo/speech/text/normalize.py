@@ -29,6 +29,7 @@ from rlzoo.speech.text.signs import (
     SPELLED,
     SPELLED_CAPITALS,
     STATES,
+    STREETS,
     TRAILING,
     UNITS,
 )
@@ -79,7 +80,10 @@ _MEASURED = frozenset(
         "voucher wall weight"
     )
 )
-_DETERMINER = re.compile(r"(?i)\b(?:a|an|the|this|that|my|your|his|her|its|our|their|each|every|another)\s+$")
+_DETERMINER = re.compile(
+    r"(?i)\b(?:a|an|the|this|that|my|your|his|her|its|our|their|each|every|another)\s+"
+    r"(?:[\w. ]+(?: foot| inch|['\"]) +by +)?$"
+)
 _DATED = r"(?i)\b(?:in|since|by|until|till|before|after|during|of|from|year|around|circa|between|about)\s+$"
 
 
@@ -111,17 +115,27 @@ def _fold(text: str) -> str:
     )
     text = re.sub(r"(?<=[\w)])[⁻⁺]?[⁰¹²³⁴-⁹]+", lambda m: "^" + unicodedata.normalize("NFKC", m[0]), text)
     text = re.sub("[¼-¾⅐-⅞↉]", lambda m: f" {unicodedata.normalize('NFKC', m[0])} ", text)
-    text = re.sub(r"(?<=\d)(\s?)[–—](\s?)(?=[$€£]?\d)|(?<=\w)–(?=\w)", lambda m: f"{m[1] or ''}-{m[2] or ''}", text)
+    text = re.sub(r"(?<=\d)(\s?)[–—](\s?)(?=[$€£]?\d)|(?<=[\w.])–(?=\w)", lambda m: f"{m[1] or ''}-{m[2] or ''}", text)
     text = re.sub("[\u2160-\u2188]+", _number_letter, text)
+    text = re.sub(r"(?<=\d)\s?·\s?(?=\d)", " * ", re.sub(r"\bN[ºª]\.?\s?(?=\d)", "No. ", text))
     text = text.translate(_SIGNS)
     text = re.sub(r"(?<=\d)(\s?)μ(?=[a-zA-Z]\b)", r"\1u", text)
     # One Greek letter alone is a symbol, several are a word.
     text = re.sub(r"(?<![^\W\d_])(?![A-Za-z])[Α-Ωα-ω](?![^\W\d_])|(?<!\w)[Α-Ωα-ω](?=[a-z]\b)", _greek, text)
     # Emoji and other pictures have no reading; anyascii would name them.
     text = "".join(
-        " " if char != "^" and unicodedata.category(char) in ("So", "Sk", "Cc", "Cf") else char for char in text
+        " "
+        if char != "^" and unicodedata.category(char) in ("So", "Sk", "Cc", "Cf") and not _is_written(char)
+        else char
+        for char in text
     )
     return anyascii(unicodedata.normalize("NFKC", text))
+
+
+def _is_written(char: str) -> bool:
+    """True of a sign made of letters or digits: '㎏' is 'kg'."""
+    letters = unicodedata.normalize("NFKC", char)
+    return letters.isascii() and letters.isalnum()
 
 
 def _number_letter(match: Match) -> str:
@@ -144,11 +158,15 @@ def _say(words: list[str]) -> str:
 
 def _attributive(match: Match) -> bool:
     """True if a measure stands before what it describes, where its unit is singular: 'a 5 km run', 'the 5V supply'."""
-    after = re.match(r"[\s-]+([A-Za-z]+)", match.string[match.end() :])
-    if after is None or after[1].lower() in _FUNCTION_WORDS:
+    after = re.match(r"(?:\s+by \d[\d.]*['\"])?[\s-]+([A-Za-z]+)", match.string[match.end() :])
+    if after is None:
+        return False
+    if match.string[match.end()] == "-":
+        return True
+    if after[1].lower() in _FUNCTION_WORDS:
         return False
     before = _DETERMINER.search(match.string[: match.start()])
-    return bool(before) or match.string[match.end()] == "-" or after[1] in _MEASURED
+    return bool(before) or after[1] in _MEASURED
 
 
 def _currency(sign: str) -> tuple[str, str, str, str]:
@@ -198,6 +216,8 @@ def _amount(text: str) -> list[str]:
 
 def _time(match: Match) -> str:
     hour, minute = int(match["hour"]), int(match["minute"])
+    if hour == minute == 50:
+        return " fifty fifty "
     if hour > 24 or minute > 59:
         return _say([*numerals.cardinal(hour), "to", *numerals.cardinal(minute)])
     half = _letters(match["half"] or "")
@@ -257,7 +277,7 @@ def _units(unit: str, many: bool, power: str) -> list[str]:
         head, tail = "square " + tail[0], tail[1:]
     if many and tail[:1] == ["hour"]:
         tail = ["hours"]
-    elif many and not head.endswith("hertz"):
+    elif many and not head.endswith(("hertz", "horsepower")):
         head = head.removesuffix("foot") + "feet" if head.endswith("foot") else head + "s"
     return [*{"": [], "^2": ["square"], "^3": ["cubic"]}[power], *head.split(), *tail]
 
@@ -291,21 +311,22 @@ def _plain(match: Match) -> str:
     )
     if re.fullmatch(r"10\d\d", number) and dated and not _before_plural(match):
         return _say(numerals.year(int(number)))
+    if re.fullmatch(r"[1-9]\d\d", number) and _opens_history(match):
+        return _say(numerals.year(int(number)))
     return _say(numerals.decimal(number))
 
 
+def _opens_history(match: Match) -> bool:
+    """True of the number in 'In 476 Rome fell' and 'in the year 476'."""
+    before, after = match.string[: match.start()], match.string[match.end() :]
+    opens = re.search(r"(?:^|[.!?] )In $", before) and re.match(
+        r",? (?:[A-Z][a-z]+|he|she|they|it|we|the|his|a) ", after
+    )
+    return bool(opens) or bool(re.search(r"(?i)\bthe year $", before))
+
+
 def _era(match: Match) -> str:
-    number = int(match[1])
-    hundreds, rest = divmod(number, 100)
-    if 100 <= number < 1000:
-        words = [
-            *numerals.cardinal(hundreds),
-            *(numerals.cardinal(rest) if rest > 9 else ["oh", *numerals.cardinal(rest)]),
-        ]
-        words = [*numerals.cardinal(hundreds), "hundred"] if rest == 0 else words
-    else:
-        words = numerals.year(number)
-    return _say(words + _letters(match[2]))
+    return _say(numerals.year(int(match[1])) + _letters(match[2]))
 
 
 def _roman(match: Match, words: Callable[[int], list[str]]) -> str:
@@ -415,7 +436,26 @@ def _slash(match: Match) -> str:
     marks = re.search(r"(?i)\b(?:scored?|got|rated|rating|score of|grade|gave it|mark)\s+(?:an?\s+)?$", before)
     if marks and right in (5, 10, 20, 100):
         return _say([*numerals.cardinal(left), "out", "of", *numerals.cardinal(right)])
+    if 70 <= left <= 250 and 40 <= right < left:  # a blood pressure
+        return _say([*numerals.year(left), "over", *numerals.cardinal(right)])
     return _say(numerals.fraction(left, right))
+
+
+def _part_of_unit(match: Match) -> str:
+    """'3/4 lb' and '1 1/2 tsp': many of a mixed number, one of a part."""
+    many = bool(match["whole"]) and not _attributive(match)
+    return f"{match['whole'] or ''}{match['part']} " + " ".join(_units(match["unit"], many, "")) + " "
+
+
+def _part_of_inch(match: Match) -> str:
+    words = numerals.fraction(int(match[1]), int(match[2]))
+    return _say([*words, *(["inch"] if _attributive(match) else ["of", "an", "inch"])])
+
+
+def _hours_minutes(match: Match) -> str:
+    hours, minutes = int(match["hours"]), int(match["minutes"])
+    words = [*numerals.cardinal(hours), "hour" if hours == 1 else "hours", *numerals.cardinal(minutes)]
+    return _say([*words, *(["minute" if minutes == 1 else "minutes"] if match["named"] else [])])
 
 
 def _power(match: Match) -> str:
@@ -428,8 +468,11 @@ def _power(match: Match) -> str:
 
 
 def _scaled(match: Match) -> str:
-    if match[2] in "kK" and re.match(
-        r"\s(?:video|tv|TV|screen|monitor|resolution|display|camera|run|race)", match.string[match.end() :]
+    if match[2] in "kK" and (
+        re.match(r"\s(?:video|tv|TV|screen|monitor|resolution|display|camera|run|race)", match.string[match.end() :])
+        or re.search(
+            r"\b(?:ran|run|runs|running|walked|race|finished) (?:an?|the|my|his|her) $", match.string[: match.start()]
+        )
     ):
         return _say([*numerals.decimal(match[1]), "K_"])
     return _say([*numerals.decimal(match[1]), SCALES[match[2].lower()]])
@@ -488,18 +531,23 @@ def _ordinal_roman(match: Match) -> str:
 _TEMPERATURES = {"C": "celsius", "F": "fahrenheit", "K": "kelvin", "N": "north", "S": "south", "E": "east", "W": "west"}
 _PERIODS = {"yr": "year", "mo": "month", "wk": "week", "d": "day", "pp": "person", "ea": "each"}
 _ROOMS = "apt|apartment|room|rm|suite|ste|gate|seat|unit|flat|bldg|building|platform|exhibit|grade|class|fig|figure"
-_RATE = "hour|day|night|week|month|year|minute|second|person|head|unit|piece|share|mile|page|item|user|seat|yr|mo|wk"
+_RATE = (
+    "hour|day|night|week|month|year|minute|second|person|head|unit|piece|share|mile|page|item|user|seat|yr|mo|wk|gallon|"
+    "liter|litre|pound|ounce|kilo|gram|ton|foot|yard|meter|metre|acre|word|game|ticket|room|car|student"
+)
 _DAYS = "Mon(?:day)?|Tues?(?:day)?|Wed(?:nesday)?|Thurs?(?:day)?|Thu|Fri(?:day)?|Sat(?:urday)?|Sun(?:day)?"
 _EMAIL = r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+"
 _PATH = r"(?::\d+)?(?:/[\w%.+~-]*[\w%+~-])*/?(?:\?[\w=&%.+-]*\w)?(?:#[\w-]+)?"
 _SITE = rf"\bwww\.[\w-]+(?:\.[\w-]+)+{_PATH}|\b(?:[a-z\d][\w-]*\.)+(?:{DOMAINS})\b{_PATH}"
 _FILE = rf"\b[\w-]+\.(?:{FILES})\b"
+_STREET = "|".join(STREETS)
 _UNIT = "|".join(sorted(UNITS, key=len, reverse=True))
 _LONG_UNIT = "|".join(sorted((unit for unit in UNITS if len(unit) > 1 or unit in "mgVWL"), key=len, reverse=True))
 _DOLLAR = "|".join(sorted(DOLLARS, key=len, reverse=True))
 _NAMED = "|".join(sorted((code for code in CURRENCIES if len(code) > 1), key=len, reverse=True))
 _PREFIX = rf"(?:\b(?:{_DOLLAR}))?\$|\b(?:{_NAMED})\b|\bRs\.?"
 _SUFFIX = rf"\$|(?:{_NAMED})\b|p\b(?![./])"
+_AMOUNT_NEXT = rf"(?=\.?\d|(?:{_DOLLAR})?\$\.?\d| (?:{_NAMED}) \.?\d)"
 # Of '$5 to 10 people' the second number is no money.
 _NO_PRICE = rf"(?:{_NUMBER}) (?:[a-z]+s|people|men|women|children)\b"
 _TO = rf"(?:\s*(?:-\s*(?:{_PREFIX})?|to\s+(?:{_PREFIX}|(?!{_NO_PRICE})))\s*(?P<to>{_NUMBER}))?"
@@ -521,6 +569,7 @@ _NAMES: _Rules = [
         # Names with signs, and signs before numbers.
         (r"\bC\+\+", " C_ plus plus "),
         (r"\b([CFJ])#", lambda m: f" {m[1]}_ sharp "),
+        (r"\bM&Ms\b", " M_ and M's "),
         (r"\b([A-Z]{1,3})&([A-Z]{1,3})\b", lambda m: f"{_say(_letters(m[1]))} and {_say(_letters(m[2]))}"),
         (r"\bR\$", "BRL "),
         (r"(?<!\w)\.(NET|net)\b", " dot net "),
@@ -528,6 +577,11 @@ _NAMES: _Rules = [
         (
             r"\b([NSEW])\.? (?=(?:[A-Z]\w+|\d+(?:st|nd|rd|th)) (?:St|Ave|Blvd|Rd|Dr|Ln|Street|Avenue|Road)\b)",
             lambda m: f" {_TEMPERATURES[m[1]]} ",
+        ),
+        (rf"\b(\d+(?:st|nd|rd|th) (?:[A-Z]\w+ )?)({_STREET})\b\.?", lambda m: f"{m[1]}{STREETS[m[2]]} "),
+        (
+            rf"\b(\d+)([A-Z]?)( (?:[NSEW]\.? )?(?:[A-Z][a-z]+ ){{1,2}})({_STREET})\b\.?",
+            lambda m: f"{m[1]}{_say(_letters(m[2]))}{m[3]}{STREETS[m[4]]} ",
         ),
         (rf"(?i)\b((?:{_ROOMS})\.? \d+)(?-i:([A-Z]))\b", r"\1 \2_ "),
         (r"\bNode\.js\b|\bnode\.js\b", " node dot J_ S_ "),
@@ -537,15 +591,15 @@ _NAMES: _Rules = [
         (r"(?<=[\w)]) - (?=[\w(.]+ ?=)", " minus "),
         (r"(?<=\d)!(?=\s*(?:=|is\b|equals\b))", " factorial "),
         (r"(?<!\d)(?<!\d )\b([b-df-hj-np-tv-xz]{2,3})(?=\^)", lambda m: _say(_letters(m[1]))),
-        (r"(?<![\w)%'\"^.-])(?<![\d%] )-(?=(?:[$]|EUR ?|GBP ?)?\s?\.?\d)", " minus "),
-        (r"(^|\s)<(?=\d)", r"\1 less than "),
-        (r"(^|\s)>(?=\d)", r"\1 more than "),
-        (r"(?<=\w) ?<= ?(?=[\w-])", " is at most "),
-        (r"(?<=\w) ?>= ?(?=[\w-])", " is at least "),
-        (r"(?<=\w) ?!= ?(?=[\w-])", " is not equal to "),
-        (r"(?<=\w) ?< ?(?=[\w-])", " is less than "),
-        (r"(?<=\w) ?> ?(?=[\w-])", " is greater than "),
-        (r"~ ?(?=\d)", " about "),
+        (r"(?<![\w)%'\"^.-])(?<![\d%] )-(?=\s?(?:" + _PREFIX + r")?\s?\.?\d)", " minus "),
+        (rf"(^|\s)<{_AMOUNT_NEXT}", r"\1 less than "),
+        (rf"(^|\s)>{_AMOUNT_NEXT}", r"\1 more than "),
+        (r"(?<=\w) ?<= ?(?=[\w$-])", " is at most "),
+        (r"(?<=\w) ?>= ?(?=[\w$-])", " is at least "),
+        (r"(?<=\w) ?!= ?(?=[\w$-])", " is not equal to "),
+        (r"(?<=\w) ?< ?(?=[\w$-])", " is less than "),
+        (r"(?<=\w) ?> ?(?=[\w$-])", " is greater than "),
+        (rf"~ ?{_AMOUNT_NEXT}", " about "),
     )
 ]
 # Only where there is a digit.
@@ -565,11 +619,13 @@ _NUMBERS: _Rules = [
         ),
         (r"(?<![\w.,-])\d{5}-\d{4}\b", _phone_number),
         (r"(?i)\b(dial|press) ([*#])(?=\d)", lambda m: f"{m[1]} {'star' if m[2] == '*' else 'pound'} "),
+        (r"(?<=[Cc]all |[Dd]ial |[Tt]ext )\d{3} \d{4}\b", _phone_number),
         (
             r"(?i)\b(dial|call|phone|text|number is|press) (\d{3,})\b(?! [a-z]+s\b)",
             lambda m: m[1] + _say(numerals.digits(m[2])),
         ),
         (r"\b911\b", " nine one one "),
+        (r"(?:(?<=\ba )|(?<=\bA )|(?<=\bBoeing ))7[0-8]7\b(?! [a-z]+s\b)", lambda m: _say(numerals.year(int(m[0])))),
         (
             r"(?<![\d.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?!000)(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\d.]\d)",
             lambda m: " dot ".join(_say(numerals.digits(part)) for part in m[0].split(".")),
@@ -582,7 +638,15 @@ _NUMBERS: _Rules = [
         (r"\b(\d{1,2})[/-](\d{1,2})[/-](\d{4}|\d{2})\b(?!/)", lambda m: _date(m[3], m[1], m[2])),
         (r"(?<![\d.])([0-3]?\d)\.([01]\d)\.(\d{4}|\d\d)\b(?!\.\d)", lambda m: _date(m[3], m[2], m[1])),
         (r"(?<![\d.])(\d{1,2})\.(\d{1,2})\.(\d{4})\b", lambda m: _date(m[3], m[2], m[1])),
+        (rf"(?<=\d)\s*-{{1,2}}\s*(?=(?:{_MONTH}) \d)", " to "),
+        (
+            rf"\b({_DAYS})\.?,? (?=(?:{_MONTH}) \d|\d{{1,2}}(?:st|nd|rd|th)? (?:{_MONTH})\b)",
+            lambda m: f"{_day(m[1])}, ",
+        ),
+        (r"(?<!\w)'0(\d)\b(?!')", r" oh \1 "),
         # Numbers as others write them.
+        (r"\b\d{1,3}(?:'\d{3})+\b", lambda m: m[0].replace("'", "")),
+        (r"\b(24|50|20)-(7|50|20)\b(?!-)", _slash),
         (r"(?<![\d.,])(\d{1,3}(?: \d{3})+),(\d{1,2})(?![\d,])", lambda m: m[1].replace(" ", "") + "." + m[2]),
         (r"\b\d{1,2}(?:,\d{2})+,\d{3}\b", lambda m: m[0].replace(",", "")),
         (r"\b(10|100|1000|1,000)s(?= of\b)", lambda m: {"10": "tens", "100": "hundreds"}.get(m[1], "thousands")),
@@ -594,6 +658,7 @@ _NUMBERS: _Rules = [
         (r"(?<![\d.])\d+(?:\.\d+){2,}\b", _version),
         (r"\b(\d(?:\.\d+)?)e([+-]?\d{1,2})\b", r"\1 * 10^\2"),
         # Ranges: before what takes their second number.
+        (rf"(?<=\d)(k|K|m|M|bn|B)\s?-{{1,2}}\s?(?:{_PREFIX})?\s?(\d+(?:\.\d+)?)\1\b", r"-\2\1"),
         (
             r"(?<=\d)(\s?(?:[ap]\.?m\.?|%|'|\"|kg|km|cm|mm|m|ft|lbs?|g|mg|min|hrs?|s| degrees(?: [CF])?))"
             r"\s?-{1,2}\s?(?=\d)",
@@ -602,13 +667,14 @@ _NUMBERS: _Rules = [
         (r"\b(\d+)-(\d+)/(\d+)\b", _mixed),
         (r"(?<=\d)\s*-{1,2}\s*(?=(?:\$|EUR|GBP)?\s?\d)", " to "),
         (r"\b(\d{1,2})[:.](\d{2})(?=\s*[ap]\.?m\b)", r"\1:\2"),
+        (r"\b([Aa]t \d{1,2})\.([0-5]\d)(?=,? (?:we|he|she|they|I|sharp|today|tonight|tomorrow)\b)", r"\1:\2"),
         (
             r"(?i)\b(odds|ratios?|scale|score|won|lost|lead|win|by|beat \w+)( of| is| was)? (\d+):(\d+)\b",
             lambda m: f"{m[1]}{m[2] or ''}{_say([*numerals.cardinal(int(m[3])), 'to', *numerals.cardinal(int(m[4]))])}",
         ),
         (
-            r"\b(\d+):(\d|\d{3,})\b",
-            lambda m: _say([*numerals.cardinal(int(m[1])), "to", *numerals.cardinal(int(m[2]))]),
+            r"\b(\d+):(\d{1,3}(?:,\d{3})+|\d{3,}|\d)\b",
+            lambda m: _say([*numerals.cardinal(int(m[1])), "to", *numerals.cardinal(_integer(m[2]))]),
         ),
         (rf"(?i)\b(?P<hour>\d{{1,2}}):(?P<minute>\d{{2}})(?::(?P<second>\d{{2}}))?{_HALF}?", _time),
         (r"(?i)\b(\d{1,2})\s*([ap])\.?m\b\.?", _hour),
@@ -637,6 +703,7 @@ _NUMBERS: _Rules = [
         (r"(?P<feet>\b\d{1,3})'\s?(?P<inches>\d{1,2}(?:\.\d)?)(?:\"|''|\b)", _feet),
         (rf"(?P<feet>\b\d{{1,3}})'(?P<inches>)(?=\s+(?:{_EXTENT})\b)", _feet),
         (r"(?<=\b[Aa] )(?P<feet>\d{1,2})'(?P<inches>)(?=\s[a-z])|(?<=by )(?P<f>\d{1,2})'(?!\w)", _feet),
+        (r"\b(?<!\d )(\d+)/(\d+)\"", _part_of_inch),
         (r"(\b\d+(?:\.\d+)?)\"(?=[\s.,;:!?)-]|$)", _inches),
         (
             rf"(?P<number>{_NUMBER})\s?(?P<unit>in)\b(?:\.(?=\s|$)|(?=\s(?:{_EXTENT})\b))",
@@ -644,8 +711,13 @@ _NUMBERS: _Rules = [
                 [*numerals.decimal(m["number"]), "inch" if m["number"] == "1" or _attributive(m) else "inches"]
             ),
         ),
+        (rf"\b(?P<whole>\d+[ -]+)?(?P<part>\d+/\d+)\s*(?P<unit>{_LONG_UNIT})\b\.?(?!/)", _part_of_unit),
+        (r"\b(?P<hours>\d{1,2})\s?h\s?(?P<minutes>\d{1,2})(?:\s?(?P<named>m|min|mins))?\b", _hours_minutes),
+        (r"(?<=\d)\s?m\.p\.h\.?(?=\W|$)", " mph"),
+        (r"(?<=\d)\s?fl\.? ?oz\b\.?", " fluid ounces "),
+        (r"(?<=\d)\s?cu\.? ?(ft|m|yd|cm|km)\b", r" \1^3"),
         (r"(?<=\d)\s?sq\.? ?(ft|km|mi|m|yd|cm)\b", r" \1^2"),
-        (r"(\b\d+ ?ft\.?,? \d+ ?)in\b\.?", r"\1inches "),
+        (r"\b(?P<feet>\d+) ?ft\.?,? (?P<inches>\d+(?:\.\d)?) ?in\b\.?", _feet),
         (
             rf"(?P<number>(?<![A-Za-z\d.-]){_NUMBER})-(?P<unit>{_LONG_UNIT})\b\.?(?=\s)",
             lambda m: _say([*numerals.decimal(m["number"]), *_units(m["unit"], False, "")]),
@@ -663,10 +735,15 @@ _NUMBERS: _Rules = [
         ),
         (r"\^([+-]?\d+)", _power),
         (r"(?<![\w.])(\d+(?:\.\d+)?)(K|M|B|T|k|bn|mn)\b", _scaled),
+        (r"(?<=\d)\s?A\b(?= (?:fuse|circuit|charger|current|supply|breaker|plug|outlet|socket|motor)\b)", " amp"),
         (
-            rf"(?<![A-Za-z\d.])(?P<number>{_NUMBER})\s?(?P<scale>[CF])\b(?!['+#.]\w)",
+            rf"(?<![A-Za-z\d.])(?P<number>{_NUMBER})(?:\s?(?=[CF])| (?=K))(?P<scale>[CFK])\b(?!['+#.]\w)",
             lambda m: _say(
-                [*numerals.decimal(m["number"]), "degree" if _attributive(m) else "degrees", _TEMPERATURES[m["scale"]]]
+                [
+                    *numerals.decimal(m["number"]),
+                    *([] if m["scale"] == "K" else ["degree"] if _attributive(m) else ["degrees"]),
+                    _TEMPERATURES[m["scale"]],
+                ]
             ),
         ),
         (r"(?<![\w.])(?P<number>\d{2,4}|\d+\.\d+)'?s\b", _seconds_or_decade),
@@ -684,10 +761,10 @@ _WORDS: _Rules = [
     (re.compile(pattern), replace)
     for pattern, replace in (
         (
-            rf"\b({_DAYS})\.?\s?-\s?({_DAYS})\b\.?",
+            rf"\b({_DAYS})\.?\s*-{{1,2}}\s*({_DAYS})\b\.?",
             lambda m: f" {_day(m[1])} to {_day(m[2])} ",
         ),
-        (rf"\b({_MONTH})\s?-\s?({_MONTH})(?!\w)", lambda m: f" {_month(m[1])} to {_month(m[2])} "),
+        (rf"\b({_MONTH})\s*-{{1,2}}\s*({_MONTH})(?!\w)", lambda m: f" {_month(m[1])} to {_month(m[2])} "),
         (r"\b(Mon|Tues?|Wed|Thurs?|Thu|Fri)\.(?=\W|$)|\b(Sat|Sun)\.(?=,)", lambda m: _day(m[1] or m[2])),
         (r"\b([A-Z]\w+) v\.(?= [A-Z])", r"\1 versus"),
         (r"\b([bd])\. (?=1\d{3}\b)", lambda m: {"b": "born ", "d": "died "}[m[1]]),
@@ -697,9 +774,14 @@ _WORDS: _Rules = [
             rf"\b(?P<head>(?:{_KINGS})(?: [A-Z][a-z]+){{1,2}}) (?P<roman>II|III|IV)\b",
             lambda m: _roman(m, lambda number: ["the", *numerals.ordinal(number)]),
         ),
-        (r"\b(Jan|Feb|Aug|Sept|Sep|Oct|Nov|Dec)(?:\.(?=\s|$)|(?=\s+\d{4}\b))", lambda m: _month(m[1])),
+        (r"(?i)\b(in|by|since|until|last|next|from|of) (Mar|Jun|Jul)\.(?=\s|$)", lambda m: f"{m[1]} {_month(m[2])}"),
+        (r"\b(Jan|Feb|Apr|Aug|Sept|Sep|Oct|Nov|Dec)(?:\.(?=\s|$)|(?=\s+\d{4}\b))", lambda m: _month(m[1])),
         (
             rf"\b(?i:({'|'.join(sorted(NUMBERED, key=len, reverse=True))}))\.\s*(?=\(?\d|[IVXLC]+\b)",
+            lambda m: f" {NUMBERED[m[1].lower()]} ",
+        ),
+        (
+            r"\b(?i:(app|figs?|sec|ex|apt|rm|bldg|ste|tab|pt|vol))\.\s*(?=[A-Z]\b)",
             lambda m: f" {NUMBERED[m[1].lower()]} ",
         ),
         (r"#\s*(?=\d)", " number "),
@@ -709,7 +791,13 @@ _WORDS: _Rules = [
             rf"\b(?!Malcolm X\b)(?P<head>{_KINGS})\s+(?P<roman>[IVX]{{2,}}|[VX]|I(?! (?:{_I_VERBS})\b))\b(?!'(?!s\b))",
             lambda m: _roman(m, lambda number: ["the", *numerals.ordinal(number)]),
         ),
+        (
+            r"\b(?P<head>[A-Z][a-z]+) (?P<roman>[IVX]+)"
+            r"(?= (?:ruled|reigned|abdicated|was (?:king|queen|pope|crowned))\b)",
+            lambda m: _roman(m, lambda number: ["the", *numerals.ordinal(number)]),
+        ),
         (rf"\b(?P<head>{_PARTS})\s+(?P<roman>[IVXLC]+)\b", lambda m: _roman(m, numerals.cardinal)),
+        (r"\b(?P<head>[A-Z]{3,})\s+(?P<roman>V|[IVX]{2,})\b", _sequel),
         (r"\b(?P<head>[A-Z][a-z]+)\s+(?P<roman>[IVXLC]{2,})\b", _sequel),
         (r"(?i)\be\.g\.,?", " for example, "),
         (r"(?i)\bi\.e\.,?", " that is, "),
@@ -733,6 +821,7 @@ _WORDS: _Rules = [
         (rf"(?P<number>(?<![A-Za-z]){_NUMBER}|\d+)", _plain),
         (rf"\b(?!TRY|RUB|kr|zl)({_NAMED})\b", lambda m: _say(_currency(m[0])[1].split())),
         (r"\bu s dollars?\b", " U_ S_ dollars "),
+        (r"(?<=\w)\s+\*\s+(?=\w)", " times "),
         (r"&", " and "),
         (r"%", " percent "),
         (r"@", " at "),

@@ -71,9 +71,9 @@ def decimal(text: str) -> list[str]:
 
 
 def year(number: int) -> list[str]:
-    """1984 -> 'nineteen eighty four', 1805 -> 'eighteen oh five', 1900 -> 'nineteen hundred', 2005 -> a number."""
+    """1984 -> 'nineteen eighty four', 805 -> 'eight oh five', 1900 -> 'nineteen hundred', 2005 -> a number."""
     century, rest = divmod(number, 100)
-    if not 1000 <= number <= 9999 or (century % 10 == 0 and rest < 10):
+    if not 100 <= number <= 9999 or (century % 10 == 0 and rest < 10):
         return cardinal(number)
     if rest == 0:
         return [*cardinal(century), "hundred"]

@@ -16,7 +16,7 @@ SIGNS = {
     "∩": " intersection ", "⊂": " subset of ", "⇒": " implies ", "∝": " is proportional to ", "≡": " is identical to ",
     "≪": " is much less than ", "≫": " is much greater than ", "∴": " therefore ", "¶": " paragraph ",
     "⋅": " * ", "∙": " * ", "฿": " THB ", "₫": " VND ", "₴": " UAH ", "₦": " NGN ", "₱": " PHp ", "₵": " GHS ",
-    "\u2028": " ", "\u2029": " ",
+    "\u2028": " ", "\u2029": " ", "‹": '"', "›": '"', "↔": " to ", "⇔": " if and only if ",
 }  # fmt: skip
 GREEK = dict(
     zip(
@@ -89,7 +89,9 @@ UNITS = {
     "kcal": "kilocalorie", "Pa": "pascal", "hPa": "hectopascal", "kPa": "kilopascal", "dB": "decibel", "db": "decibel",
     "dpi": "dot per inch", "fps": "frame per second", "rpm": "revolution per minute", "bpm": "beat per minute",
     "psi": "pound per square inch", "ppm": "part per million", "ha": "hectare",
-    "Ω": "ohm", "kΩ": "kiloohm", "N": "newton",
+    "mpg": "mile per gallon", "kn": "knot", "kts": "knot", "hp": "horsepower", "MP": "megapixel", "lm": "lumen",
+    "PB": "petabyte", "Ah": "amp hour", "mcg": "microgram", "dl": "deciliter", "dL": "deciliter", "pts": "point",
+    "mos": "month", "yr": "year", "yrs": "year", "Ω": "ohm", "kΩ": "kiloohm", "N": "newton",
 }  # fmt: skip
 ABBREVIATIONS = {
     "mr": "mister", "mrs": "missus", "ms": "miz", "messrs": "messers", "prof": "professor", "gen": "general",
@@ -103,12 +105,18 @@ ABBREVIATIONS = {
     "sec": "section", "pp": "pages", "ed": "edition", "al": "al", "cf": "compare", "viz": "namely", "ca": "circa",
     "tel": "telephone", "ext": "extension", "misc": "miscellaneous", "max": "maximum", "appt": "appointment",
     "mon": "monday", "tue": "tuesday", "tues": "tuesday", "wed": "wednesday", "thu": "thursday", "thur": "thursday",
-    "thurs": "thursday", "fri": "friday", "sat": "saturday", "sun": "sunday",
+    "thurs": "thursday", "fri": "friday", "sat": "saturday", "sun": "sunday", "ctrl": "control",
+    "fr": "father", "atty": "attorney", "det": "detective", "supt": "superintendent", "insp": "inspector",
+    "cmdr": "commander", "cdr": "commander", "pvt": "private", "msgr": "monsignor", "asst": "assistant",
+    "univ": "university", "inst": "institute", "intl": "international", "natl": "national", "assoc": "association",
+    "avg": "average", "temp": "temperature", "qty": "quantity", "incl": "including", "excl": "excluding",
+    "esp": "especially", "cont": "continued", "attn": "attention", "mgr": "manager", "mme": "madame",
 }  # fmt: skip
 # Words of ordinary text too: an abbreviation only with its full stop and something after it.
 DOTTED_ONLY = frozenset(
     str.split(
-        "ms gen co ed al sec est fig mon wed sat sun rep hon ave rev eq ext col inc tel thu fri ca max maj ln adm gov"
+        "ms gen co ed al sec est fig mon wed sat sun rep hon ave rev eq ext col inc tel thu fri ca max maj ln adm gov "
+        "fr det temp inst cont avg univ esp incl excl"
     )
 )
 TRAILING = frozenset(str.split("etc jr sr inc ltd corp co bros esq ave blvd rd hwy"))
@@ -119,6 +127,11 @@ NUMBERED = {
     "bldg": "building", "hwy": "highway", "rte": "route", "pt": "part", "ep": "episode", "ver": "version",
     "c": "circa", "ca": "circa", "app": "appendix", "sect": "section", "ste": "suite", "ln": "line", "col": "column",
     "approx": "approximately", "max": "maximum", "min": "minimum", "tel": "telephone", "ext": "extension",
+    "chap": "chapter", "qty": "quantity",
+}  # fmt: skip
+STREETS = {
+    "St": "street", "Ave": "avenue", "Rd": "road", "Blvd": "boulevard", "Dr": "drive", "Ln": "lane", "Ct": "court",
+    "Pl": "place", "Sq": "square",
 }  # fmt: skip
 STATES = frozenset(
     str.split(
@@ -132,7 +145,8 @@ SHORT_WORDS = frozenset(str.split("am an as at be by do go he hi if in is me my 
 SPELLED = frozenset(
     str.split(
         "omg lol lmao rofl btw fyi idk brb imo imho tbh faq diy asap tba tbd eta usb html css http https url pdf csv "
-        "txt phd dvd cd dna rna gps atm tv pc ufo uk usa fbi cia xml sql gui api ai ui ux vpn"
+        "txt phd dvd cd dna rna gps atm tv pc ufo uk usa fbi cia xml sql gui api ai ui ux vpn "
+        "abc nba aol espn irs"
     )
 )
 SPELLED_CAPITALS = frozenset(
