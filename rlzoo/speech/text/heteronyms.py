@@ -164,9 +164,9 @@ def mend(words: Sequence[str], tags: Sequence[str]) -> list[str]:
             elif "P" in readings_of(words[place]) and _is_singular_past(words[start:place], tags[start:place]):
                 mended[place] = "VBD"
         if not any(tag[:1] in ("V", "M") for tag in mended[start:end]):
-            place = _missing_verb(words[start:end], tags[start:end])
-            if place is not None:
-                mended[start + place] = "VBP"
+            verb = _missing_verb(words[start:end], tags[start:end])
+            if verb is not None:
+                mended[start + verb] = "VBP"
         start = end + 1
     return mended
 
