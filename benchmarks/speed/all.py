@@ -47,7 +47,8 @@ def parts(options: argparse.Namespace, folder: Path) -> dict[str, list[str]]:
     for algorithm in ("ddpo", "dlpo"):
         stem = options.out / f"{torch.device(options.device).type}-rl-{algorithm}{'-quick' if options.quick else ''}"
         found[f"rl-{algorithm}"] = ["rl.py", "--algorithm", algorithm, *rl, *device, "--out", str(stem)]
-    found["algorithms"] = ["algorithms.py", *device, *quick, *out]
+    found["algorithms"] = ["algorithms.py", "--precisions", "fp32,bf16-mixed", *device, *quick, *out]
+    found["growth"] = ["algorithms.py", "--grow", *device, *quick, *out]
     found["rewards"] = ["../rewards.py", str(clips(folder, 2 if options.quick else 8)), *rewards, *device]
     if options.device == "cpu":
         found["long"] = ["long.py", *long, *out]

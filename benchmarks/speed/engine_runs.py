@@ -64,16 +64,16 @@ def voice(folder: Path, name: str) -> Path | None:
     return path
 
 
-def lines(folder: Path, count: int) -> Path:
-    """A file of the first `count` lines, and of one that is held out."""
+def lines(folder: Path, count: int, times_as_long: int = 1) -> Path:
+    """A file of the first `count` lines, each said so many times, and of one that is held out."""
     path = folder / "lines.txt"
-    path.write_text("\n".join(LINES[:count]) + "\n", encoding="utf-8")
+    path.write_text("\n".join(" ".join([line] * times_as_long) for line in LINES[:count]) + "\n", encoding="utf-8")
     (folder / "heldout.txt").write_text("Good morning.\n", encoding="utf-8")
     return path
 
 
-def live(folder: Path, tables: dict[str, dict[str, Any]], device: str, precision: str = "fp32") -> RunState:
-    """The run that `rlzoo run` would build from these tables; the reward is `Level`, the prompts are `lines`."""
+def live(folder: Path, tables: dict[str, Any], device: str, precision: str = "fp32") -> RunState:
+    """The run that `rlzoo run` would build; prompts are `lines`, the reward `Level` if the tables have none."""
     prompts = {"name": "text", "path": str(folder / "lines.txt"), "heldout_path": str(folder / "heldout.txt")}
     train = {"device": device, "precision": precision, "kl_every": 0, "advantage": "batch", "score_cache": False}
     tables = tables | {"train": train | tables.get("train", {})}

@@ -1,6 +1,7 @@
 """An RL step against the loop people copy: gradient variance times seconds, from the same noise.
 
     python benchmarks/speed/rl.py [--voice base|shipped|...] [--algorithm ddpo|dlpo] [--windows 16,32] [--device cuda]
+    python benchmarks/speed/rl.py --policy gradtts [--prompts 6 --samples 6]       # the voice that ships, plain DDPO
 
 `plain_loop.py` is the copied loop, ours is the engine's own step of the algorithm. Each has its own process, so that
 the plain one has the allocator that a program has by default, and memory is each loop's own. In a turn all draw the
@@ -32,7 +33,9 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks" / "speed")]
 
 import engine_runs  # noqa: E402
 from measure import difference, peak_memory, seconds, store  # noqa: E402
-from plain_loop import BETA, PlainLoop  # noqa: E402
+from plain_loop import BETA, PlainGradTTS, PlainWaveGrad2  # noqa: E402
+from rlzoo_gradtts import GradTTSOptions  # noqa: E402
+from rlzoo_gradtts.policy import GradTTSPolicy  # noqa: E402
 from rlzoo_prompts import TextOptions  # noqa: E402
 from rlzoo_prompts.prompts import TextPrompts  # noqa: E402
 from rlzoo_wavegrad2 import WaveGrad2Options  # noqa: E402
@@ -88,13 +91,19 @@ class _Caught(Exception):
     """Ends a step at its first gradient."""
 
 
+def policy_options(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Options of `[policy]`."""
+    if options.policy == "gradtts":
+        return {}
+    checkpoint = engine_runs.voice(folder, options.voice)
+    return {"trainable": options.trainable} | ({"checkpoint": str(checkpoint)} if checkpoint else {})
+
+
 def ours(kind: Kind, options: argparse.Namespace, folder: Path) -> Loop:
     """The algorithm's step up to its gradient, on the noise of step `n`."""
     algorithm = {"name": options.algorithm} | (DLPO if options.algorithm == "dlpo" else {})
-    checkpoint = engine_runs.voice(folder, options.voice)
     tables = {
-        "policy": {"name": "wavegrad2", "trainable": options.trainable}
-        | ({"checkpoint": str(checkpoint)} if checkpoint else {}),
+        "policy": {"name": options.policy, **policy_options(options, folder)},
         "algorithm": algorithm,
         "rollout": {
             "prompts_per_step": options.prompts,
@@ -124,16 +133,20 @@ def ours(kind: Kind, options: argparse.Namespace, folder: Path) -> Loop:
 
 def plain(kind: Kind, options: argparse.Namespace, folder: Path) -> Loop:
     """The copied loop on the same rows and noise."""
-    policy = WaveGrad2Policy(
-        WaveGrad2Options(checkpoint=engine_runs.voice(folder, options.voice), trainable=options.trainable)
-    ).to(options.device)
     prompts = Cursor(
         TextPrompts(TextOptions(path=folder / "lines.txt", heldout_path=folder / "heldout.txt")).train(), 0
     )
     everyone = prompts.take(options.prompts)
     rows = rows_of(everyone, range(options.prompts), options.samples, 0, 0).prompts
     batch, half = 1 if kind.row_by_row else len(rows), kind.precision == "bf16-mixed"
-    loop = PlainLoop(policy, rows, options.algorithm, options.steps, batch, half)
+    chosen = policy_options(options, folder)
+    loop: PlainGradTTS | PlainWaveGrad2
+    if options.policy == "gradtts":
+        policy = GradTTSPolicy(GradTTSOptions(**chosen)).to(options.device)
+        loop = PlainGradTTS(policy, rows, options.algorithm, options.steps, batch, half)
+    else:
+        wavegrad2 = WaveGrad2Policy(WaveGrad2Options(**chosen)).to(options.device)
+        loop = PlainWaveGrad2(wavegrad2, rows, options.algorithm, options.steps, batch, half)
     return lambda n: loop.gradient(rows_of(everyone, range(options.prompts), options.samples, 0, n).seeds)
 
 
@@ -239,6 +252,7 @@ def table(results: dict[str, dict[str, Any]]) -> str:
 def main() -> None:
     """Measure, print, store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--policy", default="wavegrad2", choices=("wavegrad2", "gradtts"))
     parser.add_argument("--voice", default="base", help="shipped, or a preset with random weights")
     parser.add_argument("--algorithm", default="ddpo", choices=("ddpo", "dlpo"))
     parser.add_argument("--trainable", default="denoiser", choices=("biases", "denoiser"))
@@ -253,11 +267,15 @@ def main() -> None:
     parser.add_argument("--turns", type=Path, default=None, help="keep all gradients here; another call goes on")
     parser.add_argument("--out", type=Path, default=None, help="stem of the .json and .md to write")
     options = parser.parse_args()
+    if options.policy == "gradtts":
+        options.windows = ""
+        if options.algorithm != "ddpo":
+            parser.error("--policy gradtts has a plain loop for ddpo only")
     chosen = {PLAIN.name, APART.name, OURS.name, *options.only.split(";")}
     loops = [kind for kind in kinds(options.windows) if not options.only or kind.name in chosen]
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        engine_runs.voice(folder, options.voice)
+        policy_options(options, folder)  # makes the voice before the processes look for it
         engine_runs.lines(folder, options.prompts)
         turns = options.turns or folder / "turns"
         turns.mkdir(parents=True, exist_ok=True)

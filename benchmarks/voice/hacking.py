@@ -2,9 +2,10 @@
 
     rlzoo assets pull nisqa-v2 && python benchmarks/voice/hacking.py --runs DIR [RUN ...]
 
-Long runs on Distill-MOS, judged every few steps by NISQA, DNSMOS and the signal checks of `guard`, which do not train:
-`draft` and `dlpo` as they are, `dpok` with ten times its KL weight, and `dlpo` on the sum of Distill-MOS and
-DNSMOS. Interrupted runs go on. Writes hacking.md, hacking.json and hacking.png into --out, after every run.
+Runs on Distill-MOS of two to three times the usual length, judged every few steps by NISQA, DNSMOS and the signal
+checks of `guard`, which do not train: `draft` and `dlpo` as they are; `draft` with the denoiser's biases as well, which
+is enough to exploit the reward; and two remedies, a second reward (Distill-MOS + DNSMOS) and `dpok` with ten times its
+KL weight. Interrupted runs go on. Writes hacking.md, hacking.json and hacking.png into --out, after every run.
 """
 
 from __future__ import annotations
@@ -25,11 +26,14 @@ from rlzoo.stats.hacking import hacking_flag
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
+DRAFT = ["--algo", "draft", "--reward", "distillmos", "--steps", "60"]
+BIASES = ["--set", "policy.trainable=biases"]
 RUNS = {
-    "draft": ["--algo", "draft", "--reward", "distillmos", "--steps", "60"],
+    "draft": DRAFT,
+    "draft, biases": [*DRAFT, *BIASES],
+    "draft, biases, + DNSMOS": [*DRAFT, *BIASES, "--reward", "dnsmos"],
     "dlpo": ["--algo", "dlpo", "--reward", "distillmos", "--steps", "40"],
-    "dpok, strong KL": ["--algo", "dpok", "--reward", "distillmos", "--steps", "40", "--set", "algorithm.beta=0.1"],
-    "dlpo, Distill-MOS + DNSMOS": ["--algo", "dlpo", "--reward", "distillmos", "--reward", "dnsmos", "--steps", "40"],
+    "dpok, KL x 10": ["--algo", "dpok", "--reward", "distillmos", "--steps", "40", "--set", "algorithm.beta=0.1"],
 }
 JUDGES = ("nisqa", "dnsmos", "guard")
 SHOWN = ("distillmos", *JUDGES)

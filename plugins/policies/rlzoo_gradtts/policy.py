@@ -147,18 +147,19 @@ class GradTTSPolicy(GaussianDiffusionPolicy):
         padding."""
         frames, features = cond.get("frames"), cond.get("features")
         if x_t.device.type != "cpu":
-            return self._denoise(x_t, t, frames, features)
+            return self.denoise(x_t, t, frames, features)
         # Row by row a sample's last bit does not depend on its batch mates, which Griffin-Lim would magnify.
         width, counts = x_t.shape[2], frames.tolist()
 
-        def denoise(row: int, x: Tensor) -> Tensor:
+        def alone(row: int, x: Tensor) -> Tensor:
             count, one = counts[row], slice(row, row + 1)
-            clean = self._denoise(x[:, :, : count + 1], t[one], frames[one], features[one, :, :count])
+            clean = self.denoise(x[:, :, : count + 1], t[one], frames[one], features[one, :, :count])
             return F.pad(clean, (0, width - count - 1))
 
-        return map_rows(denoise, x_t, list(self.parameters()))
+        return map_rows(alone, x_t, list(self.parameters()))
 
-    def _denoise(self, x_t: Tensor, t: Tensor, frames: Tensor, features: Tensor) -> Tensor:
+    def denoise(self, x_t: Tensor, t: Tensor, frames: Tensor, features: Tensor) -> Tensor:
+        """`forward` for rows that all go through the network at once: (N, M, 1 + T), (N,), (N,), (N, C, T)."""
         mask = state_mask(frames, self.config.style, *x_t.shape[1:]).to(x_t.dtype)
         fixed = self.network.clean_style.expand(len(x_t), -1) if self.options.style == "clean" else None
         style, residual = self.network.clean(x_t * mask, t, features, mask, fixed)
