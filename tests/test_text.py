@@ -202,6 +202,8 @@ def test_scripts_that_are_not_read_are_refused_by_name(cmu: TextFrontend, text: 
         ("gmail", "JH IY1 M EY2 L"),
         ("json", "JH EY1 S AH0 N"),
         ("shh", "SH"),
+        ("ciaran", "K IH1 R AH0 N"),
+        ("ramen", "R AA1 M AH0 N"),
     ],
 )
 def test_words_that_the_dictionary_lacks_or_has_wrong(cmu: TextFrontend, word: str, phones: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 from rlzoo.speech.text.lexicon import Phones, sibilant_ending
@@ -23,7 +24,8 @@ _SENSES: Sequence[tuple[str, str, str, str]] = (
     ),
     (
         "bow", "N", "B AW1",
-        r"ship|ships|ship's|boat|stern|deck|hull|waves|(took|take|takes|made|gave|final|deep|low) (a )?_|audience",
+        r"ship|ships|ship's|boat|stern|deck|hull|waves|crew|captain|sailors?|at the _|"
+        r"(took|take|takes|made|gave|final|deep|low) (a )?_|audience",
     ),
     ("row", "NV", "R AW1", r"(had|having) a _|_ (about|over)|(angry|furious|bitter) _|quarrel|argument"),
     ("tear", "N", "T EH1 R", r"_ in(?! (\w+ )?\w+ eyes?)|wear and _|(muscle|ligament|meniscus) _|ripped|seam"),
@@ -34,7 +36,7 @@ _SENSES: Sequence[tuple[str, str, str, str]] = (
         r"_ (pipe|pipes|paint|poisoning|pencil|pencils|bullet|bullets|weights?|shot|crystal|acid|glass|level|levels|"
         r"mines?|ore|roof|balloon)|metal|metals|melt|melts|melted|heavy|toxic|copper|zinc|iron|tin|gold|silver|"
         r"mercury|water|gasoline|(?<![\w'] )_ (is|was|has)|(is|are|was|were) _(?= ,|$)|"
-        r"(contains?|contained|like|with) _|"
+        r"(contains?|contained|like|with|from|pencil) _|_ in it|"
         r"_ in (the|a|my|his|her|your|our|their) (\w+ )?(pencils?|pipes?|paint|water|gasoline|soil|toys?)",
     ),
     (
@@ -53,7 +55,8 @@ _SENSES: Sequence[tuple[str, str, str, str]] = (
         r"(was|is|looks?|looked) _(?= ,|$)|(were|are|so|very|too|extremely|almost|incredibly|seem|seems|seemed) _|"
         r"_ (traces?|amounts?|quantit(y|ies)|details?|differences?|particles?|"
         r"fractions?|changes?|doses?|portions?|holes?|cracks?|"
-        r"variations?|inspection|examination|organisms?|creatures?|size)",
+        r"variations?|inspection|examination|organisms?|creatures?|size|specks?|bits?|"
+        r"pieces?|scratch|scratches|dots?|grains?|insects?|drops?|errors?|flaws?|fragments?|dust)",
     ),
     (
         "learned", "JPVN", "L ER1 N AH0 D",
@@ -85,12 +88,28 @@ _SENSES: Sequence[tuple[str, str, str, str]] = (
         r"_ (him|me|us|them|her|you|people|soldiers?|animals?)(?! up)|(bullets?|arrows?|knives|swords?|words) _|"
         r"(to|can|may) _",
     ),
+    (
+        "wound", "PV", "W AW1 N D",
+        r"(?<!can )(?<!did )(?<!do )(?<!could )(?<!will )(?<!would )(i|we|you|they|and) _ "
+        r"(it|up|down|round|around|through|along|back|(the|a|his|her|my|our|their|some)"
+        r"(?! (enemy|man|men|woman|boy|girl|child|king|bear|deer|soldiers?|animals?|guards?|feelings)))",
+    ),
+    ("lead", "VP", "L EH1 D", r"(has|have|had|no|from) _ in"),
     ("beloved", "JNPV", "B IH0 L AH1 V D", r"_ (by|of)"),
     ("dogged", "JNPV", "D AO1 G D", r"_ (by|him|her|me|us|them|it|the|his|my)"),
     (
         "live", "JN", "L IH1 V",
         r"(fish|people|men|women|children|sheep|deer|mice|many|most|some|who) _ "
         r"(here|there|in|on|near|nearby|alone|with|under|by|at|long)",
+    ),
+    (
+        "live", "VN", "L AY1 V",
+        r"(sang|sings?|plays?|played|performs?|performed|broadcast|airs?|aired|watch|watched|shown|streams?|streamed) "
+        r"(it |them |him |her |us )?_|(go|goes|going|went) _(?= (on|at)( |$)| ,|$)",
+    ),
+    (
+        "close", "VN", "K L OW1 S",
+        r"(draws?|drew|came|comes?|stay|stayed|stands?|stood|sits?|sat|got|moved?|stick|stuck|leaned) _",
     ),
     ("use", "V", "Y UW1 S", r"(put|puts|putting) ([\w']+ ){1,3}to (good |better |great )?_"),
     (
@@ -141,6 +160,7 @@ _WITH_INFINITIVE = frozenset(
 _OPENINGS = frozenset(str.split("and then now never just please also always so but or"))
 _HABIT = frozenset(str.split("every daily often usually always"))
 _THIRD_PERSON = frozenset(str.split("he she it"))
+_BE = frozenset(str.split("am is are was were isn't aren't wasn't weren't"))
 _HELPERS = frozenset(
     str.split(
         "did does do can could will would should shall may might must let lets make makes made help helps helped have "
@@ -150,7 +170,7 @@ _HELPERS = frozenset(
 
 
 def mend(words: Sequence[str], tags: Sequence[str]) -> list[str]:
-    """`tags` where the rules of a clause say more than the tagger: a verb follows a modal and 'time to'.
+    """`tags` where the rules of a clause say more than the tagger: a verb follows 'may' and 'time to', none 'are you'.
 
     A clause without a verb gets one: the heteronym that begins it before an object ('now wind the clock'), or that
     follows a plural or a pronoun ('the dates conflict', 'the roads wind through the hills'). It ends at a pause.
@@ -161,9 +181,18 @@ def mend(words: Sequence[str], tags: Sequence[str]) -> list[str]:
         for place in range(start, end):
             if "V" in readings_of(words[place]) and _is_infinitive(words, tags, place):
                 mended[place] = "VB"
-            elif "P" in readings_of(words[place]) and _is_singular_past(words[start:place], tags[start:place]):
+            elif (
+                words[start] in _BE
+                and 1 < place - start < 4
+                and words[place - 1] != "to"
+                and "J" in readings_of(words[place])
+            ):
+                mended[place] = "JJ"
+            elif words[place] == "read" and _is_singular_past(words[start:place], tags[start:place]):
                 mended[place] = "VBD"
-        if not any(tag[:1] in ("V", "M") for tag in mended[start:end]):
+        # Behind a preposition 'may' is the month.
+        before = ["", *mended[start:end]]
+        if not any(tag[:1] == "V" or (tag == "MD" and at != "IN") for at, tag in pairwise(before)):
             verb = _missing_verb(words[start:end], tags[start:end])
             if verb is not None:
                 mended[start + verb] = "VBP"

@@ -84,6 +84,12 @@ _DETERMINER = re.compile(
     r"(?i)\b(?:a|an|the|this|that|my|your|his|her|its|our|their|each|every|another)\s+"
     r"(?:[\w. ]+(?: foot| inch|['\"]) +by +)?$"
 )
+_ONSET = re.compile(
+    "[bcfgkps]l|[bcdfgkptw]r|[cghkprstw]h|[sp]?qu?|s[cklmnpqtvw]|[dt]w|kn|gn|ps|s(?:ch|cr|hr|pl|pr|tr)|thr"
+)
+_CODA = re.compile(
+    "(.)\\1|[cflnprs]t|[lnr][dkcst]?|[lr][bfgkmpn]|mp|n[gk]|s[ckmp]|[cgpst]h|ck|ct|dge?|[lnr](?:th|ch)|tch|rst"
+)
 _DATED = r"(?i)\b(?:in|since|by|until|till|before|after|during|of|from|year|around|circa|between|about)\s+$"
 
 
@@ -241,7 +247,7 @@ def _date(year: str, month: str, day: str) -> str:
     if not 1 <= int(month) <= 12 or not 1 <= int(day) <= 31:
         return _say([*numerals.cardinal(int(month)), *numerals.cardinal(int(day)), *numerals.cardinal(int(year))])
     if len(year) == 2:
-        year = ("20" if int(year) < 50 else "19") + year
+        year = ("20" if int(year) < 40 else "19") + year
     return _say([_MONTHS[int(month) - 1], *numerals.ordinal(int(day)), *numerals.year(int(year))])
 
 
@@ -430,7 +436,9 @@ def _slash(match: Match) -> str:
     if (left, right) in ((24, 7), (9, 11), (20, 20)) or left + right == 100:
         return _say([*numerals.cardinal(left), *numerals.cardinal(right)])
     before = match.string[: match.start()]
-    on = re.search(r"(?i)\b(?:on|by|until|since|before|after)\s+$", before)
+    if re.search(r"(?i)\bodds (?:of |are |were |at )?$", before):
+        return _say([*numerals.cardinal(left), "to", *numerals.cardinal(right)])
+    on = re.search(r"(?i)\b(?:on|by|until|since|before|after|\w+day,)\s+$", before)
     if on and 1 <= left <= 12 and 1 <= right <= 31:
         return _say([_MONTHS[left - 1], *numerals.ordinal(right)])
     marks = re.search(r"(?i)\b(?:scored?|got|rated|rating|score of|grade|gave it|mark)\s+(?:an?\s+)?$", before)
@@ -546,7 +554,7 @@ _LONG_UNIT = "|".join(sorted((unit for unit in UNITS if len(unit) > 1 or unit in
 _DOLLAR = "|".join(sorted(DOLLARS, key=len, reverse=True))
 _NAMED = "|".join(sorted((code for code in CURRENCIES if len(code) > 1), key=len, reverse=True))
 _PREFIX = rf"(?:\b(?:{_DOLLAR}))?\$|\b(?:{_NAMED})\b|\bRs\.?"
-_SUFFIX = rf"\$|(?:{_NAMED})\b|p\b(?![./])"
+_SUFFIX = rf"\$|(?:{_NAMED})\b|p\b(?!/|\.\w)"
 _AMOUNT_NEXT = rf"(?=\.?\d|(?:{_DOLLAR})?\$\.?\d| (?:{_NAMED}) \.?\d)"
 # Of '$5 to 10 people' the second number is no money.
 _NO_PRICE = rf"(?:{_NUMBER}) (?:[a-z]+s|people|men|women|children)\b"
@@ -588,7 +596,10 @@ _NAMES: _Rules = [
         (r"\bw/o\b", " without "),
         (r"\bw/(?=\s)", " with "),
         (r"(?<=\w) ?'n'? ?(?=[Rr]oll|[a-z]+\b)(?<=n'| ')", " n "),
-        (r"(?<=[\w)]) - (?=[\w(.]+ ?=)", " minus "),
+        (
+            r"(?<=[\w)]) - (?=[\w(.]+ ?=)|(?<=\d) - (?=[\d.]+ (?:is|equals|leaves|makes)\b)|(?<=\d)-(?=\d+ ?=)",
+            " minus ",
+        ),
         (r"(?<=\d)!(?=\s*(?:=|is\b|equals\b))", " factorial "),
         (r"(?<!\d)(?<!\d )\b([b-df-hj-np-tv-xz]{2,3})(?=\^)", lambda m: _say(_letters(m[1]))),
         (r"(?<![\w)%'\"^.-])(?<![\d%] )-(?=\s?(?:" + _PREFIX + r")?\s?\.?\d)", " minus "),
@@ -664,6 +675,7 @@ _NUMBERS: _Rules = [
             r"\s?-{1,2}\s?(?=\d)",
             r"\1 to ",
         ),
+        (rf"\b(?P<whole>\d+[ -]+)?(?P<part>\d+/\d+)\s*(?P<unit>{_LONG_UNIT})\b\.?(?!/)", _part_of_unit),
         (r"\b(\d+)-(\d+)/(\d+)\b", _mixed),
         (r"(?<=\d)\s*-{1,2}\s*(?=(?:\$|EUR|GBP)?\s?\d)", " to "),
         (r"\b(\d{1,2})[:.](\d{2})(?=\s*[ap]\.?m\b)", r"\1:\2"),
@@ -711,7 +723,6 @@ _NUMBERS: _Rules = [
                 [*numerals.decimal(m["number"]), "inch" if m["number"] == "1" or _attributive(m) else "inches"]
             ),
         ),
-        (rf"\b(?P<whole>\d+[ -]+)?(?P<part>\d+/\d+)\s*(?P<unit>{_LONG_UNIT})\b\.?(?!/)", _part_of_unit),
         (r"\b(?P<hours>\d{1,2})\s?h\s?(?P<minutes>\d{1,2})(?:\s?(?P<named>m|min|mins))?\b", _hours_minutes),
         (r"(?<=\d)\s?m\.p\.h\.?(?=\W|$)", " mph"),
         (r"(?<=\d)\s?fl\.? ?oz\b\.?", " fluid ounces "),
@@ -860,7 +871,16 @@ def _is_spelled(word: str, known: Callable[[str], bool], shouting: bool) -> bool
         return letters.lower() not in SHORT_WORDS
     if letters in SPELLED_CAPITALS:
         return True
-    return not known(letters.lower()) and (len(letters) == 3 or not re.search("[AEIOUY]", letters))
+    return not known(letters.lower()) and (len(letters) == 3 or not _pronounceable(letters.lower()))
+
+
+def _pronounceable(word: str) -> bool:
+    """True if the mouth can begin and end the word: 'opec' and 'scuba', but not 'tgif', 'lapd' and 'hdmi'."""
+    if not re.search("[aeiouy]", word) or len(word) > 5:
+        return bool(re.search("[aeiouy]", word))
+    begins, ends = re.match("[^aeiouy]*", word), re.search("[^aeiouy]*$", word)
+    onset, coda = begins[0] if begins else "", (ends[0] if ends else "").removesuffix("s")
+    return (len(onset) < 2 or bool(_ONSET.fullmatch(onset))) and (len(coda) < 2 or bool(_CODA.fullmatch(coda)))
 
 
 def _spell(word: str) -> list[str]:

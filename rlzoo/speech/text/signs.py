@@ -127,7 +127,7 @@ NUMBERED = {
     "bldg": "building", "hwy": "highway", "rte": "route", "pt": "part", "ep": "episode", "ver": "version",
     "c": "circa", "ca": "circa", "app": "appendix", "sect": "section", "ste": "suite", "ln": "line", "col": "column",
     "approx": "approximately", "max": "maximum", "min": "minimum", "tel": "telephone", "ext": "extension",
-    "chap": "chapter", "qty": "quantity",
+    "chap": "chapter", "chs": "chapters", "secs": "sections", "eqs": "equations", "qty": "quantity",
 }  # fmt: skip
 STREETS = {
     "St": "street", "Ave": "avenue", "Rd": "road", "Blvd": "boulevard", "Dr": "drive", "Ln": "lane", "Ct": "court",
@@ -151,9 +151,9 @@ SPELLED = frozenset(
 )
 SPELLED_CAPITALS = frozenset(
     str.split(
-        "LED MIT UAE IRA ADHD WHO SUV IPO ESP OED IOU ALS AIDE UPS "
+        "LED MIT RIP BYOB ICYMI MMORPG AAA YMCA YWCA USDA ASPCA UAE IRA ADHD WHO SUV IPO ESP OED IOU ALS AIDE UPS "
         "EST EDT CST CDT MDT PDT CET CEST BST IST JST UTC ISBN IBAN ISSN UCLA USSR NCAA NAACP NCIS ESPN USAF USMC UCSD "
-        "UCSB USPS IEEE ACLU AARP AFAIK IIRC  EEOC"
+        "UCSB USPS IEEE ACLU AARP AFAIK IIRC EEOC"
     )
 )
 """Capitals that are letters, though they are words of the dictionary in lower case."""
