@@ -382,6 +382,31 @@ def test_a_document_of_another_format_is_refused(tmp_path):
         collecting.read(tmp_path / "x.json")
 
 
+def test_runs_of_two_machines_are_joined(grid, tmp_path):
+    suite, folder = grid
+    whole = collect(suite, folder)
+    shutil.copytree(folder, tmp_path / "second")
+    for key in ("ddpo--toy--0", "control--toy--0"):
+        shutil.rmtree(folder / "runs" / key)
+    shutil.rmtree(tmp_path / "second/runs/control--toy--1")
+    one, two = collect(suite, folder), collect(suite, tmp_path / "second")
+    for cell in two["cells"]:
+        cell["wall_seconds"] = 99.0
+    two["origin"]["machines"] = ["another"]
+    both = collecting.joined(one, two)
+    assert [(c["algorithm"], c["seed"]) for c in both["cells"]] == [(c["algorithm"], c["seed"]) for c in whole["cells"]]
+    assert [c["curve"] for c in both["cells"]] == [c["curve"] for c in whole["cells"]]
+    assert [c["wall_seconds"] == 99.0 for c in both["cells"]] == [True, True, False, False], "a folder's own come first"
+    assert both["missing"] == []
+    assert both["origin"]["machines"] == sorted(["another", *one["origin"]["machines"]])
+    two["configs"]["ddpo--toy"]["train"]["learning_rate"] = 0.5
+    with pytest.raises(DataError, match=r"ddpo--toy ran with other values in the results: train.learning_rate is 0.5"):
+        collecting.joined(one, two)
+    two["suite"]["name"] = "other"
+    with pytest.raises(DataError, match="of suite 'other'"):
+        collecting.joined(one, two)
+
+
 # --- report ----------------------------------------------------------------------------------------------------------
 
 
