@@ -382,6 +382,31 @@ def test_a_document_of_another_format_is_refused(tmp_path):
         collecting.read(tmp_path / "x.json")
 
 
+def test_runs_of_two_machines_are_joined(grid, tmp_path):
+    suite, folder = grid
+    whole = collect(suite, folder)
+    shutil.copytree(folder, tmp_path / "second")
+    for key in ("ddpo--toy--0", "control--toy--0"):
+        shutil.rmtree(folder / "runs" / key)
+    shutil.rmtree(tmp_path / "second/runs/control--toy--1")
+    one, two = collect(suite, folder), collect(suite, tmp_path / "second")
+    for cell in two["cells"]:
+        cell["wall_seconds"] = 99.0
+    two["origin"]["machines"] = ["another"]
+    both = collecting.joined(one, two)
+    assert [(c["algorithm"], c["seed"]) for c in both["cells"]] == [(c["algorithm"], c["seed"]) for c in whole["cells"]]
+    assert [c["curve"] for c in both["cells"]] == [c["curve"] for c in whole["cells"]]
+    assert [c["wall_seconds"] == 99.0 for c in both["cells"]] == [True, True, False, False], "a folder's own come first"
+    assert both["missing"] == []
+    assert both["origin"]["machines"] == sorted(["another", *one["origin"]["machines"]])
+    two["configs"]["ddpo--toy"]["train"]["learning_rate"] = 0.5
+    with pytest.raises(DataError, match=r"ddpo--toy ran with other values in the results: train.learning_rate is 0.5"):
+        collecting.joined(one, two)
+    two["suite"]["name"] = "other"
+    with pytest.raises(DataError, match="of suite 'other'"):
+        collecting.joined(one, two)
+
+
 # --- report ----------------------------------------------------------------------------------------------------------
 
 
@@ -435,6 +460,36 @@ def test_systems_are_ranked_and_judged_by_their_gains():
     assert "Below the base: worse." in text
 
 
+def test_what_is_not_significant_is_said_first():
+    found = document({"good": 0.5, "near": 0.5, "same": 0.0})
+    for run in found["cells"]:  # `same` is above its base with two seeds and below it with two
+        if run["algorithm"] == "same":
+            run["curve"][-1]["scores"]["total"] += 0.1 if run["seed"] % 2 else -0.1
+    texts = report.findings(Summary(found).sections[0])
+    assert texts[0] == "Neither above nor below the base: same."
+    assert texts[1].startswith("Not separable from the highest, good")
+    assert texts[2] == "Highest reward: good."
+
+
+def test_gains_at_equal_seconds_are_those_when_the_quickest_was_done():
+    found = document({"slow": 0.8, "quick": 0.5})
+    seconds = {"slow": (0.0, 30.0, 40.0), "quick": (0.0, 5.0, 10.0)}
+    for run in found["cells"]:
+        start, end = run["curve"][0], run["curve"][-1]
+        middle = json.loads(json.dumps(end))
+        middle["scores"]["total"] = start["scores"]["total"] + 0.3
+        run["curve"], run["counted"] = [start, middle, end], 2
+        for point, at in zip(run["curve"], seconds[run["algorithm"]], strict=True):
+            point["used"] = {**point["used"], "seconds": at}
+    section = Summary(found).sections[0]
+    assert section.equal_seconds == 10.0
+    assert section.gains("slow", 10.0) == pytest.approx([0.1] * 4)  # a third of the way to its first evaluation
+    rows = {row.system: row for row in section.rows}
+    assert rows["quick"].gain_at_equal_seconds == rows["quick"].gain
+    assert rows["slow"].gain_at_equal_seconds.value == pytest.approx(0.1)
+    assert "gain after 10 s of training" in report.table(Summary(found), "md")
+
+
 def test_gains_are_normalised_by_the_way_to_the_optimum_or_by_the_spread():
     spread = Summary(document({"good": 0.5})).sections[0].normalised("good")
     assert spread[0] == pytest.approx(0.5 / 0.25)
@@ -484,8 +539,9 @@ def test_tables_agree_with_each_other():
     assert float(best["low"]) <= float(best["iqm"]) <= float(best["high"])
     markdown = report.table(summary, "md")
     assert f"**{float(best['iqm']):.3f}**" in markdown
-    header, *body = [line for line in markdown.splitlines() if line.startswith("|")]
-    assert {line.count("|") for line in body} == {header.count("|")}
+    for part in markdown.split("### ")[1:]:
+        header, *body = [line for line in part.splitlines() if line.startswith("|")]
+        assert {line.count("|") for line in body} == {header.count("|")}
     latex = report.table(summary, "tex")
     assert r"a\_b" in latex
     assert r"c\%d" in latex

@@ -107,6 +107,15 @@ def test_damaged_and_foreign_voices(tmp_path: Path) -> None:
         VOICES.load(tmp_path / "none.safetensors")
 
 
+def test_a_header_of_very_many_tensors_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "many.safetensors"
+    empty = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+    header = json.dumps({f"{number:06}": empty for number in range(70_000)}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + b"0")
+    with pytest.raises(DataError, match=r"the header of .* has 4,\d\d\d,\d\d\d bytes; that of a voice has 4,194,304"):
+        VOICES.load(path)
+
+
 PUBLISHED = {
     "Grad-TTS": ({"decoder.estimator.downs.0.0.mlp.1.weight": torch.zeros(2)}, None),
     "Matcha-TTS": ({"decoder.estimator.down_blocks.0.0.mlp.1.weight": torch.zeros(2)}, "state_dict"),

@@ -15,7 +15,7 @@ from typing import Any
 
 from rlzoo.bench.cell import Document, Unfit, read_cell
 from rlzoo.bench.document import Results
-from rlzoo.bench.jobs import Job, strays
+from rlzoo.bench.jobs import Job, differences, strays
 from rlzoo.bench.suite import Cell, Suite
 from rlzoo.errors import DataError
 from rlzoo.files.evaluations import own_file
@@ -24,6 +24,7 @@ from rlzoo.version import __version__
 
 FORMAT = "rlzoo-bench/1"
 _AGAIN = "make it again with bench report"
+_SAME = "only runs of one suite with the same values are comparable"
 _BASE_TOLERANCE = 0.02
 """Tolerance between bases of one seed on different machines, in standard deviations between samples."""
 
@@ -77,6 +78,47 @@ def read(path: Path) -> Document:
     check(Results, document, f"'{path}' holds no results", _AGAIN)
     assert isinstance(document, dict)
     return document
+
+
+def joined(document: Document, other: Document) -> Document:
+    """The runs of two documents of one suite as one; a run that both have is `document`'s.
+
+    DataError if `other` is of another suite, or its systems ran with other values.
+    """
+    name = document["suite"]["name"]
+    if other["suite"] != document["suite"]:
+        raise DataError(f"the results are of suite '{other['suite']['name']}', not of this '{name}'", _SAME)
+    for system in sorted(other["configs"].keys() & document["configs"].keys()):
+        different = differences(document["configs"][system], other["configs"][system])
+        if different:
+            raise DataError(f"{system} ran with other values in the results: {different[0]}", _SAME)
+    found = {_key(cell): cell for part in (other, document) for cell in part["cells"]}
+    suite = document["suite"]
+    order = [
+        f"{algorithm['label']}--{reward['label']}--{seed}"
+        for seed in suite["seeds"]
+        for reward in suite["rewards"]
+        for algorithm in suite["algorithms"]
+    ]
+    cells, left_out = _same_base([found[key] for key in order if key in found])
+    origins = (document["origin"], other["origin"])
+    together = {part: sorted({*origins[0][part], *origins[1][part]}) for part in ("commits", "machines", "python")}
+    packages = {
+        name: {*origins[0]["packages"].get(name, ()), *origins[1]["packages"].get(name, ())}
+        for name in sorted({*origins[0]["packages"], *origins[1]["packages"]})
+    }
+    return {
+        **document,
+        "origin": {**together, "packages": {name: sorted(versions) for name, versions in packages.items()}},
+        "configs": {**other["configs"], **document["configs"]},
+        "cells": cells,
+        "missing": [key for key in document["missing"] if key not in found],
+        "left_out": [*document["left_out"], *other["left_out"], *left_out],
+    }
+
+
+def _key(cell: Mapping[str, Any]) -> str:
+    return f"{cell['algorithm']}--{cell['reward']}--{cell['seed']}"
 
 
 def published(folder: Path) -> dict[str, Document]:
@@ -171,9 +213,8 @@ def _same_base(cells: list[Document]) -> tuple[list[Document], list[dict[str, st
         if abs(own - middle) <= _BASE_TOLERANCE * cell["spread"]["total"] + 1e-6:
             kept.append(cell)
         else:
-            key = f"{cell['algorithm']}--{cell['reward']}--{cell['seed']}"
             reason = f"its base scores {own:.4g}, that of the same seed elsewhere {middle:.4g}: another policy"
-            left_out.append({"run": key, "reason": reason})
+            left_out.append({"run": _key(cell), "reason": reason})
     return kept, left_out
 
 
@@ -208,4 +249,4 @@ def _wav(folder: Path, cell: Mapping[str, Any], file: str) -> str:
     return base64.b64encode(read_bytes(path, "the run lost its audio; remove it and run it again")).decode()
 
 
-__all__ = ["FORMAT", "Document", "collect", "dumps", "published", "read"]
+__all__ = ["FORMAT", "Document", "collect", "dumps", "joined", "published", "read"]

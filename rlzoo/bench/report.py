@@ -112,20 +112,18 @@ def results_page(documents: Mapping[str, Document]) -> str:
 
 
 def findings(section: Section) -> list[str]:
-    """Findings that the intervals support, in plain words."""
+    """Findings that the intervals support, in plain words; what they do not separate comes first."""
     rows = [row for row in section.rows if row.beats_base is not None]
     better = [row.system for row in rows if row.gain.low is not None and row.gain.low > 0]
     worse = [row.system for row in rows if row.gain.high is not None and row.gain.high < 0]
     open_ = [row.system for row in rows if row.system not in (*better, *worse)]
-    found = [f"Highest {section.headline if section.headline != 'total' else 'reward'}: {rows[0].system}."]
+    found = [f"Neither above nor below the base: {', '.join(open_)}."] if open_ else []
     tied = [row.system for row in rows[1:] if _overlap(row.gain, rows[0].gain)]
     if tied:
-        found.append(f"Not separable from it (intervals of the gain overlap): {', '.join(tied)}.")
-    for text, systems in (
-        ("Above the base", better),
-        ("Below the base", worse),
-        ("Neither above nor below the base", open_),
-    ):
+        highest = f"the highest, {rows[0].system}"
+        found.append(f"Not separable from {highest} (intervals of the gain overlap): {', '.join(tied)}.")
+    found.append(f"Highest {section.headline if section.headline != 'total' else 'reward'}: {rows[0].system}.")
+    for text, systems in (("Above the base", better), ("Below the base", worse)):
         if systems:
             found.append(f"{text}: {', '.join(systems)}.")
     diverged = [f"{row.system} ({row.diverged} of {row.runs})" for row in rows if row.diverged]

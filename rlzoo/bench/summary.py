@@ -89,6 +89,8 @@ class Row:
     """None if it was not measured, or only steps without noise were trained, which have none."""
     used: Mapping[str, float]
     """Mean over runs of what was spent."""
+    gain_at_equal_seconds: Estimate
+    """Gain of the headline score after `Section.equal_seconds` of training."""
     wall_seconds: float | None
     memory_mb: float | None
     gpu_memory_mb: float | None
@@ -144,10 +146,26 @@ class Section:
             return self.base_scores(name)
         return [counted(cell)["scores"][name] for cell in self.of(system)]
 
-    def gains(self, system: str) -> list[float]:
-        """Headline score of each run minus that of its own base."""
-        name = self.headline
-        return [counted(cell)["scores"][name] - cell["curve"][0]["scores"][name] for cell in self.of(system)]
+    def gains(self, system: str, seconds: float | None = None) -> list[float]:
+        """Headline score of each run minus that of its own base: what counts, or after `seconds` of training.
+
+        Between two evaluations the score is taken to change evenly.
+        """
+        name, found = self.headline, []
+        for cell in self.of(system):
+            base = cell["curve"][0]["scores"][name]
+            points = cell["curve"][: cell["counted"] + 1]
+            score = points[-1]["scores"][name]
+            if seconds is not None:
+                times = [point["used"]["seconds"] for point in points]
+                score = float(np.interp(seconds, times, [point["scores"][name] for point in points]))
+            found.append(score - base)
+        return found
+
+    @cached_property
+    def equal_seconds(self) -> float:
+        """Seconds of training that the quickest system needed for the budget, mean over its runs."""
+        return min(float(np.mean([counted(c)["used"]["seconds"] for c in self.of(s)])) for s in self.systems)
 
     def normalised(self, system: str) -> list[float]:
         """Gains as the share of the way to the optimum, or in standard deviations of the base's samples."""
@@ -179,6 +197,7 @@ class Section:
             beats_base=None,
             kl=Estimate(0.0, None, None),
             used={},
+            gain_at_equal_seconds=Estimate(0.0, None, None),
             wall_seconds=None,
             memory_mb=None,
             gpu_memory_mb=None,
@@ -204,6 +223,7 @@ class Section:
             beats_base=probability_of_gain(self.gains(system)),
             kl=aggregate([kl]) if all(value is not None for value in kl) and any(kl) else None,
             used={name: float(np.mean([c["used"][name] for c in cells])) for name in cells[0]["used"]},
+            gain_at_equal_seconds=aggregate([self.gains(system, self.equal_seconds)]),
             wall_seconds=_mean([cell["wall_seconds"] for cell in cells]),
             memory_mb=_largest([cell["memory_mb"] for cell in cells]),
             gpu_memory_mb=_largest([cell["gpu_memory_mb"] for cell in cells]),

@@ -110,6 +110,10 @@ def report(
         Path | None,
         typer.Option("--preference", help="JSON with people's choices: {reward: {system: {rate, low, high}}}."),
     ] = None,
+    also: Annotated[
+        list[Path],
+        typer.Option("--with", help="Count the runs of these results, too: another machine's, or earlier ones."),
+    ] = [],  # noqa: B006
     publish: Annotated[
         Path | None, typer.Option("--publish", help="Also write the results, without audio, to this JSON file.")
     ] = None,
@@ -126,6 +130,8 @@ def report(
         runs = out_dir or Path("runs/bench") / found.name
         document = collect.collect(found, runs)
         folder = to or runs / "report"
+    for path in also:
+        document = collect.joined(document, collect.read(path))
     if preference is not None:
         document["preference"] = _preference(preference, document)
     for item in document["left_out"]:

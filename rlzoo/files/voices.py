@@ -20,6 +20,8 @@ from rlzoo.files.safepickle import load_untrusted, refuse_other_files, without_w
 from rlzoo.files.writing import write_bytes
 
 VERSION = "1"
+LARGEST_HEADER = 2**22
+"""Bytes; names and shapes of some 40,000 tensors, a hundred times those of the largest voice."""
 _AGAIN = "copy or make it again"
 
 C = TypeVar("C", bound=BaseModel)
@@ -78,13 +80,19 @@ class VoiceFormat(Generic[C]):
             raise DataError(f"voice '{path}' does not exist", "check the path")
         refuse_other_files(path)
         with path.open("rb") as file:
-            start = file.read(4)
-        if start == b"PK\x03\x04" or (start[:1] == b"\x80" and start[1:2] in (b"\2", b"\3", b"\4", b"\5")):
+            start = file.read(8)
+        if start[:4] == b"PK\x03\x04" or (start[:1] == b"\x80" and start[1:2] in (b"\2", b"\3", b"\4", b"\5")):
             published = known_model(_names_in(path)) if start[:1] == b"P" else ""
             raise DataError(
                 f"'{path}' is a checkpoint of PyTorch{f' ({published})' if published else ''}; voices of "
                 f"{self.policy} are safetensors files",
                 f"name the policy that reads it (--policy), or train one: rlzoo pretrain --policy {self.policy}",
+            )
+        described = int.from_bytes(start, "little")
+        if LARGEST_HEADER < described < path.stat().st_size:
+            raise DataError(
+                f"the header of '{path}' has {described:,} bytes; that of a voice has {LARGEST_HEADER:,} at the most",
+                "check the path",
             )
         try:
             with safe_open(path, framework="pt") as file:
