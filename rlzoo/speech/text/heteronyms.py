@@ -19,8 +19,8 @@ _SENSES: Sequence[tuple[str, str, str, str]] = (
     # Word, classes that it concerns, phones, and the words (before | after, '_' for the word) that tell.
     (
         "bass", "NJ", "B AE1 S",
-        r"fish|fished|fishing|caught|catch|lake|river|pond|largemouth|trout|bait|swam|swims?|swimming|sea _|"
-        r"grilled|fried|ate|eats?|cooked|baked|hooked|fillets?",
+        r"fish|fished|fishing|caught|catch|lake|river|pond|largemouth|trout|bait|swam|swims?|swimming|tank|sea _|"
+        r"aquarium|grilled|fried|ate|eats?|cooked|baked|hooked|fillets?",
     ),
     (
         "bow", "N", "B AW1",
@@ -95,6 +95,21 @@ _SENSES: Sequence[tuple[str, str, str, str]] = (
         r"(?! (enemy|man|men|woman|boy|girl|child|king|bear|deer|soldiers?|animals?|guards?|feelings)))",
     ),
     ("lead", "VP", "L EH1 D", r"(has|have|had|no|from) _ in"),
+    (
+        "wound", "PVN", "W AW1 N D",
+        r"(?!(the|a|his|her|my|its|this|that|deep|old|open|\w+ed|knife|bullet|gunshot|stab|head) )[\w']+ _ "
+        r"(south|north|east|west|up|down|round|around|through|along|across|past|between|into|back|its)",
+    ),
+    (
+        "dove", "N", "D OW1 V",
+        r"(?!(the|a|his|her|one|this|that|white|grey|gray|turtle|mourning|wild|little) )[\w']+ _ "
+        r"(in|into|off|down|under|for|deep|from|headfirst|after|behind|right|straight)",
+    ),
+    (
+        "refuse", "V", "R EH1 F Y UW2 S",
+        r"(collects?|collected|collecting|burns?|burned|dumps?|dumped|removes?|removed|of|household|garden|kitchen) _|"
+        r"_ (bins?|dumps?|collection|collectors?|heaps?|trucks?|bags?|sacks?|pile)",
+    ),
     ("beloved", "JNPV", "B IH0 L AH1 V D", r"_ (by|of)"),
     ("dogged", "JNPV", "D AO1 G D", r"_ (by|him|her|me|us|them|it|the|his|my)"),
     (

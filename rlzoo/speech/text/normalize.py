@@ -54,7 +54,8 @@ _KINGS = (
 )
 _PARTS = (
     "(?i:Chapter|Part|Volume|Book|Act|Scene|Section|War|Type|Phase|Level|Class|Title|Article|Appendix|Table|Figure|"
-    "Episode|Season|Bowl|Fantasy|Rocky|Stage|Grade|Mark|Model|Apollo|Division|Group|Unit|Category|Vatican|Round)"
+    "Episode|Season|Bowl|Fantasy|Rocky|Stage|Grade|Mark|Model|Apollo|Division|Group|Unit|Category|Vatican|Round|Saturn|Titan|Psalm|"
+    "Symphony|Concerto|Sonata|Annex|Exhibit|Canto|Tier|Schedule)"
 )
 _I_VERBS = (
     "think|thought|am|was|have|had|will|would|know|knew|can|could|do|did|love|said|saw|see|want|wanted|need|hope|believe|"
@@ -456,8 +457,11 @@ def _part_of_unit(match: Match) -> str:
 
 
 def _part_of_inch(match: Match) -> str:
-    words = numerals.fraction(int(match[1]), int(match[2]))
-    return _say([*words, *(["inch"] if _attributive(match) else ["of", "an", "inch"])])
+    single = _attributive(match)
+    if match["whole"]:
+        return f"{match['whole']} {match['top']}/{match['bottom']} {'inch' if single else 'inches'} "
+    words = numerals.fraction(int(match["top"]), int(match["bottom"]))
+    return _say([*words, *(["inch"] if single else ["of", "an", "inch"])])
 
 
 def _hours_minutes(match: Match) -> str:
@@ -546,7 +550,10 @@ _RATE = (
 _DAYS = "Mon(?:day)?|Tues?(?:day)?|Wed(?:nesday)?|Thurs?(?:day)?|Thu|Fri(?:day)?|Sat(?:urday)?|Sun(?:day)?"
 _EMAIL = r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+"
 _PATH = r"(?::\d+)?(?:/[\w%.+~-]*[\w%+~-])*/?(?:\?[\w=&%.+-]*\w)?(?:#[\w-]+)?"
-_SITE = rf"\bwww\.[\w-]+(?:\.[\w-]+)+{_PATH}|\b(?:[a-z\d][\w-]*\.)+(?:{DOMAINS})\b{_PATH}"
+_SITE = (
+    rf"\bwww\.[\w-]+(?:\.[\w-]+)+{_PATH}|\b(?:[a-z\d][\w-]*\.)+(?:{DOMAINS})\b{_PATH}|"
+    rf"\b[A-Z][\w-]*\.(?:com|org|net|edu|gov|io)\b{_PATH}"
+)
 _FILE = rf"\b[\w-]+\.(?:{FILES})\b"
 _STREET = "|".join(STREETS)
 _UNIT = "|".join(sorted(UNITS, key=len, reverse=True))
@@ -594,6 +601,9 @@ _NAMES: _Rules = [
         (rf"(?i)\b((?:{_ROOMS})\.? \d+)(?-i:([A-Z]))\b", r"\1 \2_ "),
         (r"\bNode\.js\b|\bnode\.js\b", " node dot J_ S_ "),
         (r"\bw/o\b", " without "),
+        (r"\bc/o\b", " care of "),
+        (r"(?<=\d)SO(?=\d)", " S_ O_ "),
+        (r"\b(Apt|Bldg|Rm|Ste|Hwy|Rte) (?=\d)", lambda m: NUMBERED[m[1].lower()] + " "),
         (r"\bw/(?=\s)", " with "),
         (r"(?<=\w) ?'n'? ?(?=[Rr]oll|[a-z]+\b)(?<=n'| ')", " n "),
         (
@@ -675,6 +685,10 @@ _NUMBERS: _Rules = [
             r"\s?-{1,2}\s?(?=\d)",
             r"\1 to ",
         ),
+        (
+            rf"\b(?:(?P<whole>\d+)[ -])?(?P<top>\d+)/(?P<bottom>\d+)(?:\"| ?in\b\.?(?= (?:{_EXTENT})\b))",
+            _part_of_inch,
+        ),
         (rf"\b(?P<whole>\d+[ -]+)?(?P<part>\d+/\d+)\s*(?P<unit>{_LONG_UNIT})\b\.?(?!/)", _part_of_unit),
         (r"\b(\d+)-(\d+)/(\d+)\b", _mixed),
         (r"(?<=\d)\s*-{1,2}\s*(?=(?:\$|EUR|GBP)?\s?\d)", " to "),
@@ -715,7 +729,6 @@ _NUMBERS: _Rules = [
         (r"(?P<feet>\b\d{1,3})'\s?(?P<inches>\d{1,2}(?:\.\d)?)(?:\"|''|\b)", _feet),
         (rf"(?P<feet>\b\d{{1,3}})'(?P<inches>)(?=\s+(?:{_EXTENT})\b)", _feet),
         (r"(?<=\b[Aa] )(?P<feet>\d{1,2})'(?P<inches>)(?=\s[a-z])|(?<=by )(?P<f>\d{1,2})'(?!\w)", _feet),
-        (r"\b(?<!\d )(\d+)/(\d+)\"", _part_of_inch),
         (r"(\b\d+(?:\.\d+)?)\"(?=[\s.,;:!?)-]|$)", _inches),
         (
             rf"(?P<number>{_NUMBER})\s?(?P<unit>in)\b(?:\.(?=\s|$)|(?=\s(?:{_EXTENT})\b))",
@@ -785,7 +798,10 @@ _WORDS: _Rules = [
             rf"\b(?P<head>(?:{_KINGS})(?: [A-Z][a-z]+){{1,2}}) (?P<roman>II|III|IV)\b",
             lambda m: _roman(m, lambda number: ["the", *numerals.ordinal(number)]),
         ),
-        (r"(?i)\b(in|by|since|until|last|next|from|of) (Mar|Jun|Jul)\.(?=\s|$)", lambda m: f"{m[1]} {_month(m[2])}"),
+        (
+            r"(?i)\b(in|by|since|until|last|next|from|of|to|through|early|late|mid) (Mar|Jun|Jul)\.(?=\s|$)",
+            lambda m: f"{m[1]} {_month(m[2])}",
+        ),
         (r"\b(Jan|Feb|Apr|Aug|Sept|Sep|Oct|Nov|Dec)(?:\.(?=\s|$)|(?=\s+\d{4}\b))", lambda m: _month(m[1])),
         (
             rf"\b(?i:({'|'.join(sorted(NUMBERED, key=len, reverse=True))}))\.\s*(?=\(?\d|[IVXLC]+\b)",
