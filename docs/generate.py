@@ -12,7 +12,7 @@ import statistics
 import sys
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -187,10 +187,7 @@ def algorithm_results(name: str) -> str:
         if name not in systems(document):
             continue
         for reward in document["suite"]["rewards"]:
-            runs = cells(document, reward, name)
-            gains = [
-                run["curve"][run["counted"]]["scores"]["total"] - run["curve"][0]["scores"]["total"] for run in runs
-            ]
+            gains = gains_of(document, reward, name)
             picture = curve_file(document, reward, name).relative_to(ROOT)
             lines.append(
                 f"Suite `{suite}`, reward `{reward['label']}`: median gain {statistics.median(gains):+.3f} over "
@@ -225,32 +222,42 @@ def cells(document: Any, reward: Any, name: str) -> list[Any]:
 def readme_page() -> str:
     """The project's README with its table of results written again."""
     readme = ROOT / "README.md"
-    document = results()["toy"]
-    reward = document["suite"]["rewards"][0]
+    toy, voice = results()["toy"], results()["zoo"]
     rows = []
-    for name in systems(document):
-        gains = gains_of(document, reward, name)
-        rows.append(
-            (statistics.median(gains), name, f"{min(gains):+.2f} to {max(gains):+.2f}", first_party().algorithm(name))
-        )
-    lines = [
-        (
-            f"[`{name}`](plugins/{folder_of(spec.target.split('.')[0])}/README.md)",
-            spec.summary,
-            f"{middle:+.2f}",
-            spread,
-        )
-        for middle, name, spread, spec in sorted(rows, key=lambda row: -row[0])
-    ]
-    block = table(("algorithm", "idea", f"median gain, {len(document['suite']['seeds'])} seeds", "range"), lines)
-    block = f"<!-- generated -->\n{block}<!-- /generated -->\n"
+    for name in systems(voice):
+        spec = first_party().algorithm(name)
+        link = f"[`{name}`](plugins/{folder_of(spec.target.split('.')[0])}/README.md)"
+        gains = [spread(voice, name, score) for score in ("distillmos", "nisqa")]
+        rows.append((*gains, spread(toy, name, "total"), link, spec.summary))
+    lines = [(link, idea, *map(str, gains)) for *gains, link, idea in sorted(rows, key=lambda row: -row[0].middle)]
+    seeds = [f"{len(document['suite']['seeds'])} seeds" for document in (voice, toy)]
+    head = ("algorithm", "idea", f"Distill-MOS, {seeds[0]}", f"NISQA, not trained, {seeds[0]}", f"toy, {seeds[1]}")
+    block = f"<!-- generated -->\n{table(head, lines)}<!-- /generated -->\n"
     return BLOCK.sub(lambda _: block, readme.read_text(encoding="utf-8"))
 
 
-def gains_of(document: Any, reward: Any, name: str) -> list[float]:
-    """Gain of the held-out reward of each run of a system."""
+@dataclass(frozen=True)
+class Spread:
+    """Median and range of a system's gains over its seeds."""
+
+    middle: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.middle:+.2f} ({self.low:+.2f} to {self.high:+.2f})"
+
+
+def spread(document: Any, name: str, score: str) -> Spread:
+    """Gains of a held-out score of a system in the first reward's runs."""
+    gains = gains_of(document, document["suite"]["rewards"][0], name, score)
+    return Spread(statistics.median(gains), min(gains), max(gains))
+
+
+def gains_of(document: Any, reward: Any, name: str, score: str = "total") -> list[float]:
+    """Gain of a held-out score, by default the reward, of each run of a system."""
     runs = cells(document, reward, name)
-    return [run["curve"][run["counted"]]["scores"]["total"] - run["curve"][0]["scores"]["total"] for run in runs]
+    return [run["curve"][run["counted"]]["scores"][score] - run["curve"][0]["scores"][score] for run in runs]
 
 
 def curve_file(document: Any, reward: Any, name: str) -> Path:

@@ -1,4 +1,4 @@
-"""Where the time of the first command goes: rlzoo run --algo dlpo --reward distillmos.
+"""Time split of the first command, rlzoo run --algo dlpo --reward distillmos.
 
     python benchmarks/speed/first_command.py [--algo draft] [--steps 20] [--device cuda]
 
@@ -73,7 +73,7 @@ def main() -> None:
     print(table)
     device = torch.device(options.device)
     stem = options.out / f"{device.type}-first-command-{options.algo}"
-    store(stem, f"Where the time of {options.algo} goes", table, device, seconds=dict(clock.spent), core_seconds=cores)
+    store(stem, f"Time split of {options.algo}", table, device, seconds=dict(clock.spent), core_seconds=cores)
 
 
 if __name__ == "__main__":
