@@ -20,14 +20,18 @@ _SENSES: Sequence[tuple[str, str, str, str]] = (
     (
         "bass", "NJ", "B AE1 S",
         r"fish|fished|fishing|caught|catch|lake|river|pond|largemouth|trout|bait|swam|swims?|swimming|tank|sea _|"
-        r"aquarium|grilled|fried|ate|eats?|cooked|baked|hooked|fillets?",
+        r"aquarium|grilled|fried|ate|eats?|cooked|baked|hooked|fillets?|lakes|rivers|_ (live|swim|bite)",
     ),
     (
         "bow", "N", "B AW1",
         r"ship|ships|ship's|boat|stern|deck|hull|waves|crew|captain|sailors?|at the _|"
         r"(took|take|takes|made|gave|final|deep|low) (a )?_|audience",
     ),
-    ("row", "NV", "R AW1", r"(had|having) a _|_ (about|over)|(angry|furious|bitter) _|quarrel|argument"),
+    (
+        "row", "NV", "R AW1",
+        r"(have|had|having) (a|another) (\w+ )?_(?! of)|(a|the|their|this|big|public) _ (was |is )?(about|over|with|broke)|"
+        r"(angry|furious|bitter|loud|terrible|blazing|family) _(?! of)|quarrel|argument",
+    ),
     ("tear", "N", "T EH1 R", r"_ in(?! (\w+ )?\w+ eyes?)|wear and _|(muscle|ligament|meniscus) _|ripped|seam"),
     ("tears", "N", "T EH1 R Z", r"_ in (the|his|her|my|a) (cloth|fabric|paper|shirt|jacket|sail|page|skin|dress)"),
     (
@@ -35,19 +39,21 @@ _SENSES: Sequence[tuple[str, str, str, str]] = (
         r"of _(?! (singer|guitar|actor|actress|role|author|writer|vocals|vocalist|part|character|engineer))|"
         r"_ (pipe|pipes|paint|poisoning|pencil|pencils|bullet|bullets|weights?|shot|crystal|acid|glass|level|levels|"
         r"mines?|ore|roof|balloon)|metal|metals|melt|melts|melted|heavy|toxic|copper|zinc|iron|tin|gold|silver|"
-        r"mercury|water|gasoline|(?<![\w'] )_ (is|was|has)|(is|are|was|were) _(?= ,|$)|"
+        r"mercury|water|gasoline|poisons?|poisoned|poisonous|(?<![\w'] )_ (is|was|has)|(is|are|was|were) _(?= ,|$)|"
         r"(contains?|contained|like|with|from|pencil) _|_ in it|"
         r"_ in (the|a|my|his|her|your|our|their) (\w+ )?(pencils?|pipes?|paint|water|gasoline|soil|toys?)",
     ),
     (
         "polish", "NJ", "P OW1 L IH0 SH",
-        r"(speak|speaks|spoke|speaking|learn|learning|in|is|are|was|were) _|poland|warsaw|czech|german|russian|_ "
-        r"(army|man|woman|people|government|border|language|king|food|city|town|president|troops|history|american)",
+        r"(speak|speaks|spoke|speaking|learn|learned|learning|understands?|studied|taught|in|is|are|was|were) _|poland|"
+        r"warsaw|czech|german|russian|_ (army|man|woman|people|government|border|language|king|food|city|town|president|"
+        r"troops|history|american|team|player|poet|writer|girl|boy|friend|soldiers?|words?|songs?|zloty|sausages?|name)|"
+        r"^_ is",
     ),
     (
         "content", "NJ", "K AH0 N T EH1 N T",
         r"(feel|feels|felt|feeling|seem|seems|seemed|look|looks|looked|quite|perfectly|remain|remains|remained|stay|"
-        r"stayed|became|become) _|_ (man|woman|child|boy|girl|baby|cat|dog|person|smile|sigh)|"
+        r"stayed|became|become) _|_ (man|men|woman|women|child|children|people|boy|girl|baby|cat|dog|person|smile|sigh)|"
         r"(am|is|are|was|were|be|been|not|very|so|more|less|too) _(?= (with|to|in|as|here|now|there|at)( |$)| ,|$)",
     ),
     (
@@ -76,7 +82,8 @@ _SENSES: Sequence[tuple[str, str, str, str]] = (
     ),
     (
         "does", "VN", "D OW1 Z",
-        r"(the|two|three|four|five|six|several|female|those) _|_ and (the )?(bucks?|fawns?|stags?)",
+        r"(the|two|three|four|five|six|several|female|those) _|_ and (the )?(bucks?|fawns?|stags?)|"
+        r"(bucks|stags|fawns) and (the )?_|some _ (have|are|were)",
     ),
     (
         "used", "VPJ", "Y UW1 S T",
@@ -95,6 +102,15 @@ _SENSES: Sequence[tuple[str, str, str, str]] = (
         r"(?! (enemy|man|men|woman|boy|girl|child|king|bear|deer|soldiers?|animals?|guards?|feelings)))",
     ),
     ("lead", "VP", "L EH1 D", r"(has|have|had|no|from) _ in"),
+    ("wound", "PVNJ", "W AW1 N D", r"(is|are|was|were|be|been|being|gets?|got) _"),
+    (
+        "invalid", "J", "IH1 N V AH0 L AH0 D",
+        r"(a|an|the|old|young|poor|his|her|my|their) _ (lay|sat|slept|woke|ate|died|is|was|has|had|can|could|needs?|\w+ed|in)",
+    ),
+    (
+        "number", "NVJ", "N AH1 M ER0",
+        r"(grow|grew|feel|feels|felt|get|gets|got|getting|is|are|even|much) _(?= (and|than|now|still)( |$)| ,|$)|_ and _",
+    ),
     (
         "wound", "PVN", "W AW1 N D",
         r"(?!(the|a|his|her|my|its|this|that|deep|old|open|\w+ed|knife|bullet|gunshot|stab|head) )[\w']+ _ "
@@ -175,6 +191,14 @@ _WITH_INFINITIVE = frozenset(
 _OPENINGS = frozenset(str.split("and then now never just please also always so but or"))
 _HABIT = frozenset(str.split("every daily often usually always"))
 _THIRD_PERSON = frozenset(str.split("he she it"))
+_MODAL = re.compile("(can|could|may|might|must|shall|should|will|would)(n't)?|can't|cannot|shan't|won't")
+_PLURALS = frozenset(str.split("people men women children police mice geese sheep deer cattle oxen"))
+_MANY = frozenset(str.split("many most some few others all both"))
+_POSSESSIVES = frozenset(str.split("my your his its our their"))
+_BEFORE_PLURAL = _POSSESSIVES | frozenset(str.split("these those many several few some other no"))
+_COMPOUNDS = frozenset(str.split("sales sports news savings arms goods works customs"))
+_LINKS = frozenset(str.split("am is are was were be been look looks looked seem seems seemed feel feels felt get gets got"))
+_INTENSIFIERS = frozenset(str.split("very so too not quite really"))
 _BE = frozenset(str.split("am is are was were isn't aren't wasn't weren't"))
 _HELPERS = frozenset(
     str.split(
@@ -190,6 +214,10 @@ def mend(words: Sequence[str], tags: Sequence[str]) -> list[str]:
     A clause without a verb gets one: the heteronym that begins it before an object ('now wind the clock'), or that
     follows a plural or a pronoun ('the dates conflict', 'the roads wind through the hills'). It ends at a pause.
     """
+    # Some words that the tagger never saw it takes for modals: 'i speak polish', 'they chose alternate routes'.
+    strange = [tag == "MD" and not _MODAL.fullmatch(word) for word, tag in zip(words, tags, strict=True)]
+    tags = ["VBD" if odd else tag for odd, tag in zip(strange, tags, strict=True)]
+    tags = ["NN" if tag == "VB" and place and strange[place - 1] else tag for place, tag in enumerate(tags)]
     mended = list(tags)
     start = 0
     for end in [place for place, word in enumerate(words) if word == PAUSE] + [len(words)]:
@@ -202,6 +230,10 @@ def mend(words: Sequence[str], tags: Sequence[str]) -> list[str]:
                 and words[place - 1] != "to"
                 and "J" in readings_of(words[place])
             ):
+                mended[place] = "JJ"
+            elif _is_noun(words, tags, place):
+                mended[place] = "NNS" if words[place].endswith("s") else "NN"
+            elif _is_adjective(words[start:end], tags[start:end], place - start):
                 mended[place] = "JJ"
             elif words[place] == "read" and _is_singular_past(words[start:place], tags[start:place]):
                 mended[place] = "VBD"
@@ -227,15 +259,54 @@ def _is_singular_past(before: Sequence[str], tags: Sequence[str]) -> bool:
     return bool(before) and (tags[-1] == "NN" or before[-1] in _THIRD_PERSON) and not _HELPERS.intersection(before)
 
 
+def _is_noun(words: Sequence[str], tags: Sequence[str], place: int) -> bool:
+    """True for the plural in 'name three uses', 'its uses vary'."""
+    if not words[place].endswith("s") or "N" not in readings_of(words[place]) or not place:
+        return False
+    return words[place - 1] in _BEFORE_PLURAL or (tags[place - 1] == "CD" and words[place - 1] != "one")
+
+
+def _is_adjective(words: Sequence[str], tags: Sequence[str], place: int) -> bool:
+    """True for 'she is very upset' and 'an invalid card', where the tagger saw a noun."""
+    if tags[place] != "NN" or not place or "J" not in readings_of(words[place]):
+        return False
+    before = place - 2 if words[place - 1] in _INTENSIFIERS and place > 1 else place - 1
+    invalid = words[place] == "invalid" and tags[place + 1 : place + 2] in (["NN"], ["NNS"])
+    return invalid or words[before] in _LINKS
+
+
+def _is_plural(word: str, tag: str) -> bool:
+    """True also where the tagger does not know the word: 'cameras'."""
+    ending = len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is", "'s"))
+    return tag == "NNS" or word in _PLURALS or (tag == "NN" and ending and word not in _COMPOUNDS)
+
+
 def _missing_verb(words: Sequence[str], tags: Sequence[str]) -> int | None:
     """The place of the heteronym that is the verb of a clause in which the tagger found none."""
     for place, word in enumerate(words):
         if "V" not in readings_of(word):
             continue
-        subject = place - 2 if place > 1 and tags[place - 1] == "RB" else place - 1
-        if place and tags[subject] in ("NNS", "PRP"):
+        after = tags[place + 1 : place + 2]
+        if _OPENINGS.issuperset(words[:place]) and after in (["PRP"], ["DT"], ["PRP$"]):
             return place
-        if _OPENINGS.issuperset(words[:place]) and tags[place + 1 : place + 2] in (["PRP"], ["DT"], ["PRP$"]):
+        if not place:
+            continue
+        at = place - 2 if place > 1 and tags[place - 1] == "RB" else place - 1
+        subject, before = words[at], tags[at]
+        if before == "PRP" and subject not in _POSSESSIVES:
+            return place
+        if word.endswith("s"):
+            # 'the lawyer objects', 'paper tears easily', but 'police records of crimes'.
+            known = at > 0 or after in (["RB"], ["PRP"], ["DT"])
+            if before == "NN" and not _is_plural(subject, before) and known and after not in (["IN"], ["CC"]):
+                return place
+        elif (
+            _is_plural(subject, before)
+            or (subject in _MANY and place == 1)
+            or ("and" in words[1 : place - 1] and before == "NN")
+            or (words[0] == "why" and place == 1)
+            or words[:place] in (["never"], ["please"], ["always"])
+        ):
             return place
     return None
 
