@@ -222,16 +222,17 @@ def cells(document: Any, reward: Any, name: str) -> list[Any]:
 def readme_page() -> str:
     """The project's README with its table of results written again."""
     readme = ROOT / "README.md"
-    toy, voice = results()["toy"], results()["zoo"]
+    toy, voice = results()["toy"], results()["voice-small"]
     rows = []
-    for name in systems(voice):
+    for name in systems(toy):
         spec = first_party().algorithm(name)
         link = f"[`{name}`](plugins/{folder_of(spec.target.split('.')[0])}/README.md)"
-        gains = [spread(voice, name, score) for score in ("distillmos", "nisqa")]
+        there = name in systems(voice)
+        gains = [spread(voice, name, score) if there else None for score in ("distillmos", "nisqa")]
         rows.append((*gains, spread(toy, name, "total"), link, spec.summary))
-    lines = [(link, idea, *map(str, gains)) for *gains, link, idea in sorted(rows, key=lambda row: -row[0].middle)]
-    seeds = [f"{len(document['suite']['seeds'])} seeds" for document in (voice, toy)]
-    head = ("algorithm", "idea", f"Distill-MOS, {seeds[0]}", f"NISQA, not trained, {seeds[0]}", f"toy, {seeds[1]}")
+    rows.sort(key=lambda row: (row[0] is None, -(row[0] or row[2]).middle))
+    lines = [(link, idea, *("" if gain is None else str(gain) for gain in gains)) for *gains, link, idea in rows]
+    head = ("algorithm", "idea", "voice: Distill-MOS", "voice: NISQA, not trained", "toy: reward")
     block = f"<!-- generated -->\n{table(head, lines)}<!-- /generated -->\n"
     return BLOCK.sub(lambda _: block, readme.read_text(encoding="utf-8"))
 
