@@ -50,7 +50,7 @@ _SENSES: Sequence[tuple[str, str, str, str]] = (
         r"_ (pipe|pipes|paint|poisoning|pencil|pencils|bullet|bullets|weights?|shot|crystal|acid|glass|level|levels|"
         r"mines?|ore|roof|balloon)|metal|metals|melt|melts|melted|heavy|toxic|copper|zinc|iron|tin|gold|silver|"
         r"mercury|water|gasoline|poisons?|poisoned|poisonous|(?<![\w'] )_ (is|was|has)|(is|are|was|were) _(?= ,|$)|"
-        r"(contains?|contained|like|with|from|pencil|mines?|mined|some) _|_ in it|"
+        r"(contains?|contained|like|with|from|pencil|mines?|mined|some) _|_ in it|(uses?|used|ban|banned) _(?= ,|$)|"
         r"_ in (the|a|my|his|her|your|our|their) (\w+ )?(pencils?|pipes?|paint|water|gasoline|soil|toys?)",
     ),
     (
@@ -72,7 +72,8 @@ _SENSES: Sequence[tuple[str, str, str, str]] = (
     (
         "minute", "NJ", "M AY0 N UW1 T",
         r"(was|is|looks?|looked) _(?= ,|$)|(were|are|so|very|too|extremely|almost|incredibly|seem|seems|seemed) _|"
-        r"_ (traces?|amounts?|quantit(y|ies)|details?|differences?|particles?|"
+        r"(a|the|some|with) _ (gaps?|spots?|crystals?|hairs?|shells?|beads?|parts?)|_ (traces?|amounts?|quantit(y|"
+        r"ies)|details?|differences?|particles?|"
         r"fractions?|changes?|doses?|portions?|holes?|cracks?|"
         r"variations?|inspection|examination|organisms?|creatures?|size|specks?|bits?|"
         r"pieces?|scratch|scratches|dots?|grains?|insects?|drops?|errors?|flaws?|fragments?|dust)",
@@ -320,11 +321,13 @@ def _is_singular_past(before: Sequence[str], tags: Sequence[str]) -> bool:
 
 
 def _is_noun(words: Sequence[str], tags: Sequence[str], place: int) -> bool:
-    """True for the plural in 'name three uses', 'its uses vary'."""
-    if not _has_ending(words[place]) or "N" not in readings_of(words[place]) or not place:
+    """True for the plural in 'name three uses', 'its uses vary', 'lives change'."""
+    if not _has_ending(words[place]) or "N" not in readings_of(words[place]):
         return False
     if words[place + 1 : place + 2] in (["are"], ["were"], ["have"]):
         return True
+    if not place:
+        return words[2:3] in ([], [PAUSE]) and tags[1:2] in (["NN"], ["VBP"], ["VBD"], ["VB"])
     return words[place - 1] in _BEFORE_PLURAL or (tags[place - 1] == "CD" and words[place - 1] != "one")
 
 
@@ -368,6 +371,8 @@ def _missing_verb(words: Sequence[str], tags: Sequence[str], asks: bool) -> int 
         if _OPENINGS.issuperset(words[:place]) and after in (["PRP"], ["DT"], ["PRP$"]):
             return place
         if not place:
+            if after == ["RB"] and "J" not in readings_of(word) and not _has_ending(word):
+                return place
             continue
         at = place - 2 if place > 1 and tags[place - 1] == "RB" else place - 1
         subject, before = words[at], tags[at]
