@@ -3,7 +3,8 @@
     python benchmarks/speed/first_command.py [--algo draft] [--steps 20] [--device cuda]
 
 The run says when it sampled, scored, evaluated and saved; what lies between is counted to the part that ends it. Start:
-from the interpreter to the first evaluation, with imports and weights. Training: losses, gradients, updates.
+from the interpreter to the first evaluation, with imports and weights. Sampling: with decoding, but that of the last
+rows of a step is counted to scoring. Training: losses, gradients, updates.
 """
 
 from __future__ import annotations
