@@ -12,10 +12,10 @@ import statistics
 import sys
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import typer.main
 from pydantic import BaseModel
@@ -237,8 +237,7 @@ def readme_page() -> str:
     return BLOCK.sub(lambda _: block, readme.read_text(encoding="utf-8"))
 
 
-@dataclass(frozen=True)
-class Spread:
+class Spread(NamedTuple):
     """Median and range of a system's gains over its seeds."""
 
     middle: float
