@@ -44,13 +44,9 @@ def measured(setting: Setting, options: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         engine_runs.lines(folder, setting.prompts, setting.times_as_long)
-        policy: dict[str, Any] = {"name": options.policy}
-        if options.policy == "wavegrad2":
-            checkpoint = engine_runs.voice(folder, options.voice)
-            policy |= {"trainable": options.trainable} | ({"checkpoint": str(checkpoint)} if checkpoint else {})
         rollout = {"prompts_per_step": setting.prompts, "samples_per_prompt": setting.samples}
         tables = {
-            "policy": policy,
+            "policy": {"name": options.policy, **engine_runs.policy_options(options, folder)},
             "algorithm": {"name": setting.algorithm},
             "rollout": {**rollout, "num_steps": setting.steps, "micro_batch": 16},
             "rewards": [{"name": options.reward}],

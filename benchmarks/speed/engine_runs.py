@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -62,6 +63,14 @@ def voice(folder: Path, name: str) -> Path | None:
     if not path.exists():
         VOICES.save(path, network.state_dict(), {"network": PRESETS[name].model_dump(), "text": "flite"})
     return path
+
+
+def policy_options(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Options of `[policy]` for a benchmark's `--policy`, `--voice` and `--trainable`; `gradtts` as it ships."""
+    if options.policy == "gradtts":
+        return {}
+    checkpoint = voice(folder, options.voice)
+    return {"trainable": options.trainable} | ({"checkpoint": str(checkpoint)} if checkpoint else {})
 
 
 def lines(folder: Path, count: int, times_as_long: int = 1) -> Path:

@@ -91,19 +91,11 @@ class _Caught(Exception):
     """Ends a step at its first gradient."""
 
 
-def policy_options(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Options of `[policy]`."""
-    if options.policy == "gradtts":
-        return {}
-    checkpoint = engine_runs.voice(folder, options.voice)
-    return {"trainable": options.trainable} | ({"checkpoint": str(checkpoint)} if checkpoint else {})
-
-
 def ours(kind: Kind, options: argparse.Namespace, folder: Path) -> Loop:
     """The algorithm's step up to its gradient, on the noise of step `n`."""
     algorithm = {"name": options.algorithm} | (DLPO if options.algorithm == "dlpo" else {})
     tables = {
-        "policy": {"name": options.policy, **policy_options(options, folder)},
+        "policy": {"name": options.policy, **engine_runs.policy_options(options, folder)},
         "algorithm": algorithm,
         "rollout": {
             "prompts_per_step": options.prompts,
@@ -139,7 +131,7 @@ def plain(kind: Kind, options: argparse.Namespace, folder: Path) -> Loop:
     everyone = prompts.take(options.prompts)
     rows = rows_of(everyone, range(options.prompts), options.samples, 0, 0).prompts
     batch, half = 1 if kind.row_by_row else len(rows), kind.precision == "bf16-mixed"
-    chosen = policy_options(options, folder)
+    chosen = engine_runs.policy_options(options, folder)
     loop: PlainGradTTS | PlainWaveGrad2
     if options.policy == "gradtts":
         policy = GradTTSPolicy(GradTTSOptions(**chosen)).to(options.device)
@@ -275,7 +267,7 @@ def main() -> None:
     loops = [kind for kind in kinds(options.windows) if not options.only or kind.name in chosen]
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        policy_options(options, folder)  # makes the voice before the processes look for it
+        engine_runs.policy_options(options, folder)  # makes the voice before the processes look for it
         engine_runs.lines(folder, options.prompts)
         turns = options.turns or folder / "turns"
         turns.mkdir(parents=True, exist_ok=True)

@@ -95,21 +95,15 @@ def joined(document: Document, other: Document) -> Document:
     found = {_key(cell): cell for part in (other, document) for cell in part["cells"]}
     suite = document["suite"]
     order = [
-        f"{algorithm['label']}--{reward['label']}--{seed}"
+        Cell(algorithm["label"], reward["label"], seed).key
         for seed in suite["seeds"]
         for reward in suite["rewards"]
         for algorithm in suite["algorithms"]
     ]
     cells, left_out = _same_base([found[key] for key in order if key in found])
-    origins = (document["origin"], other["origin"])
-    together = {part: sorted({*origins[0][part], *origins[1][part]}) for part in ("commits", "machines", "python")}
-    packages = {
-        name: {*origins[0]["packages"].get(name, ()), *origins[1]["packages"].get(name, ())}
-        for name in sorted({*origins[0]["packages"], *origins[1]["packages"]})
-    }
     return {
         **document,
-        "origin": {**together, "packages": {name: sorted(versions) for name, versions in packages.items()}},
+        "origin": _together([document["origin"], other["origin"]]),
         "configs": {**other["configs"], **document["configs"]},
         "cells": cells,
         "missing": [key for key in document["missing"] if key not in found],
@@ -118,7 +112,7 @@ def joined(document: Document, other: Document) -> Document:
 
 
 def _key(cell: Mapping[str, Any]) -> str:
-    return f"{cell['algorithm']}--{cell['reward']}--{cell['seed']}"
+    return Cell(cell["algorithm"], cell["reward"], cell["seed"]).key
 
 
 def published(folder: Path) -> dict[str, Document]:
@@ -183,20 +177,32 @@ def _configs(suite: Suite, cells: Iterable[Document]) -> Document:
     return configs
 
 
-def _origin(origins: Sequence[Document]) -> Document:
+def _origin(runs: Sequence[Document]) -> Document:
     """Origin of the runs: every commit, machine and version, once."""
+    names = {name for run in runs for name in run["packages"]}
+    return _together(
+        [
+            {
+                "commits": [run["commit"]],
+                "machines": [run["machine"]],
+                "python": [run["python"]],
+                "packages": {name: [str(run["packages"].get(name))] for name in names},
+            }
+            for run in runs
+        ]
+    )
 
-    def once(values: Iterable[str]) -> list[str]:
-        return sorted(set(values))
 
+def _together(origins: Sequence[Document]) -> Document:
+    """The values of several origins, each once and in order."""
+
+    def once(parts: Iterable[Document], name: str) -> list[str]:
+        return sorted({value for part in parts for value in part.get(name, ())})
+
+    packages = [origin["packages"] for origin in origins]
     return {
-        "commits": once(o["commit"] for o in origins),
-        "machines": once(o["machine"] for o in origins),
-        "python": once(o["python"] for o in origins),
-        "packages": {
-            name: once(str(o["packages"].get(name)) for o in origins)
-            for name in sorted({name for o in origins for name in o["packages"]})
-        },
+        **{part: once(origins, part) for part in ("commits", "machines", "python")},
+        "packages": {name: once(packages, name) for name in sorted({name for part in packages for name in part})},
     }
 
 
@@ -245,7 +251,7 @@ def _clips(prompt: str, cells: Sequence[Document], folder: Path) -> Document:
 
 
 def _wav(folder: Path, cell: Mapping[str, Any], file: str) -> str:
-    path = own_file(folder, f"runs/{cell['algorithm']}--{cell['reward']}--{cell['seed']}/{file}")
+    path = own_file(folder, f"runs/{_key(cell)}/{file}")
     return base64.b64encode(read_bytes(path, "the run lost its audio; remove it and run it again")).decode()
 
 

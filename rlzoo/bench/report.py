@@ -166,6 +166,7 @@ def _environment(*, autoescape: bool) -> Environment:
         "percent": lambda x: f"{100 * x:.0f} %",
         "best": best,
         "quantity": quantity,
+        "mebibytes": lambda size: f"{quantity(size)} MiB" if size else "–",
         "tex": tex,
         "md": md,
         "tint": figures.colour,
