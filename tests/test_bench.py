@@ -100,6 +100,25 @@ def test_a_suite_that_is_not_fair_or_not_right_is_refused(tmp_path, old, new, me
         load(str(suite_file(tmp_path, SUITE.replace(old, new)))).check(weights=False)
 
 
+def test_a_judge_needs_its_weights_but_no_gradient(tmp_path):
+    suite = """name = "one"
+summary = "a differentiable reward and a judge without a gradient"
+seeds = [0]
+[[algorithms]]
+name = "draft"
+[[rewards]]
+label = "distillmos"
+terms = ["distillmos"]
+[run.eval]
+judges = ["guard"]
+[run.train.budget]
+samples = 24
+"""
+    load(str(suite_file(tmp_path, suite))).check(weights=True)
+    with pytest.raises(DataError, match="the weights of reward 'preference' are unavailable"):
+        load(str(suite_file(tmp_path, suite.replace("guard", "preference")))).check(weights=True)
+
+
 def test_unknown_suites_and_cells_are_named(tmp_path):
     with pytest.raises(ConfigError, match="unknown suite 'tooy'") as error:
         load("tooy")

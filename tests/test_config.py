@@ -218,6 +218,18 @@ def test_what_suits_the_policy_lies_under_everything_but_the_built_in_choices(to
     assert data["rollout"]["num_steps"] == 4
 
 
+def test_an_algorithm_scales_the_learning_rate_of_the_policy_and_no_other(registry):
+    def rate(algorithm: str, *overrides: str, preset: str = "") -> float:
+        user = {"algorithm": {"name": algorithm}, "policy": {"name": "gradtts"}, "rewards": [{"name": "guard"}]}
+        return resolve(user, registry, preset=preset, overrides=overrides).train.learning_rate
+
+    assert rate("ddpo") == registry.policy("gradtts").run["train"]["learning_rate"] == 0.003
+    assert [rate(name) for name in ("nft", "awm", "dgpo", "dpo")] == [0.0003] * 4
+    assert rate("nft", "train.learning_rate=0.002") == 0.002
+    assert rate("dpo", preset="paper") == 2.048e-5
+    assert rate("nft", "policy.name=wavegrad2") == rate("ddpo", "policy.name=wavegrad2")  # it names none
+
+
 @pytest.mark.parametrize(("text", "words"), [("a = ", "is not valid TOML"), ("\x00", "is not valid TOML")])
 def test_unreadable_run_files(tmp_path, text, words):
     path = tmp_path / "run.toml"
@@ -272,6 +284,8 @@ def test_a_hint_names_the_default_that_suits_the_policy(registry):
     user = {"policy": {"name": "gradtts"}, "algorithm": {"name": "dlpo"}, "rewards": [{"name": "guard"}]}
     suits = registry.policy("gradtts").run["train"]["learning_rate"]
     assert fails(registry, user, "train.learning_rate=5").hint == f"the default is {suits}"
+    user["algorithm"]["name"] = "nft"
+    assert fails(registry, user, "train.learning_rate=5").hint == "the default is 0.0003"
 
 
 def test_several_mistakes_are_all_named(toys):
@@ -458,7 +472,8 @@ def test_every_shipped_preset_resolves(registry):
 def test_another_algorithm_changes_nothing_else(registry):
     """`--algo` alone, with its default preset: all that is not the algorithm's own table stays as it was.
 
-    One exception, stated in README: a sample of `draft` has a gradient of its own, so a step takes fewer.
+    Two exceptions, stated in README: a sample of `draft` has a gradient of its own, so a step takes fewer, and four
+    methods of the forward process take a tenth of the policy's learning rate.
     """
     names = list(registry.specs["algorithm"])
     configs = {name: resolve(user_layer(algorithm=name, rewards=["dnsmos"]), registry).to_dict() for name in names}
@@ -472,8 +487,10 @@ def test_another_algorithm_changes_nothing_else(registry):
         "rollout": {**expected["rollout"], "samples_per_prompt": 2},
         "train": {**expected["train"], "steps": 24},
     }
+    slower = {**expected, "train": {**expected["train"], "learning_rate": 0.0003}}
+    exceptions = {"draft": fewer, **dict.fromkeys(("nft", "awm", "dgpo", "dpo"), slower)}
     for name in names:
-        assert configs[name] == (fewer if name == "draft" else expected), name
+        assert configs[name] == exceptions.get(name, expected), name
 
 
 # --- stand-ins

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,9 +25,9 @@ from pydantic import Field
 
 from rlzoo.config import layers, toml
 from rlzoo.config.checking import check_options
-from rlzoo.config.fallback import resolve_missing_rewards
+from rlzoo.config.fallback import require_weights
 from rlzoo.config.registry import Registry, did_you_mean, discover
-from rlzoo.config.resolve import ResolvedRun, RewardChoice, resolve
+from rlzoo.config.resolve import ResolvedRun, resolve
 from rlzoo.config.schema import BudgetTable, Count
 from rlzoo.core.specs import Options
 from rlzoo.errors import ConfigError
@@ -196,15 +196,11 @@ class Suite:
                 except ConfigError as error:
                     raise ConfigError(f"suite '{self.path}', {cell.key}: {error.message}", error.hint) from error
                 if weights:
-                    resolve_missing_rewards(_judged(run, self.registry), self.registry, strict=True)
-
-
-def _judged(run: ResolvedRun, registry: Registry) -> ResolvedRun:
-    """The run with its judges among the rewards, for a look at all weights."""
-    used = {choice.used for choice in run.rewards}
-    extra = [registry.reward(name) for name in run.eval.judges or () if name not in used]
-    choices = tuple(RewardChoice(spec, spec.options(), spec.name, 0.0, "error") for spec in extra)
-    return replace(run, rewards=(*run.rewards, *choices))
+                    for choice in run.rewards:
+                        require_weights(choice.spec, choice.options)
+                    used = {choice.used for choice in run.rewards}
+                    for judge in map(self.registry.reward, set(run.eval.judges or ()) - used):
+                        require_weights(judge, judge.options())
 
 
 def load(source: str) -> Suite:

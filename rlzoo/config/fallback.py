@@ -49,10 +49,10 @@ def resolve_missing_rewards(
             continue
         fallback = choice.spec.fallback
         if strict or choice.on_missing == "error" or not fallback:
-            hint = _how_to_get(choice.spec)
-            if fallback and not strict:
-                hint += f"; or allow the fallback with on_missing = \"fallback\" ('{fallback}')"
-            raise DataError(f"the weights of reward '{choice.spec.name}' are unavailable: {reason}", hint.lstrip("; "))
+            allow = (
+                f"allow the fallback with on_missing = \"fallback\" ('{fallback}')" if fallback and not strict else ""
+            )
+            raise _lacks(choice.spec, reason, allow)
         stand_in = registry.reward(fallback)
         options = stand_in.options()
         reason_too = _unavailable(stand_in, options, fetch)
@@ -71,6 +71,18 @@ def resolve_missing_rewards(
     out = replace(run, rewards=tuple(rewards))
     check_capabilities(out)
     return out, tuple(replaced)
+
+
+def require_weights(spec: RewardSpec, options: Options) -> None:
+    """DataError if the weights of a reward are unavailable and cannot be fetched."""
+    reason = _unavailable(spec, options, fetch_assets)
+    if reason:
+        raise _lacks(spec, reason)
+
+
+def _lacks(spec: RewardSpec, reason: str, otherwise: str = "") -> DataError:
+    hint = "; or ".join(filter(None, (_how_to_get(spec), otherwise)))
+    return DataError(f"the weights of reward '{spec.name}' are unavailable: {reason}", hint)
 
 
 def _how_to_get(spec: RewardSpec) -> str:

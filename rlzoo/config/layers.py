@@ -17,7 +17,7 @@ from typing import Any
 from rlzoo.config import DEFAULT_POLICY, DEFAULT_PROMPTS
 from rlzoo.config.registry import Registry, did_you_mean
 from rlzoo.core.kinds import Kind
-from rlzoo.core.specs import Spec
+from rlzoo.core.specs import AlgorithmSpec, PolicySpec, Spec
 from rlzoo.errors import ConfigError, DataError
 from rlzoo.files.reading import MAX_DEPTH, nested_too_deep, read_text
 
@@ -130,13 +130,22 @@ def build_layers(
         raise ConfigError("no algorithm is named", f"give --algo NAME, or `name` in [algorithm]; available: {there}")
     base: Data = {"policy": {"name": DEFAULT_POLICY}, "prompts": {"name": DEFAULT_PROMPTS}, "algorithm": {"name": name}}
     policy = _named("policy", merge(base, user), overrides)
-    if isinstance(policy, str):  # anything else is refused where all layers are checked
-        base = merge(base, registry.policy(policy).run)
     spec = registry.algorithm(name)
+    if isinstance(policy, str):  # anything else is refused where all layers are checked
+        base = merge(base, suited(registry.policy(policy), spec))
     chosen = preset or (DEFAULT_PRESET if DEFAULT_PRESET in presets(spec) else "")
     if chosen:
         base = merge(base, preset_tables(spec, chosen))
     return reduce(override, overrides, merge(base, user))
+
+
+def suited(policy: PolicySpec, algorithm: AlgorithmSpec) -> Mapping[str, Mapping[str, Any]]:
+    """The values that suit the policy, with its learning rate scaled for the algorithm."""
+    train = policy.run.get("train", {})
+    if "learning_rate" not in train:
+        return policy.run
+    rate = float(f"{train['learning_rate'] * algorithm.learning_rate_scale:.6g}")  # 0.0003, not 0.00030000000000000003
+    return {**policy.run, "train": {**train, "learning_rate": rate}}
 
 
 def _named(kind: Kind, user: Mapping[str, Any], overrides: Sequence[str]) -> Any:

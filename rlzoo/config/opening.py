@@ -22,13 +22,6 @@ def open_run(rundir: RunDirectory, *, uses: Sequence[Use] = EVERYTHING, trust: b
     DataError if the directory was not written by this user on this machine and using it would run or contact what it
     names; with `trust` it does. ConfigError, PluginError as `ResolvedRun.from_dict`.
     """
-    return open_with_registry(rundir, uses=uses, trust=trust)[0]
-
-
-def open_with_registry(
-    rundir: RunDirectory, *, uses: Sequence[Use] = EVERYTHING, trust: bool = False
-) -> tuple[ResolvedRun, Registry]:
-    """As `open_run`, and the plugins it was resolved with."""
     config = rundir.config()
     files = [Path(name) for name in config.get("plugin_files", ())]
     trusted = trust or rundir.is_own()
@@ -43,7 +36,7 @@ def open_with_registry(
         acts = [text for choice in _choices(run, uses) for text in _acts(choice, registry)]
         if acts:
             raise _foreign(rundir, acts)
-    return run, registry
+    return run
 
 
 def _choices(run: ResolvedRun, uses: Sequence[Use]) -> Iterator[Choice[Any]]:
@@ -99,4 +92,4 @@ def _foreign(rundir: RunDirectory, acts: Sequence[str]) -> DataError:
     )
 
 
-__all__ = ["EVERYTHING", "Use", "open_run", "open_with_registry"]
+__all__ = ["EVERYTHING", "Use", "open_run"]

@@ -23,6 +23,7 @@ from rlzoo.config.layers import (
     Data,
     as_table,
     build_layers,
+    suited,
 )
 from rlzoo.config.registry import Registry, did_you_mean
 from rlzoo.config.schema import CORE_TABLES, EvalTable, RolloutTable, TrainTable
@@ -164,7 +165,10 @@ def resolve_layers(data: Mapping[str, Any], registry: Registry, files: tuple[Pat
     choices = {
         table: _choice(kind, as_table(data, table), registry, problems, table) for table, kind in PLUGIN_TABLES.items()
     }
-    suits = cast(PolicySpec, choices["policy"].spec).run if choices["policy"] else {}
+    policy, algorithm = choices["policy"], choices["algorithm"]
+    suits: Mapping[str, Mapping[str, Any]] = {}
+    if policy is not None and algorithm is not None:
+        suits = suited(cast(PolicySpec, policy.spec), cast(AlgorithmSpec, algorithm.spec))
     tables = {
         name: validate(model, as_table(data, name), name, problems, defaults=suits.get(name))
         for name, model in CORE_TABLES.items()

@@ -98,6 +98,10 @@ class AlgorithmSpec(Spec):
     compares: Literal["", "advantages", "samples"] = ""
     """What it compares within a prompt, so that one sample of each is refused before any weight is read: `samples`
     always, `advantages` where `train.advantage = "group"`. Empty: nothing."""
+    learning_rate_scale: float = 1.0
+    """Factor on the learning rate that a policy names in its `run`, which is chosen for policy gradients. Losses of the
+    forward process that also push away from bad samples need about a tenth of it. A rate in a preset, a run file or
+    `--set` is taken as it is."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,9 +15,9 @@ from typing import Any, Protocol
 
 from rlzoo.config import toml
 from rlzoo.config.checking import change_options
-from rlzoo.config.fallback import Replacement, resolve_missing_rewards
+from rlzoo.config.fallback import Replacement, require_weights, resolve_missing_rewards
 from rlzoo.config.layers import build_layers, read, user_layer
-from rlzoo.config.opening import open_with_registry
+from rlzoo.config.opening import open_run
 from rlzoo.config.registry import Registry, discover
 from rlzoo.config.resolve import ResolvedRun, resolve_layers
 from rlzoo.engine.events import Event, Observer, RunResult
@@ -156,12 +156,13 @@ def resume(
     its reward half-way.
     """
     directory = RunDirectory.open(path)
-    run, registry = open_with_registry(directory, trust=trust)
+    run = open_run(directory, trust=trust)
     own = directory.is_own()
     if not own:
         directory.check_links()
     changes = {key: value for key, value in (("steps", steps), ("device", device or None)) if value is not None}
-    resolve_missing_rewards(run, registry, strict=True)
+    for choice in run.rewards:
+        require_weights(choice.spec, choice.options)
     run = replace(run, train=change_options(run.train, changes, "train"))
     if launched_processes()[0] != 0:
         return _train(run, directory, Silent(), resume=True)

@@ -36,5 +36,6 @@ def rlzoo_algorithms() -> Iterable[AlgorithmSpec]:
         options=AWMOptions,
         needs=frozenset({"denoising-loss"}),
         compares="advantages",
+        learning_rate_scale=0.1,
         reference="arXiv:2509.25050",
     )

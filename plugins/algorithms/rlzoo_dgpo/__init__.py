@@ -35,5 +35,6 @@ def rlzoo_algorithms() -> Iterable[AlgorithmSpec]:
         options=DGPOOptions,
         needs=frozenset({"denoising-loss"}),
         compares="advantages",
+        learning_rate_scale=0.1,
         reference="arXiv:2510.08425",
     )

@@ -33,5 +33,6 @@ def rlzoo_algorithms() -> Iterable[AlgorithmSpec]:
         options=DPOOptions,
         needs=frozenset({"denoising-loss"}),
         compares="samples",
+        learning_rate_scale=0.1,
         reference="arXiv:2311.12908",
     )

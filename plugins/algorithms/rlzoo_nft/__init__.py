@@ -40,5 +40,6 @@ def rlzoo_algorithms() -> Iterable[AlgorithmSpec]:
         options=NFTOptions,
         needs=frozenset({"denoising-loss"}),
         compares="advantages",
+        learning_rate_scale=0.1,
         reference="arXiv:2509.16117",
     )
