@@ -120,6 +120,8 @@ samples = 24
 
 
 def test_unknown_suites_and_cells_are_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"summary: a value is required; write it into the file"):
+        load(str(suite_file(tmp_path, 'name = "one"\n')))
     with pytest.raises(ConfigError, match="unknown suite 'tooy'") as error:
         load("tooy")
     assert "toy" in error.value.hint

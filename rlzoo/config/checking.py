@@ -69,7 +69,11 @@ def _explain(
         fields = [*_fields_at(model, loc[:-1]), *(also.model_fields if also else ())]
         return f"{path}: no such option", did_you_mean(loc[-1], fields) or _owner(loc[-1], fields)
     if problem["type"] == "missing":
-        return f"{path}: a value is required", f"set it with --set {path}=..."
+        in_a_file = "'" in where  # of a suite: `--set` does not reach it
+        return (
+            f"{path}: a value is required",
+            "write it into the file" if in_a_file else f"set it with --set {path}=...",
+        )
     text = problem["msg"].removeprefix("Input ").removeprefix("Value error, ")
     text = text[:1].lower() + text[1:]
     if not loc:  # about the table as a whole
