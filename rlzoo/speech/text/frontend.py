@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rlzoo.errors import DataError
-from rlzoo.speech.text import heteronyms, letters, scripts, tagger
+from rlzoo.speech.text import clauses, heteronyms, letters, scripts, tagger
 from rlzoo.speech.text.lexicon import Lexicon, sibilant_ending
 from rlzoo.speech.text.normalize import PAUSE, spoken
 from rlzoo.speech.text.phones import KNOWN, VOWELS, nearest, phone_rows, strip_stress
@@ -176,7 +176,7 @@ class TextFrontend:
         none."""
         sounds = [() if word == PAUSE else self.word_phones(word) for word in words]
         if any(map(heteronyms.readings_of, words)):
-            for place, tag in enumerate(heteronyms.mend(words, tagger.shipped().tag(words))):
+            for place, tag in enumerate(clauses.mend(words, tagger.shipped().tag(words))):
                 if heteronyms.readings_of(words[place]):
                     sounds[place] = heteronyms.choose(words, place, tag)
         for place, after in enumerate(sounds[1:]):
