@@ -22,7 +22,7 @@ def text(
     """Show how a text is read: its words and their phones. Guessed words are marked with '?'."""
     from rlzoo.speech.corpus.metadata import read_text
     from rlzoo.speech.text import TextFrontend
-    from rlzoo.speech.text.normalize import PAUSE
+    from rlzoo.speech.text.signs import PAUSE
 
     lines = [*(texts or []), *(read_text(file, "one text a line").split("\n") if file else [])]
     lines = [line for line in lines if line.strip()]

@@ -17,8 +17,8 @@ from rlzoo.speech.corpus.metadata import Metadata, read_metadata, recordings_in
 from rlzoo.speech.corpus.speech import canonical, check_ends
 from rlzoo.speech.corpus.textgrids import find_textgrids, read_textgrid
 from rlzoo.speech.text import ARPABET, TextFrontend
-from rlzoo.speech.text.normalize import PAUSE
 from rlzoo.speech.text.phones import strip_stress
+from rlzoo.speech.text.signs import PAUSE
 
 _RARE = 20
 _CLIPPED, _OFFSET = 0.999, 0.03

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from rlzoo.errors import DataError
 from rlzoo.speech.text import SILENCES, TextFrontend
 from rlzoo.speech.text.frontend import Style
-from rlzoo.speech.text.normalize import PAUSE
 from rlzoo.speech.text.phones import nearest, strip_stress
+from rlzoo.speech.text.signs import PAUSE
 
 if TYPE_CHECKING:
     from rlzoo.speech.corpus.speech import SpeechCorpus

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from rlzoo.speech.text.heteronyms import THIRD_PERSON, readings_of
-from rlzoo.speech.text.normalize import PAUSE
+from rlzoo.speech.text.signs import PAUSE
 from rlzoo.speech.text.tagger import shipped
 
 # After these a 'to' comes before a verb: 'time to record', 'he wants to perfect it'.

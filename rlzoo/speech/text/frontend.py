@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Literal
 from rlzoo.errors import DataError
 from rlzoo.speech.text import clauses, heteronyms, letters, scripts, tagger
 from rlzoo.speech.text.lexicon import Lexicon, sibilant_ending
-from rlzoo.speech.text.normalize import PAUSE, spoken
+from rlzoo.speech.text.normalize import spoken
 from rlzoo.speech.text.phones import KNOWN, VOWELS, nearest, phone_rows, strip_stress
+from rlzoo.speech.text.signs import PAUSE
 
 if TYPE_CHECKING:
     from rlzoo.core.types import Prompt

@@ -1,7 +1,9 @@
-"""Names of signs, units, currencies and abbreviations: the tables of `normalize.py`."""
+"""Names of signs, units, currencies and abbreviations: the tables of the rules that make written text spoken."""
 
 from __future__ import annotations
 
+PAUSE = ","
+"""Stands for a pause among spoken words."""
 SIGNS = {
     "€": " EUR ", "£": " GBP ", "¥": " JPY ", "₹": " INR ", "₩": " KRW ", "₽": " RUB ", "₺": " TRY ", "₪": " ILS ",
     "₿": " BTC ", "¢": " USc ", "°": " degrees ", "℃": " degrees C ", "℉": " degrees F ", "×": " * ",

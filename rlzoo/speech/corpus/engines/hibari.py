@@ -21,7 +21,7 @@ import numpy as np
 from rlzoo.errors import DataError, PluginError
 from rlzoo.speech.corpus.engines import Engine, Spoken
 from rlzoo.speech.text import VOWELS, TextFrontend
-from rlzoo.speech.text.normalize import PAUSE
+from rlzoo.speech.text.signs import PAUSE
 
 RATE = 24_000
 HOP = 300
