@@ -222,16 +222,15 @@ def cells(document: Any, reward: Any, name: str) -> list[Any]:
 def readme_page() -> str:
     """The project's README with its table of results written again."""
     readme = ROOT / "README.md"
-    toy, voice = results()["toy"], results()["voice-small"]
+    toy, voice = results()["toy"], results()["zoo"]
     rows = []
     for name in systems(toy):
         spec = first_party().algorithm(name)
         link = f"[`{name}`](plugins/{folder_of(spec.target.split('.')[0])}/README.md)"
-        there = name in systems(voice)
-        gains = [spread(voice, name, score) if there else None for score in ("distillmos", "nisqa")]
-        rows.append((*gains, spread(toy, name, "total"), link, spec.summary))
-    rows.sort(key=lambda row: (row[0] is None, -(row[0] or row[2]).middle))
-    lines = [(link, idea, *("" if gain is None else str(gain) for gain in gains)) for *gains, link, idea in rows]
+        gains = [spread(voice, name, "distillmos"), spread(voice, name, "nisqa"), spread(toy, name, "total")]
+        rows.append((*gains, link, spec.summary))
+    rows.sort(key=lambda row: -row[0].middle)
+    lines = [(link, idea, *map(str, gains)) for *gains, link, idea in rows]
     head = ("algorithm", "idea", "voice: Distill-MOS", "voice: NISQA, not trained", "toy: reward")
     block = f"<!-- generated -->\n{table(head, lines)}<!-- /generated -->\n"
     return BLOCK.sub(lambda _: block, readme.read_text(encoding="utf-8"))

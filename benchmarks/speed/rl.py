@@ -252,13 +252,17 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=4, choices=range(1, 9))
     parser.add_argument("--samples", type=int, default=1)
     parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--micro-batch", type=int, default=1, help="our rows at once in a gradient")
+    parser.add_argument(
+        "--micro-batch", type=int, help="our rows at once in a gradient; default: the policy's, 0 is all"
+    )
     parser.add_argument("--repeats", type=int, default=3, help="turns; fewer than 3 give no median")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--only", default="", help="names of loops, `;` between; three are always there")
     parser.add_argument("--turns", type=Path, default=None, help="keep all gradients here; another call goes on")
     parser.add_argument("--out", type=Path, default=None, help="stem of the .json and .md to write")
     options = parser.parse_args()
+    if options.micro_batch is None:
+        options.micro_batch = 0 if options.policy == "gradtts" else 1
     if options.policy == "gradtts":
         options.windows = ""
         if options.algorithm != "ddpo":

@@ -22,6 +22,7 @@ INK, MUTED, LINE, BASE_COLOUR, OPTIMUM = "#1f2933", "#7b8794", "#d9dee4", "#9aa5
 COLOURS = (
     "#332288", "#cc6677", "#117733", "#ddaa33", "#88ccee", "#aa4499", "#44aa99",
     "#882255", "#999933", "#4477aa", "#ee7733", "#661100", "#66a61e", "#555555",
+    "#e7298a", "#b15928", "#111111", "#9e9ac8", "#00a5d8", "#c7b42c",
 )  # fmt: skip
 UNITS = {
     "samples": "samples",
@@ -102,7 +103,7 @@ def curves(summary: Summary, section: Section) -> list[tuple[str, str]]:
 def frontier(summary: Summary, section: Section) -> str:
     """Headline score against KL to the base, from the base outwards; empty if no KL was measured."""
     shown = [row.system for row in section.rows if row.gains and row.kl is not None]
-    with _figure(f"frontier-{section.label}", 5.6, 3.9) as (figure, drawn):
+    with _figure(f"frontier-{section.label}", 5.6, 3.9 + 0.17 * (len(shown) // 4)) as (figure, drawn):
         axes = figure.subplots()
         for system in shown:
             curve = [p for p in section.curve(system) if p["kl"] is not None]
@@ -120,8 +121,7 @@ def frontier(summary: Summary, section: Section) -> str:
         axes.set_xlabel("KL to the base (nats per element of the state, mean over steps)")
         axes.set_ylabel(_headline(section))
         axes.grid(color=LINE, linewidth=0.6)
-        if shown:
-            axes.legend(fontsize=7.5, frameon=False, ncols=2, loc="best", handletextpad=0.2, columnspacing=1.0)
+        _legend(figure)
     return drawn.svg if shown else ""
 
 
@@ -141,7 +141,7 @@ def profile(summary: Summary) -> str:
         axes.set_xlabel("normalised gain τ")
         axes.set_ylabel("share of runs above τ")
         axes.grid(color=LINE, linewidth=0.6)
-        axes.legend(fontsize=7.5, frameon=False, ncols=2, loc="lower left", columnspacing=1.0)
+        _legend(figure)
     return drawn.svg
 
 
@@ -167,6 +167,13 @@ def _band(axes: Axes, x: Sequence[float], scores: Sequence[Estimate], tint: str)
         low, high = [float(s.low or 0.0) for s in scores], [float(s.high or 0.0) for s in scores]
         axes.fill_between(x, low, high, color=tint, alpha=0.25, linewidth=0)
     axes.plot(x, [s.value for s in scores], color=tint, linewidth=1.6)
+
+
+def _legend(figure: Figure) -> None:
+    """The systems below the plot, where they hide nothing."""
+    figure.legend(
+        loc="outside lower center", ncols=4, fontsize=7.5, frameon=False, handletextpad=0.2, columnspacing=1.0
+    )
 
 
 def _small(section: Section) -> float:
