@@ -214,6 +214,16 @@ def test_a_capability_that_does_not_exist_is_refused(given, hint):
         assert caught.value.hint.startswith(hint)
 
 
+def test_a_misspelt_kind_of_media_is_named_and_another_kind_is_not():
+    common = {"name": "x", "summary": "s", "target": "x:X", "options": Options}
+    with pytest.raises(PluginError, match="'x' accepts 'audoi'") as caught:
+        RewardSpec(accepts=frozenset({"image", "audoi"}), **common)
+    assert caught.value.hint == "did you mean 'audio'?"
+    with pytest.raises(PluginError, match="'x' emits 'vectors'"):
+        PolicySpec(emits="vectors", **common)
+    assert PolicySpec(emits="molecule", **common).emits == "molecule"
+
+
 def test_an_unknown_hook_is_named_with_the_hooks_that_exist():
     module = ModuleType("toy_plugin")
 

@@ -21,6 +21,7 @@ API_VERSION = 1
 Capability = Literal["log-prob", "denoising-loss", "sampling-grad", "reward-grad", "window"]
 """Capabilities that an algorithm may need and a policy or reward may offer."""
 CAPABILITIES: tuple[str, ...] = get_args(Capability)
+MEDIA_KINDS = ("audio", "image", "vector")
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
@@ -87,6 +88,13 @@ class Spec:
                         f"'{self.name}' {field_name} '{capability}', which is not a capability",
                         f"did you mean '{near[0]}'?" if near else f"available: {', '.join(CAPABILITIES)}",
                     )
+        for field_name in ("emits", "accepts"):
+            given = getattr(self, field_name, ())
+            for kind in sorted([given] if isinstance(given, str) else given):
+                # Another kind may be a plugin author's own; one that is nearly ours is misspelt.
+                near = difflib.get_close_matches(kind, MEDIA_KINDS, n=1)
+                if kind not in MEDIA_KINDS and near:
+                    raise PluginError(f"'{self.name}' {field_name} '{kind}'", f"did you mean '{near[0]}'?")
 
 
 @dataclass(frozen=True, kw_only=True)
