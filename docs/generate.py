@@ -168,13 +168,15 @@ def algorithm_readme(name: str, readme: Path) -> str:
     rows = [(f"`{metric}`", METRICS[metric]) for metric in logged]
     needs = ", ".join(f"`{need}`" for need in sorted(spec.needs)) or "nothing special"
     named = ", ".join(f"`--preset {one}`" for one in presets(spec))
+    scale = spec.learning_rate_scale
+    rate = "" if scale == 1 else f" Its learning rate is {scale:g} of the policy's, unless the run states one."
     block = (
         f"<!-- generated -->\n{algorithm_results(name)}"
         "## Logged metrics\n\n"
         + (table(("Metric", "How to read it"), rows) + "\n" if rows else "")
         + "Every run also logs the metrics of the [run directory](../../../docs/reference/run-directory.md).\n"
         + options_section("Options of `[algorithm]`", spec.options)
-        + f"\nPresets: {named}. It needs {needs} (see [capabilities](../../../docs/write-a-plugin.md)).\n"
+        + f"\nPresets: {named}. It needs {needs} (see [capabilities](../../../docs/write-a-plugin.md)).{rate}\n"
         "<!-- /generated -->\n"
     )
     return BLOCK.sub(lambda _: block, readme.read_text(encoding="utf-8"))

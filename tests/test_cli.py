@@ -134,6 +134,8 @@ def test_a_plugin_is_shown_with_its_options(rlzoo_):
     shown = rlzoo_("plugins", "show", "toy-gradient", "--plugin", TOYS)
     assert "needs    log-prob" in shown.out
     assert "clip = 0.1  (number, > 0, < 1)\n      Half-width" in shown.out
+    assert "learning rate" not in shown.out
+    assert "learning rate  0.1 of the policy's" in rlzoo_("plugins", "show", "nft").out
 
 
 def test_checking_a_plugin_that_does_not_load_shows_the_traceback(rlzoo_, install):

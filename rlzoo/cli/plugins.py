@@ -172,6 +172,8 @@ def describe(registry: Registry, kind: Kind, name: str) -> dict[str, Any]:
     }
     if isinstance(spec, AlgorithmSpec):
         facts["needs"] = sorted(spec.needs)
+        scale = spec.learning_rate_scale
+        facts["learning rate"] = "" if scale == 1 else f"{scale:g} of the policy's"
     if isinstance(spec, PolicySpec):
         facts |= {"offers": sorted(spec.offers), "emits": spec.emits, "pretrain": spec.pretrain, "tune": spec.tune}
     if isinstance(spec, RewardSpec):
