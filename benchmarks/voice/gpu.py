@@ -90,6 +90,9 @@ def main() -> None:
     parser.add_argument("--test-sentences", type=int, default=24)
     parser.add_argument("--steps", type=int, nargs="+", default=[6, 50], help="denoising steps of the evaluation")
     parser.add_argument("--tune", type=int, nargs="+", default=[4, 6, 10, 25], help="steps that get a schedule")
+    parser.add_argument(
+        "--tune-utterances", type=int, default=6, help="validation recordings that schedules are tuned on"
+    )
     parser.add_argument("--nisqa", type=Path, help="weights of NISQA v2")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--set", action="append", default=[], help="option=value of the training; repeatable")
@@ -109,7 +112,8 @@ def main() -> None:
         with stages.timed("schedules"):
             steps = [word for k in args.tune for word in ("--steps", str(k))]
             where = ["--checkpoint", training / "voice.safetensors", "--data", corpus, "--out", voice]
-            run(*RLZOO, "tune-schedule", *where, *steps, "--device", args.device, "--utterances", "6")
+            count = ["--utterances", str(args.tune_utterances)]
+            run(*RLZOO, "tune-schedule", *where, *steps, "--device", args.device, *count)
     with stages.timed("evaluation"):
         nisqa = ["--nisqa", args.nisqa] if args.nisqa else []
         where = ["--data", corpus, "--voice", voice, "--out", out, "--wavs", out / "wavs", "--device", args.device]

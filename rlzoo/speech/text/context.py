@@ -1,4 +1,4 @@
-"""What stands around a match, and what rules of every kind use: is a measure an adjective, does a plural follow."""
+"""The text around a match, and what rules of every kind use: is a measure an adjective, does a plural follow."""
 
 from __future__ import annotations
 
