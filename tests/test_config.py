@@ -284,6 +284,8 @@ def test_a_hint_names_the_default_that_suits_the_policy(registry):
     user = {"policy": {"name": "gradtts"}, "algorithm": {"name": "dlpo"}, "rewards": [{"name": "guard"}]}
     suits = registry.policy("gradtts").run["train"]["learning_rate"]
     assert fails(registry, user, "train.learning_rate=5").hint == f"the default is {suits}"
+    two = fails(registry, user, "algorithm.clp=1", "train.learning_rate=5")  # whatever else is wrong
+    assert f"the default is {suits}" in two.message
     user["algorithm"]["name"] = "nft"
     assert fails(registry, user, "train.learning_rate=5").hint == "the default is 0.0003"
 

@@ -103,7 +103,9 @@ def curves(summary: Summary, section: Section) -> list[tuple[str, str]]:
 def frontier(summary: Summary, section: Section) -> str:
     """Headline score against KL to the base, from the base outwards; empty if no KL was measured."""
     shown = [row.system for row in section.rows if row.gains and row.kl is not None]
-    with _figure(f"frontier-{section.label}", 5.6, 3.9 + 0.17 * (len(shown) // 4)) as (figure, drawn):
+    if not shown:
+        return ""
+    with _figure(f"frontier-{section.label}", 5.6, 3.9 + _legend_height(shown)) as (figure, drawn):
         axes = figure.subplots()
         for system in shown:
             curve = [p for p in section.curve(system) if p["kl"] is not None]
@@ -122,7 +124,7 @@ def frontier(summary: Summary, section: Section) -> str:
         axes.set_ylabel(_headline(section))
         axes.grid(color=LINE, linewidth=0.6)
         _legend(figure)
-    return drawn.svg if shown else ""
+    return drawn.svg
 
 
 def profile(summary: Summary) -> str:
@@ -130,9 +132,10 @@ def profile(summary: Summary) -> str:
     every = [v for s in summary.sections for name in s.systems for v in s.normalised(name)]
     thresholds = np.linspace(*_limits([0.0, *every], 0.0), 161)
     profiles = summary.profile(list(thresholds))
-    with _figure("profile", 5.6, 3.6) as (figure, drawn):
+    shown = list(summary.overall())
+    with _figure("profile", 5.6, 3.6 + _legend_height(shown)) as (figure, drawn):
         axes = figure.subplots()
-        for system in summary.overall():
+        for system in shown:
             tint, (share, below, above) = colour(summary, system), profiles[system]
             axes.fill_between(thresholds, below, above, step="post", color=tint, alpha=0.07, linewidth=0)
             axes.step(thresholds, share, where="post", color=tint, linewidth=1.4, label=system)
@@ -174,6 +177,11 @@ def _legend(figure: Figure) -> None:
     figure.legend(
         loc="outside lower center", ncols=4, fontsize=7.5, frameon=False, handletextpad=0.2, columnspacing=1.0
     )
+
+
+def _legend_height(systems: Sequence[str]) -> float:
+    """Inches that `_legend` takes of the plot."""
+    return 0.17 * -(-len(systems) // 4)
 
 
 def _small(section: Section) -> float:

@@ -196,11 +196,11 @@ class Suite:
                 except ConfigError as error:
                     raise ConfigError(f"suite '{self.path}', {cell.key}: {error.message}", error.hint) from error
                 if weights:
-                    for choice in run.rewards:
-                        require_weights(choice.spec, choice.options)
                     used = {choice.used for choice in run.rewards}
-                    for judge in map(self.registry.reward, set(run.eval.judges or ()) - used):
-                        require_weights(judge, judge.options())
+                    judges = [self.registry.reward(name) for name in run.eval.judges or () if name not in used]
+                    needed = [(choice.spec, choice.options) for choice in run.rewards]
+                    for spec, options in [*needed, *((judge, judge.options()) for judge in judges)]:
+                        require_weights(spec, options)
 
 
 def load(source: str) -> Suite:
@@ -212,7 +212,7 @@ def load(source: str) -> Suite:
             there = shipped()
             hint = did_you_mean(source, there) or f"available: {', '.join(there)}; or give the path of a .toml file"
             raise ConfigError(f"unknown suite '{source}'", hint)
-    table = check_options(SuiteTable, layers.read(path), f"suite '{path}'")
+    table = check_options(SuiteTable, layers.read(path), f"suite '{path}'", missing="write it into the file")
     _check(table, path)
     return Suite(path.absolute(), table)
 

@@ -20,10 +20,10 @@ from rlzoo.errors import ConfigError
 T = TypeVar("T", bound=Options)
 
 
-def check_options(model: type[T], values: Mapping[str, Any], where: str) -> T:
-    """Options from values. ConfigError with the path of the key, which starts with `where`."""
+def check_options(model: type[T], values: Mapping[str, Any], where: str, *, missing: str = "") -> T:
+    """Options from values. ConfigError with the path of the key, which starts with `where`; `missing` as `validate`."""
     problems: list[tuple[str, str]] = []
-    options = validate(model, values, where, problems)
+    options = validate(model, values, where, problems, missing=missing)
     raise_problems(problems)
     assert options is not None
     return absolute(options)
@@ -47,16 +47,19 @@ def validate(
     problems: list[tuple[str, str]],
     also: type[Options] | None = None,
     defaults: Mapping[str, Any] | None = None,
+    missing: str = "",
 ) -> T | None:
     """Validate one table and add each problem to `problems` as (message, hint).
 
-    `defaults` replace the defaults of the model in hints, such as values that suit the policy of the run.
+    `defaults` replace the defaults of the model in hints, such as values that suit the policy of the run. `missing` is
+    the hint for a value that is required, by default to give it with `--set`.
     """
     try:
         return model.model_validate(dict(table))
     except ValidationError as error:
         for problem in error.errors():
-            problems.append(_explain(model, problem, where, also, defaults or {}))
+            text, hint = _explain(model, problem, where, also, defaults or {})
+            problems.append((text, missing if missing and problem["type"] == "missing" else hint))
         return None
 
 

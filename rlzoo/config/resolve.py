@@ -167,8 +167,9 @@ def resolve_layers(data: Mapping[str, Any], registry: Registry, files: tuple[Pat
     }
     policy, algorithm = choices["policy"], choices["algorithm"]
     suits: Mapping[str, Mapping[str, Any]] = {}
-    if policy is not None and algorithm is not None:
-        suits = suited(cast(PolicySpec, policy.spec), cast(AlgorithmSpec, algorithm.spec))
+    if policy is not None:
+        speaks = cast(PolicySpec, policy.spec)
+        suits = suited(speaks, cast(AlgorithmSpec, algorithm.spec)) if algorithm is not None else speaks.run
     tables = {
         name: validate(model, as_table(data, name), name, problems, defaults=suits.get(name))
         for name, model in CORE_TABLES.items()

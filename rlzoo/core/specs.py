@@ -22,6 +22,7 @@ Capability = Literal["log-prob", "denoising-loss", "sampling-grad", "reward-grad
 """Capabilities that an algorithm may need and a policy or reward may offer."""
 CAPABILITIES: tuple[str, ...] = get_args(Capability)
 MEDIA_KINDS = ("audio", "image", "vector")
+"""Kinds of samples that rlzoo knows; a plugin may have its own."""
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 

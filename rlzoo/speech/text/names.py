@@ -34,8 +34,7 @@ def sequel(match: Match) -> str:
 
 
 def abbreviation(match: Match) -> str:
-    """'etc.' -> et cetera, with the stop that ends a sentence."""
-    # The stop of 'etc.' may also end the sentence.
+    """'etc.' -> et cetera; its stop may also end the sentence."""
     rest = match.string[match.end() :]
     ends = not rest.strip() or (match[1].lower() in TRAILING and re.match(r"\s+[A-Z]", rest))
     return ABBREVIATIONS[match[1].lower()] + (". " if match[0].endswith(".") and ends else " ")
