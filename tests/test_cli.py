@@ -246,6 +246,35 @@ def test_a_finished_run_goes_on_and_ends_like_one_that_never_stopped(rlzoo_, her
     assert weights[0] == weights[1]
 
 
+WEIGHED = """
+from pathlib import Path
+from rlzoo.plugin import RewardSpec, hookimpl
+from rlzoo.testing.specs import ToyRewardOptions
+
+def available(options):
+    return Path(__file__).with_suffix(".weights").exists()
+
+@hookimpl
+def rlzoo_rewards():
+    yield RewardSpec(name="weighed", summary="s", target="rlzoo.testing.toys:ToyReward", options=ToyRewardOptions,
+                     accepts=frozenset({"vector"}), fallback="toy", available=f"{__name__}:available")
+"""
+
+
+def test_a_run_is_not_resumed_with_another_reward(rlzoo_, here):
+    plugin = here / f"weighed_{uuid4().hex}.py"  # Python keeps modules by name
+    plugin.write_text(WEIGHED)
+    weights = plugin.with_suffix(".weights")
+    weights.touch()
+    assert rlzoo_(*TOY_RUN, "--plugin", plugin, "--reward", "weighed", "--out", "r").code == 0
+    weights.unlink()
+    refused = rlzoo_("run", "--resume", "r", "--steps", "3")
+    assert refused.code == 4
+    assert "the weights of reward 'weighed' are unavailable" in refused.err
+    weights.touch()
+    assert rlzoo_("run", "--resume", "r", "--steps", "3").code == 0
+
+
 def test_resume_takes_no_other_flags(rlzoo_):
     assert rlzoo_("run", "--resume", "a", "--algo", "dlpo").code == 2
 

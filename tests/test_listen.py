@@ -361,6 +361,24 @@ def test_alpha_of_two_raters_with_a_literal_restatement():
     assert agreement(given)["alpha"] == pytest.approx(expected)
 
 
+def test_alpha_counts_a_tie_as_nearer_than_the_opposite_with_a_literal_restatement():
+    """Ordinal: the distance of c <= k is (sum of n_g for c <= g <= k - (n_c + n_k) / 2)^2 (Krippendorff 2011)."""
+    votes = [("a", "a"), ("a", None), ("b", "b"), (None, "b"), ("a", "b"), (None, None), ("a", "a")]
+    given = answers(*[(rater, pair, vote[rater]) for pair, vote in enumerate(votes) for rater in range(2)])
+    order = ["a", None, "b"]
+    ranks = [tuple(map(order.index, vote)) for vote in votes]
+    counts = [sum(vote.count(value) for vote in votes) for value in order]
+
+    def distance(one: int, other: int) -> float:
+        low, high = sorted((one, other))
+        return (sum(counts[low : high + 1]) - (counts[low] + counts[high]) / 2) ** 2
+
+    observed = sum(2 * distance(*pair) for pair in ranks) / sum(counts)
+    chance = sum(counts[c] * counts[k] * distance(c, k) for c in range(3) for k in range(3))
+    expected = 1 - observed * sum(counts) * (sum(counts) - 1) / chance
+    assert agreement(given)["alpha"] == pytest.approx(expected)
+
+
 def test_consistency_and_raters_who_do_not_listen():
     given = [
         Answer(1, 0, "pair", "a", "b", "first"),
