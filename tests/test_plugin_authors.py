@@ -224,6 +224,12 @@ def test_a_misspelt_kind_of_media_is_named_and_another_kind_is_not():
     assert PolicySpec(emits="molecule", **common).emits == "molecule"
 
 
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_learning_rate_scale_is_a_finite_number_above_0(scale):
+    with pytest.raises(PluginError, match="'x' has the learning_rate_scale"):
+        AlgorithmSpec(name="x", summary="s", target="x:X", options=Options, learning_rate_scale=scale)
+
+
 def test_an_unknown_hook_is_named_with_the_hooks_that_exist():
     module = ModuleType("toy_plugin")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -110,7 +111,14 @@ class AlgorithmSpec(Spec):
     learning_rate_scale: float = 1.0
     """Factor on the learning rate that a policy names in its `run`, which is chosen for policy gradients. Losses of the
     forward process that also push away from bad samples need about a tenth of it. A rate in a preset, a run file or
-    `--set` is taken as it is."""
+    `--set` is taken as it is. PluginError if it is not a finite number above 0."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.learning_rate_scale < math.inf:
+            raise PluginError(
+                f"'{self.name}' has the learning_rate_scale {self.learning_rate_scale}", "give a finite number above 0"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
