@@ -332,6 +332,66 @@ def test_a_rollout_in_training_is_the_policys(tmp_path: Path) -> None:
     torch.testing.assert_close(losses.rollout(hidden, estimates[2], noise), wanted, rtol=1e-3, atol=1e-4)
 
 
+def test_rows_count_by_their_weight_in_the_distance_of_spectra() -> None:
+    one, other = torch.randn(3, 960), torch.randn(3, 960)
+    whole = stft_distance(one, other, [64, 128])
+    torch.testing.assert_close(stft_distance(one, other, [64, 128], torch.ones(3)), whole)
+    # Alone, a row's spectral convergence does not depend on its weight, and its logarithms count for one row in three.
+    window = torch.hann_window(64)
+    spectra = [torch.stft(wave[1:2], 64, 16, window=window, return_complex=True).abs() for wave in (one, other)]
+    convergence = (spectra[0] - spectra[1]).norm() / spectra[1].norm()
+    logs = (spectra[0].clamp(min=0.01).log() - spectra[1].clamp(min=0.01).log()).abs().mean()
+    some = stft_distance(one, other, [64], torch.tensor([0.0, 2.0, 0.0]))
+    torch.testing.assert_close(some, convergence + 2 / 3 * logs)
+
+
+def test_the_distance_of_the_clean_estimate_at_the_level_of_the_noise_loss(corpus: Path) -> None:
+    options = PretrainOptions(**FAST, estimate_weight=0.5)
+    task = SpeechTask(corpus, options, torch.device("cpu"))
+    losses, batch = task.trained, task.recordings.batch(torch.tensor([0, 3]))
+    starts = torch.zeros(2, 1, dtype=torch.int64)
+    hidden = torch.zeros(2, TINY.hidden_channels, batch.waves.shape[1] // TINY.hop)
+    _, clean = windows(batch, hidden, starts, options.window_frames)
+    generator = torch.Generator().manual_seed(1)
+    level = losses.draw_levels(2, generator)[:, None]
+    noise = torch.randn(clean.shape, generator=generator)
+    sigma = (1 - level**2).sqrt()
+    # Without a prediction the noise is still in the estimate; with the true one the estimate is the recording.
+    for predicted, heard in ((0 * noise, clean + sigma / level * noise), (noise, clean)):
+        losses.denoise = lambda *_, found=predicted: found
+        parts = losses(batch, starts, torch.Generator().manual_seed(1))
+        wanted = stft_distance(heard, clean, losses.resolutions, level[:, 0])
+        torch.testing.assert_close(parts["estimate"], wanted, rtol=1e-3, atol=1e-3)
+        total = losses.total({"noise": parts["noise"], "estimate": parts["estimate"]})
+        torch.testing.assert_close(total, parts["noise"] + 0.5 * parts["estimate"])
+    task.trained.options = options.model_copy(update={"estimate_weight": 0.0})
+    assert "estimate" not in losses(batch, starts, generator)
+
+
+def test_noise_levels_are_uniform_in_log_snr_where_that_is_asked_for() -> None:
+    drawn = {}
+    for name in ("published", "log-snr"):
+        losses = Losses(WaveGrad2Network(TINY), PretrainOptions(**FAST, level_sampling=name))
+        drawn[name] = losses.draw_levels(20_000, torch.Generator().manual_seed(0)).double()
+    noisiest, cleanest = (float(torch.logit(level**2)) for level in placed_levels(2)[1:].flip(0))
+    share = ((torch.logit(drawn["log-snr"] ** 2) - noisiest) / (cleanest - noisiest)).sort().values
+    assert (share - torch.linspace(0, 1, len(share), dtype=torch.float64)).abs().max() < 0.02
+    assert drawn["published"].median() < 0.6 < 0.8 < drawn["log-snr"].median()
+
+
+def test_a_narrow_encoder_drops_less(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert PRESETS["base"].encoder_channels == 512
+    wide = TINY.model_copy(update={"encoder_channels": 512})
+    for network, options, expected in ((TINY, {}, 0.1), (wide, {}, 0.5), (TINY, {"dropout": 0.3}, 0.3)):
+        monkeypatch.setitem(PRESETS, "tiny", network)
+        task = SpeechTask(corpus, PretrainOptions(**FAST, **options), torch.device("cpu"))
+        seen: list[float] = []
+        monkeypatch.setattr("torch.nn.functional.dropout", lambda x, p, training, seen=seen: seen.append(p) or x)
+        task.network.train()
+        task.network.encode(torch.ones(1, 3, dtype=torch.int64), torch.tensor([3]))
+        assert seen == [expected] * 3
+
+
 def test_training_for_two_steps_brings_their_samples_nearer(corpus: Path, tmp_path: Path) -> None:
     levels, distance = [0.8, 0.4], {}
     for weight in (0.0, 1.0):

@@ -74,6 +74,8 @@ class PretrainOptions(PretrainingOptions):
     """On a GPU 4 unless set."""
     window_frames: Annotated[int, Field(ge=8)] = 50
     """Length of a training window in hidden frames (published: 256)."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Of the text encoder; unset: 0.5 as published, 0.1 for an encoder of fewer than 512 channels."""
     duration_weight: Annotated[float, Field(ge=0)] = 1.0
     spectral_weight: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the auxiliary mel decoder's loss, which teaches the encoder what phones sound like; 0: the published
@@ -81,6 +83,12 @@ class PretrainOptions(PretrainingOptions):
     mel_steps: Annotated[int, Field(ge=0, le=100_000_000)] = 2000
     """The first so many steps train encoder, durations and mel decoder without the denoiser, which is most of a step's
     work. Unless it is set: at most a quarter of `steps` and 20 for each of `minutes`, and 0 with `init`."""
+    level_sampling: Literal["published", "log-snr"] = "published"
+    """Noise levels of training: uniform over the 1000 steps of the published schedule, or in log-SNR, as the steps of
+    the schedule `placed` lie: a third of the windows instead of one in twenty are then nearly clean."""
+    estimate_weight: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the spectral distance between the recording and the clean estimate at the noise loss's own level: a
+    short training then learns the spectrum of noisy levels earlier."""
     rollout_levels: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
     """Few-step schedule to train for, sqrt(alpha_bar) cleanest first: half of the windows then start from noise and go
     through these steps (InferGrad, arXiv:2202.03751). Stored with the voice as its schedule of so many steps."""

@@ -2,6 +2,7 @@
 
     L1(eps, eps_theta(sqrt(ab) y + sqrt(1 - ab) eps, hidden, sqrt(ab)))  +  duration MSE in seconds^2
     +  `spectral_weight` x L1 between a mel decoder's spectrum of the hidden frames and the recording's
+    +  `estimate_weight` x spectral distance between the clean estimate at the noise loss's level and the recording
     +  `rollout_weight` x spectral distance of what a few-step rollout takes for clean speech (InferGrad,
        arXiv:2202.03751).
 
@@ -26,7 +27,7 @@ from rlzoo.api import GaussianDiffusionPolicy
 from rlzoo_wavegrad2 import PretrainOptions
 from rlzoo_wavegrad2.data import Batch, LogMel, windows
 from rlzoo_wavegrad2.network import WaveGrad2Network
-from rlzoo_wavegrad2.schedules import to_schedule, training_levels
+from rlzoo_wavegrad2.schedules import placed_levels, to_schedule, training_levels
 
 
 class MelDecoder(nn.Sequential):
@@ -62,8 +63,11 @@ class Losses(nn.Module):
         self.denoise: Callable[..., Any] = torch.compile(decoder, dynamic=False) if options.compile else decoder
 
     def draw_levels(self, count: int, generator: torch.Generator) -> Tensor:
-        """sqrt(alpha_bar), uniform between neighbours of the 1000-step training schedule, on the generator's device."""
+        """sqrt(alpha_bar) of `count` windows on the generator's device, drawn as `level_sampling` says."""
         device = generator.device
+        if self.options.level_sampling == "log-snr":
+            low, high = (torch.logit(level**2) for level in placed_levels(2)[1:])
+            return torch.sigmoid(low + (high - low) * torch.rand(count, generator=generator, device=device)).sqrt()
         s = torch.randint(1, len(self.levels), (count,), generator=generator, device=device)
         mix = torch.rand(count, generator=generator, device=device).to(self.levels)
         return (self.levels[s] + mix * (self.levels[s - 1] - self.levels[s])).float()
@@ -123,7 +127,12 @@ class Losses(nn.Module):
         level = self.draw_levels(len(clean), generator)
         noise = torch.randn(clean.shape, generator=generator, device=clean.device)
         noisy = level[:, None] * clean + (1 - level[:, None] ** 2).sqrt() * noise
-        return {"noise": (self.denoise_at(noisy, cut, level) - noise).abs().mean(), **found}
+        predicted = self.denoise_at(noisy, cut, level)
+        if o.estimate_weight:
+            # Weighted by the level, the gradient with respect to the predicted noise does not grow with the noise.
+            estimate = (noisy - (1 - level[:, None] ** 2).sqrt() * predicted) / level[:, None]
+            found["estimate"] = stft_distance(estimate, clean, self.resolutions, level)
+        return {"noise": (predicted - noise).abs().mean(), **found}
 
     def total(self, losses: dict[str, Tensor]) -> Tensor:
         """Their weighted sum."""
@@ -132,22 +141,25 @@ class Losses(nn.Module):
             "noise": 1.0,
             "duration": o.duration_weight,
             "spectral": o.spectral_weight,
+            "estimate": o.estimate_weight,
             "rollout": o.rollout_weight,
         }
         return torch.stack([weights[name] * value for name, value in losses.items()]).sum()
 
 
-def stft_distance(estimate: Tensor, clean: Tensor, sizes: Sequence[int]) -> Tensor:
+def stft_distance(estimate: Tensor, clean: Tensor, sizes: Sequence[int], weight: Tensor | None = None) -> Tensor:
     """Multi-resolution STFT distance of waves (N, L) (Yamamoto et al., arXiv:1910.11480): mean over window `sizes`.
 
-    Spectral convergence plus L1 between log magnitudes, floor 0.01.
+    Spectral convergence plus L1 between log magnitudes, floor 0.01. `weight` (N,): of the rows, 1 unless given.
     """
+    rows = (estimate.new_ones(len(estimate)) if weight is None else weight)[:, None, None]
     found = []
     for size in sizes:
         window = torch.hann_window(size, device=clean.device)
         one, other = (
             torch.stft(wave, size, size // 4, window=window, return_complex=True).abs() for wave in (estimate, clean)
         )
-        convergence = (one - other).norm() / other.norm().clamp(min=1e-3)
-        found.append(convergence + (one.clamp(min=0.01).log() - other.clamp(min=0.01).log()).abs().mean())
+        convergence = (rows * (one - other)).norm() / (rows * other).norm().clamp(min=1e-3)
+        logs = (one.clamp(min=0.01).log() - other.clamp(min=0.01).log()).abs()
+        found.append(convergence + (rows * logs).mean())
     return torch.stack(found).mean()

@@ -79,6 +79,9 @@ class SpeechTask(Task):
         self.network = WaveGrad2Network(self.config, init=weights is None)
         if weights is not None:
             self.network.load_state_dict(weights)
+        # In half a narrow encoder too little is left: docs/decisions/0021-wavegrad2-learns-from-the-spectrum.md.
+        published = 0.5 if self.config.encoder_channels >= 512 else 0.1
+        self.network.encoder.dropout = published if options.dropout is None else options.dropout
         self.trained = Losses(self.network, options).to(device)
 
     def _open(self, split: str) -> SpeechCorpus:

@@ -48,6 +48,9 @@ def run_lstm(lstm: nn.LSTM, x: Tensor, lengths: Tensor) -> Tensor:
 class Encoder(nn.Module):
     """Phoneme ids (B, P) -> (B, P, C): embedding, three convolutions with batch norm, a bidirectional LSTM."""
 
+    dropout = 0.5
+    """Behind each convolution, in training (published)."""
+
     def __init__(self, symbols: int, channels: int) -> None:
         super().__init__()
         self.embedding = nn.Embedding(symbols, channels)
@@ -66,7 +69,7 @@ class Encoder(nn.Module):
             # Normalising only the valid positions keeps padding out of the statistics.
             normed = torch.zeros_like(x)
             normed[valid] = norm(x[valid]).to(x.dtype)
-            x = F.dropout(F.relu(normed), 0.5, self.training)
+            x = F.dropout(F.relu(normed), self.dropout, self.training)
         return run_lstm(self.lstm, x, lengths)
 
 
