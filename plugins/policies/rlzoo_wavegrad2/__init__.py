@@ -75,7 +75,7 @@ class PretrainOptions(PretrainingOptions):
     window_frames: Annotated[int, Field(ge=8)] = 50
     """Length of a training window in hidden frames (published: 256)."""
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
-    """Of the text encoder; unset: 0.5 as published, 0.1 for an encoder of fewer than 512 channels."""
+    """Dropout of the text encoder; unset: 0.5 as published, 0.1 for an encoder of fewer than 512 channels."""
     duration_weight: Annotated[float, Field(ge=0)] = 1.0
     spectral_weight: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the auxiliary mel decoder's loss, which teaches the encoder what phones sound like; 0: the published
