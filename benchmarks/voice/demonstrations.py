@@ -1,17 +1,20 @@
 """README's two demonstrations, several seeds each, judged by what did not train: a table and the runs.
 
     python benchmarks/voice/demonstrations.py --runs DIR [--seeds 0 1 2] [--nisqa nisqa.tar] [RUN ...]
+    python benchmarks/voice/demonstrations.py --runs DIR --policy wavegrad2 --steps STEPS --nisqa nisqa.tar dlpo
 
 RUN is one of `dlpo`, `draft` and `negative` (dlpo, paid for low scores); all of them where none is named. Every run is
 `rlzoo run --algo ALGO --reward distillmos --seed SEED`, as a user types it. Then `rlzoo eval` judges it with new noise.
-Finished runs are kept, and interrupted ones go on. Writes demonstrations.md and demonstrations.json into --out, the
-table after every run.
+Finished runs are kept, and interrupted ones go on: give every policy and number of steps a DIR of its own. Writes
+demonstrations.md and demonstrations.json into the folder of the policy (for wavegrad2 without the folder), the table
+after every run.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -34,14 +37,13 @@ def rlzoo(*arguments: str | Path) -> float:
     return time.monotonic() - begin
 
 
-def measured(name: str, seed: int, folder: Path, nisqa: Path | None) -> dict[str, Any]:
-    """One run and its judgement: a row of the table."""
+def measured(name: str, seed: int, folder: Path, nisqa: Path | None, extra: list[str]) -> dict[str, Any]:
+    """One run, with arguments besides its own, and its judgement: a row of the table."""
     run, timed, judged = folder / f"{name}-{seed}", folder / f"{name}-{seed}.seconds", folder / f"{name}-{seed}.json"
     if not timed.exists():
         begun = run.exists()
-        command = (
-            ["--resume", run] if begun else [*RUNS[name], "--reward", "distillmos", "--seed", str(seed), "--out", run]
-        )
+        fresh = [*RUNS[name], "--reward", "distillmos", "--seed", str(seed), *extra, "--out", run]
+        command = ["--resume", run] if begun else fresh
         seconds = rlzoo("run", *command)
         timed.write_text("" if begun else f"{seconds:.0f}", encoding="utf-8")
     if not judged.exists():
@@ -94,22 +96,26 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--nisqa", type=Path, help="weights of NISQA v2; left out of the table without them")
-    parser.add_argument("--out", type=Path, default=HERE / "gradtts")
+    parser.add_argument("--policy", default="gradtts")
+    parser.add_argument("--steps", type=int, help="of training; default: the algorithm's")
     args = parser.parse_args()
     args.runs.mkdir(parents=True, exist_ok=True)
-    target = args.out / "demonstrations.json"
+    extra = ["--policy", args.policy, *(["--steps", str(args.steps)] if args.steps else [])]
+    out = HERE if args.policy == "wavegrad2" else HERE / args.policy
+    target = out / "demonstrations.json"
     known = json.loads(target.read_text(encoding="utf-8"))["rows"] if target.exists() else []
     rows = {(row["run"], row["seed"]): row for row in known}
     for name in args.names or RUNS:
         for seed in args.seeds if name != "negative" else args.seeds[:1]:
-            rows[name, seed] = measured(name, seed, args.runs, args.nisqa)
+            rows[name, seed] = measured(name, seed, args.runs, args.nisqa, extra)
             ordered = [rows[key] for key in sorted(rows, key=lambda key: (list(RUNS).index(key[0]), key[1]))]
             target.write_text(json.dumps({"rows": ordered}, indent=1) + "\n", encoding="utf-8")
             head = (
                 "Held out: 16 prompts, the run's own evaluation. Judges: new noise, each prompt twice; WER by Whisper."
             )
-            page = f"{head}\n\n{table(ordered)}\n\n`python benchmarks/voice/demonstrations.py`\n"
-            (args.out / "demonstrations.md").write_text(page, encoding="utf-8")
+            command = shlex.join(["python", "benchmarks/voice/demonstrations.py", *sys.argv[1:]])
+            page = f"{head}\n\n{table(ordered)}\n\n`{command}`\n"
+            (out / "demonstrations.md").write_text(page, encoding="utf-8")
             print(table(ordered).splitlines()[-1], flush=True)
 
 

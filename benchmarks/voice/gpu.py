@@ -68,7 +68,7 @@ def make_corpus(args: argparse.Namespace) -> None:
 
 def train(args: argparse.Namespace, corpus: Path, out: Path) -> None:
     """Train, or go on where a training was interrupted."""
-    options = [f"minutes={args.minutes}", "text_style=cmu", f"trim_silence={str(bool(args.data)).lower()}"]
+    options = [f"minutes={args.minutes}", f"trim_silence={str(bool(args.data)).lower()}"]
     options += ["half=true", "validation_utterances=8", "validation_steps=[6,10,50]", "rollout_levels=[0.835,0.35]"]
     options += ["judges.distillmos={}", "judges.wer={}"]
     options += [f'judges.nisqa.checkpoint="{args.nisqa.resolve()}"'] if args.nisqa else []

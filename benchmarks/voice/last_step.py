@@ -4,9 +4,10 @@
     python benchmarks/voice/last_step.py --reward level --plugin benchmarks/voice/level.py --sigma 0.55
 
 A rollout's last step has no density, so what it does to the reward is missing from every policy gradient. For the
-shipped voice and a reward that has a gradient, both parts are measured by back-propagation: through the state between
-the two steps (seen), and through the last step's own use of the parameters (not seen). Norms, and the cosine of the
-seen part with the whole, over the denoiser's biases and over all its weights.
+voice that ships and a reward that has a gradient, both parts are measured by back-propagation: through the state
+between the two steps (seen), and through the last step's own use of the parameters (not seen). Norms, and the cosine of
+the seen part with the whole, over the denoiser's biases and over all its weights. The figures in decisions 12 and 13
+are of earlier voices, which two steps were enough for.
 
 `agreement`: cosine of the seen part of every other sample with that of the rest, each parameter divided by its root
 mean square, as Adam does. Near 0 the samples have nothing in common that a step could follow; and this is exact

@@ -6,7 +6,8 @@ For the voice that ships and the reward `level`: the change of the expected loud
 minus the gradient of a denoising loss on the policy's own samples. `A`: each sample weighted by its advantage in its
 group, as `awm`, `nft` and (on top of `all`) `rwr` do, with the standard error over samples; `all`: every sample alike.
 "l2" is the loss of `awm`, "nft" that of `nft` at its old policy, "l1" the voice's own, which `rwr` and `bon` take. The
-change is that of both denoising steps, and of the first and the second one's use of the weights apart.
+change is that of both denoising steps, and of the first and the second one's use of the weights apart. The figures in
+the README of `nft` are of an earlier voice, which two steps were enough for.
 """
 
 from __future__ import annotations

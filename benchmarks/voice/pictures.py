@@ -1,6 +1,7 @@
 """Pictures of a voice: loss curves of its training, spectrograms of recording and samples side by side.
 
 python benchmarks/voice/pictures.py train.jsonl losses.png
+python benchmarks/voice/pictures.py NAME=train.jsonl OTHER=train.jsonl compared.png
 """
 
 from __future__ import annotations
@@ -44,18 +45,45 @@ def spectrograms(waves: Mapping[str, Tensor], rate: int, path: Path) -> None:
 
 def losses(log: Path, path: Path) -> None:
     """train.jsonl of `rlzoo pretrain` -> training losses, noise loss by level, distances of K-step samples."""
-    rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    rows = read(log)
     figure, axes = plt.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
-    panels = (("training", ("noise", "spectral", "duration")), ("validation/noise_", None), ("validation/mel_", None))
+    panels = (
+        ("training", ("noise", "spectral", "estimate", "duration")),
+        ("validation/noise_", None),
+        ("validation/mel_", None),
+    )
+    # Before the last step without a noise loss the denoiser was not trained.
+    begin = max((index + 1 for index, row in enumerate(rows) if "duration" in row and "noise" not in row), default=0)
     for axis, (title, wanted) in zip(axes, panels, strict=True):
-        names = wanted or sorted({key for row in rows for key in row if key.startswith(title)})
+        shown = rows if wanted else rows[begin:]
+        names = wanted or sorted({key for row in shown for key in row if key.startswith(title)})
         for name in names:
-            points = [(row["seconds"] / 60, row[name]) for row in rows if name in row]
+            points = [(row["seconds"] / 60, row[name]) for row in shown if name in row]
             if points:
                 axis.plot(*zip(*points, strict=True), marker="" if wanted else ".", lw=0.8, label=name.split("/")[-1])
         axis.set(title=title.strip("_"), xlabel="minutes", yscale="log")
         axis.legend(fontsize=7)
     save(figure, path)
+
+
+def compared(logs: Mapping[str, Path], path: Path) -> None:
+    """{name: train.jsonl} -> one line for each log: held-out noise loss, log-mel distance of 6-step samples."""
+    keys = {"noise_0.6": "held-out noise loss at level 0.6", "noise_0.99": "at level 0.99", "mel_6": "log-mel distance"}
+    figure, axes = plt.subplots(1, len(keys), figsize=(11, 3.2), layout="constrained")
+    for axis, (key, title) in zip(axes, keys.items(), strict=True):
+        for name, log in logs.items():
+            points = [
+                (row["seconds"] / 60, row[f"validation/{key}"]) for row in read(log) if f"validation/{key}" in row
+            ]
+            axis.plot(*zip(*points, strict=True), marker=".", lw=0.8, label=name)
+        axis.set(title=title, xlabel="minutes", yscale="log")
+        axis.legend(fontsize=7)
+    save(figure, path)
+
+
+def read(log: Path) -> list[dict[str, float]]:
+    """Rows of a train.jsonl."""
+    return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -67,4 +95,8 @@ def save(figure: Figure, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    losses(Path(sys.argv[1]), Path(sys.argv[2]))
+    *given, target = sys.argv[1:]
+    if "=" in given[0]:
+        compared({name: Path(log) for name, _, log in (word.partition("=") for word in given)}, Path(target))
+    else:
+        losses(Path(given[0]), Path(target))

@@ -114,9 +114,9 @@ class TrainTable(Options):
     """Train on a random window of at most so many of the policy's frames (wavegrad2: 10 ms at 8 kHz) of each
     transition, not on the whole utterance: the same gradient on average, in less memory; 0: whole utterances."""
     times: Literal["policy", "schedule"] = "policy"
-    """Noise levels at which losses on finished samples and recordings are taken (rwr, bon, awm, nft, dpo, sft): as the
-    policy's pretraining drew them, or those of the rollout's K steps, each as often, which are all that a sampler of
-    few steps asks about and leave out the nearly clean ones, whose gradients are the noisiest."""
+    """Noise levels at which losses on finished samples and recordings are taken (rwr, bon, awm, nft, dpo, sft): those
+    of the policy's training (wavegrad2: as published), or those of the rollout's K steps, each as often, which are all
+    that a sampler of few steps asks about and leave out the nearly clean ones, whose gradients are the noisiest."""
     kl_every: Annotated[int, Field(ge=0, le=MANY)] = 1
     """Measure the KL to the reference every so many steps, penalised or not, on some 16 rows; 0: never."""
     eval_every: Annotated[int, Field(ge=0, le=MANY)] = 7

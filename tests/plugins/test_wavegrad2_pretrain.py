@@ -359,7 +359,11 @@ def test_the_distance_of_the_clean_estimate_at_the_level_of_the_noise_loss(corpu
     # Without a prediction the noise is still in the estimate; with the true one the estimate is the recording.
     for predicted, heard in ((0 * noise, clean + sigma / level * noise), (noise, clean)):
         losses.denoise = lambda *_, found=predicted: found
+        predicted.requires_grad_(True)
         parts = losses(batch, starts, torch.Generator().manual_seed(1))
+        (gradient,) = torch.autograd.grad(parts["estimate"], predicted, retain_graph=True)
+        assert torch.isfinite(gradient).all()
+        assert gradient.any()
         wanted = stft_distance(heard, clean, losses.resolutions, level[:, 0])
         torch.testing.assert_close(parts["estimate"], wanted, rtol=1e-3, atol=1e-3)
         total = losses.total({"noise": parts["noise"], "estimate": parts["estimate"]})
@@ -385,11 +389,14 @@ def test_a_narrow_encoder_drops_less(corpus: Path, monkeypatch: pytest.MonkeyPat
     for network, options, expected in ((TINY, {}, 0.1), (wide, {}, 0.5), (TINY, {"dropout": 0.3}, 0.3)):
         monkeypatch.setitem(PRESETS, "tiny", network)
         task = SpeechTask(corpus, PretrainOptions(**FAST, **options), torch.device("cpu"))
-        seen: list[float] = []
-        monkeypatch.setattr("torch.nn.functional.dropout", lambda x, p, training, seen=seen: seen.append(p) or x)
-        task.network.train()
-        task.network.encode(torch.ones(1, 3, dtype=torch.int64), torch.tensor([3]))
-        assert seen == [expected] * 3
+        seen: list[tuple[float, bool]] = []
+        monkeypatch.setattr(
+            "torch.nn.functional.dropout", lambda x, p, training, seen=seen: seen.append((p, training)) or x
+        )
+        for trains in (True, False):
+            task.network.train(trains)
+            task.network.encode(torch.ones(1, 3, dtype=torch.int64), torch.tensor([3]))
+        assert seen == [(expected, True)] * 3 + [(expected, False)] * 3
 
 
 def test_training_for_two_steps_brings_their_samples_nearer(corpus: Path, tmp_path: Path) -> None:

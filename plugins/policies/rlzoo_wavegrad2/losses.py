@@ -63,11 +63,12 @@ class Losses(nn.Module):
         self.denoise: Callable[..., Any] = torch.compile(decoder, dynamic=False) if options.compile else decoder
 
     def draw_levels(self, count: int, generator: torch.Generator) -> Tensor:
-        """sqrt(alpha_bar) of `count` windows on the generator's device, drawn as `level_sampling` says."""
+        """(count,) sqrt(alpha_bar) of windows, on the generator's device; see the option `level_sampling`."""
         device = generator.device
         if self.options.level_sampling == "log-snr":
-            low, high = (torch.logit(level**2) for level in placed_levels(2)[1:])
-            return torch.sigmoid(low + (high - low) * torch.rand(count, generator=generator, device=device)).sqrt()
+            cleanest, noisiest = (torch.logit(level**2) for level in placed_levels(2)[1:])
+            share = torch.rand(count, generator=generator, device=device)
+            return torch.sigmoid(cleanest + (noisiest - cleanest) * share).sqrt()
         s = torch.randint(1, len(self.levels), (count,), generator=generator, device=device)
         mix = torch.rand(count, generator=generator, device=device).to(self.levels)
         return (self.levels[s] + mix * (self.levels[s - 1] - self.levels[s])).float()
@@ -97,7 +98,7 @@ class Losses(nn.Module):
         return predicted.float()
 
     def forward(self, batch: Batch, starts: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """The losses `duration`, `spectral` and, after `mel_steps` steps, `noise` (and `rollout`), scalars.
+        """The losses `duration`, `spectral` and, after `mel_steps` steps, `noise` (`estimate`, `rollout`), scalars.
 
         `starts` (U, W): first frames of the windows. `generator`: noise and noise levels, on the batch's device.
         """

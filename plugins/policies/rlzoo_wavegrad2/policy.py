@@ -43,6 +43,17 @@ def read_voice(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return state, {"network": public.network.model_dump(), "text": "cmu", "assumed": list(public.assumed)}
 
 
+def has_silent_ends(card: Mapping[str, Any]) -> bool | None:
+    """True if most recordings of the voice's corpus began and ended in `sil`; None: its card does not count phones."""
+    phones, options = card.get("phones"), card.get("options")
+    if not phones or not isinstance(phones, Mapping):
+        return None
+    if isinstance(options, Mapping) and options.get("trim_silence"):
+        return False
+    silences, sentences = phones.get("sil", 0), card.get("sentences", 0)
+    return isinstance(silences, int) and isinstance(sentences, int) and silences > sentences
+
+
 class WaveGrad2Policy(GaussianDiffusionPolicy):
     """Text in, waveform out; the chain runs over the whole utterance at the voice's rate."""
 
@@ -58,7 +69,11 @@ class WaveGrad2Policy(GaussianDiffusionPolicy):
         self.clip_clean = 1.0 if options.clip_clean else None
         self.tuned: dict[str, list[float]] = voice.get("schedules", {})
         self.card: dict[str, Any] = voice.get("card", {})
-        self.frontend = TextFrontend(style=options.text or voice["text"], learnt=self.card.get("phones", ()))
+        self.frontend = TextFrontend(
+            style=options.text or voice["text"],
+            silence_ends=has_silent_ends(self.card),
+            learnt=self.card.get("phones", ()),
+        )
         self.network = WaveGrad2Network(self.config, init=False)
         self.network.load_state_dict(state)
         self.network.decoder.recompute = options.activation_checkpointing
@@ -201,7 +216,10 @@ class WaveGrad2Policy(GaussianDiffusionPolicy):
         return to_schedule(named_levels(self.options.schedule, num_steps or self.options.num_steps, self.tuned))
 
     def sample_times(self, uniform: Tensor) -> Tensor:
-        """The published training distribution of noise levels, as sigma: uniform over the 1000-step schedule."""
+        """Published training distribution of noise levels, as sigma: uniform over the 1000-step schedule.
+
+        That of every voice, also of one that was trained with `level_sampling="log-snr"`.
+        """
         levels = to_schedule(named_levels("linear", 1000, {})).times.flip(0).to(uniform.device)  # sigma, clean first
         position = uniform.double() * (len(levels) - 1)
         index = position.long().clamp(max=len(levels) - 2)

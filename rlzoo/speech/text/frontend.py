@@ -3,8 +3,8 @@
 Words are looked up in the CMU dictionary; inflections of known words follow rules; the rest goes to a letter-to-sound
 model (`letters.py`). Two styles of output:
 
-* `cmu`: the dictionary as it is, pauses are `sp`. What the public checkpoint of WaveGrad 2 was trained on.
-* `flite`: the habits of the synthesiser flite, whose speech the shipped voice learnt from: no stress but for the schwa
+* `cmu`: the dictionary as it is, pauses are `sp`. The voices that ship and the public WaveGrad 2 learnt it.
+* `flite`: the habits of the synthesiser flite, for voices that learn from its speech: no stress but for the schwa
   `AH0`, weak forms of function words, its own choice of reduced vowels, `sil` for pauses and at both ends.
 """
 
@@ -67,7 +67,8 @@ class TextFrontend:
     Args:
         style: whose pronunciation habits to follow, see the module's docstring.
         stress: keep the stress digits of vowels; the default is what `style` was trained on.
-        silence_ends: put `sil` at both ends; the default is what `style` was trained on.
+        silence_ends: put `sil` at both ends; False: no pause at either end. None is what `style` was trained on: as
+            True for `flite`; for `cmu` a pause where a text ends in a full stop.
         learnt: the phones that a voice was trained on, as its card lists or counts them; empty: all. Others are never
             spoken: they become what they differ from by stress alone, or are refused.
     """
@@ -81,7 +82,7 @@ class TextFrontend:
     ) -> None:
         self.style = style
         self.stress = style == "cmu" if stress is None else stress
-        self.silence_ends = style == "flite" if silence_ends is None else silence_ends
+        self.silence_ends = True if silence_ends is None and style == "flite" else silence_ends
         self.learnt = frozenset(learnt)
         self._cache: dict[str, tuple[str, ...]] = {}
 
@@ -157,9 +158,10 @@ class TextFrontend:
         phones: list[str] = []
         for word, sound in zip(words, self.pronunciations(words), strict=True):
             phones += [pause] if word == PAUSE else sound
+        if self.silence_ends is not None and phones[-1] == pause:
+            phones.pop()
         if self.silence_ends:
-            # A pause at the end is that silence already.
-            phones = ["sil", *(phones[:-1] if phones[-1] == pause else phones), "sil"]
+            phones = ["sil", *phones, "sil"]
         return phones if self.stress else [strip_stress(phone) for phone in phones]
 
     def guesses(self, word: str) -> bool:
