@@ -52,8 +52,7 @@ def losses(log: Path, path: Path) -> None:
         ("validation/noise_", None),
         ("validation/mel_", None),
     )
-    # Before the last step without a noise loss the denoiser was not trained.
-    begin = max((index + 1 for index, row in enumerate(rows) if "duration" in row and "noise" not in row), default=0)
+    begin = untrained(rows)
     for axis, (title, wanted) in zip(axes, panels, strict=True):
         shown = rows if wanted else rows[begin:]
         names = wanted or sorted({key for row in shown for key in row if key.startswith(title)})
@@ -67,18 +66,23 @@ def losses(log: Path, path: Path) -> None:
 
 
 def compared(logs: Mapping[str, Path], path: Path) -> None:
-    """{name: train.jsonl} -> one line for each log: held-out noise loss, log-mel distance of 6-step samples."""
-    keys = {"noise_0.6": "held-out noise loss at level 0.6", "noise_0.99": "at level 0.99", "mel_6": "log-mel distance"}
+    """{name: train.jsonl} -> one line for each log: held-out noise loss and distances of 6-step samples."""
+    keys = {"noise_0.6": "noise loss at level 0.6", "mel_6": "log-mel distance", "mcd_6": "mel-cepstral distance, dB"}
     figure, axes = plt.subplots(1, len(keys), figsize=(11, 3.2), layout="constrained")
     for axis, (key, title) in zip(axes, keys.items(), strict=True):
         for name, log in logs.items():
-            points = [
-                (row["seconds"] / 60, row[f"validation/{key}"]) for row in read(log) if f"validation/{key}" in row
-            ]
+            rows = read(log)
+            rows = rows[untrained(rows) :]
+            points = [(row["seconds"] / 60, row[f"validation/{key}"]) for row in rows if f"validation/{key}" in row]
             axis.plot(*zip(*points, strict=True), marker=".", lw=0.8, label=name)
         axis.set(title=title, xlabel="minutes", yscale="log")
         axis.legend(fontsize=7)
     save(figure, path)
+
+
+def untrained(rows: Sequence[Mapping[str, float]]) -> int:
+    """Number of rows up to the last step without a noise loss: until then the denoiser is not trained."""
+    return max((index + 1 for index, row in enumerate(rows) if "duration" in row and "noise" not in row), default=0)
 
 
 def read(log: Path) -> list[dict[str, float]]:
