@@ -474,8 +474,8 @@ def test_every_shipped_preset_resolves(registry):
 def test_another_algorithm_changes_nothing_else(registry):
     """`--algo` alone, with its default preset: all that is not the algorithm's own table stays as it was.
 
-    Two exceptions, stated in README: a sample of `draft` has a gradient of its own, so a step takes fewer, and four
-    methods of the forward process take a tenth of the policy's learning rate.
+    Two exceptions, stated in README: a sample of `draft` or `adjoint-matching` has a gradient of its own, so a step
+    takes fewer, and four methods of the forward process take a tenth of the policy's learning rate.
     """
     names = list(registry.specs["algorithm"])
     configs = {name: resolve(user_layer(algorithm=name, rewards=["dnsmos"]), registry).to_dict() for name in names}
@@ -484,13 +484,14 @@ def test_another_algorithm_changes_nothing_else(registry):
     assert configs["dlpo"]["eval"]["judges"] == ["guard", "distillmos"]
     assert {name: table["name"] for name, table in tables.items()} == {name: name for name in names}
     expected = configs["dlpo"]
-    fewer = {
+    fewer = {**expected, "rollout": {**expected["rollout"], "prompts_per_step": 6}}
+    fewest = {
         **expected,
-        "rollout": {**expected["rollout"], "samples_per_prompt": 2},
+        "rollout": {**fewer["rollout"], "samples_per_prompt": 2},
         "train": {**expected["train"], "steps": 24},
     }
     slower = {**expected, "train": {**expected["train"], "learning_rate": 0.0003}}
-    exceptions = {"draft": fewer, **dict.fromkeys(("nft", "awm", "dgpo", "dpo"), slower)}
+    exceptions = {"draft": fewest, "adjoint-matching": fewer, **dict.fromkeys(("nft", "awm", "dgpo", "dpo"), slower)}
     for name in names:
         assert configs[name] == exceptions.get(name, expected), name
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # The voice of gradtts that ships, from a file of sentences and nothing else: sh benchmarks/voice/heart.sh SENTENCES OUT
-# Two CPU cores: seven minutes of speaking, four of measuring pitch, then some two hours of training on one core. Needs the
-# extras `hibari` and `corpus`. Call it again after an interruption.
+# An hour and a half on one core: a few minutes of speaking, the rest training. Needs the extras `hibari` and `corpus`.
+# Call it again after an interruption.
 set -eu
 sentences=$1 out=$2
 mkdir -p "$out"
