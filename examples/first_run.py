@@ -2,7 +2,7 @@
 
     python examples/first_run.py [--steps 14] [--out runs/first]
 
-Takes one to two minutes on two CPU cores. `utmos` downloads its weights once; if they are unavailable, rlzoo warns and
+Takes about three minutes on two CPU cores. `utmos` downloads its weights once; if they are unavailable, rlzoo warns and
 uses the reward's fallback.
 """
 

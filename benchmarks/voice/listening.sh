@@ -1,6 +1,6 @@
 #!/bin/sh
 # A listening test of base, dlpo and draft on 20 held-out sentences: benchmarks/voice/listening.sh [FOLDER]
-# Makes both runs (two to four minutes of two cores; a finished one is kept) and prints the commands that start the tests.
+# Makes both runs (four to eight minutes of two cores; a finished one is kept) and prints the commands that start the tests.
 set -eu
 folder=${1:-runs/listening}
 texts=$(cd "$(dirname "$0")/../../plugins/prompts/rlzoo_prompts/data" && pwd)
