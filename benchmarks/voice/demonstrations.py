@@ -1,7 +1,7 @@
 """README's two demonstrations, several seeds each, judged by what did not train: a table and the runs.
 
-    python benchmarks/voice/demonstrations.py --runs DIR [--seeds 0 1 2] [--nisqa nisqa.tar] [RUN ...]
-    python benchmarks/voice/demonstrations.py --runs DIR --policy wavegrad2 --steps STEPS --nisqa nisqa.tar dlpo
+    python benchmarks/voice/demonstrations.py [RUN ...] --runs DIR [--seeds 0 1 2] [--nisqa nisqa.tar]
+    python benchmarks/voice/demonstrations.py dlpo --runs DIR --policy wavegrad2 --steps STEPS --nisqa nisqa.tar
 
 RUN is one of `dlpo`, `draft` and `negative` (dlpo, paid for low scores); all of them where none is named. Every run is
 `rlzoo run --algo ALGO --reward distillmos --seed SEED`, as a user types it. Then `rlzoo eval` judges it with new noise.

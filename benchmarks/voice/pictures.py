@@ -68,11 +68,10 @@ def losses(log: Path, path: Path) -> None:
 def compared(logs: Mapping[str, Path], path: Path) -> None:
     """{name: train.jsonl} -> one line for each log: held-out noise loss and distances of 6-step samples."""
     keys = {"noise_0.6": "noise loss at level 0.6", "mel_6": "log-mel distance", "mcd_6": "mel-cepstral distance, dB"}
+    trained = {name: rows[untrained(rows) :] for name, rows in ((name, read(log)) for name, log in logs.items())}
     figure, axes = plt.subplots(1, len(keys), figsize=(11, 3.2), layout="constrained")
     for axis, (key, title) in zip(axes, keys.items(), strict=True):
-        for name, log in logs.items():
-            rows = read(log)
-            rows = rows[untrained(rows) :]
+        for name, rows in trained.items():
             points = [(row["seconds"] / 60, row[f"validation/{key}"]) for row in rows if f"validation/{key}" in row]
             axis.plot(*zip(*points, strict=True), marker=".", lw=0.8, label=name)
         axis.set(title=title, xlabel="minutes", yscale="log")
